@@ -139,8 +139,9 @@ impl Bench {
                 headers: "{}".into(),
                 expires_at: jiff::Timestamp::MAX,
             };
-            let prepared = self.changes.prepare("bench".into(), &requested, false, Arc::new(principal)).await;
             let conn = ConnId::new(0, u32::try_from(number)?, 1);
+            let prepared =
+                self.changes.prepare(conn, "bench".into(), &requested, false, Arc::new(principal)).await;
             subscriptions.push(prepared.activate(
                 (ChannelId::next(), conn),
                 Arc::new(SystemMessageLogger),

@@ -304,23 +304,7 @@ impl Server {
 }
 
 pub(crate) fn router() -> Router<HttpState> {
-    Router::new()
-        .merge(http::presence::routes())
-        .merge(http::settings::routes())
-        .merge(http::contacts::routes())
-        .merge(http::conversations::routes())
-        .merge(http::context::routes())
-        .merge(http::devices::routes())
-        .merge(http::people::routes())
-        .merge(http::privacy::routes())
-        .merge(http::broadcast::routes())
-        .merge(http::sockets::routes())
-        .merge(http::realtime::routes())
-        .merge(http::system::routes())
-        .merge(http::openai::routes())
-        .merge(http::openapi::routes())
-        .merge(http::operator::routes())
-        .merge(console::routes())
+    http::routes().merge(console::routes())
 }
 
 async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

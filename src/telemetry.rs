@@ -38,6 +38,8 @@ pub mod metric {
     pub const WRITER_LATENCY: &str = "rollcall_writer_latency_seconds";
     /// Histogram, seconds: from commit to receipt of the notification.
     pub const NOTIFY_LAG: &str = "rollcall_notify_lag_seconds";
+    /// Counter: notifications that were ignored, by `cause` (`forged`, `invalid`).
+    pub const NOTIFICATIONS_REJECTED: &str = "rollcall_notifications_rejected_total";
     /// Counter: full reads of all visible presence after a lost LISTEN connection or a policy change, by
     /// `cause`.
     pub const VISIBILITY_RESYNCS: &str = "rollcall_visibility_resyncs_total";

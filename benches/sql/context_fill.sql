@@ -42,11 +42,11 @@ insert into rollcall.conversations (id, title, created_by)
   select md5('oc' || u || '-' || n)::uuid, 'Other ' || n, md5('o' || u)::uuid from generate_series(1, 300) u, generate_series(1, 5) n;
 insert into rollcall.conversation_participants (conversation_id, user_id)
   select c.id, c.created_by from rollcall.conversations c where c.title like 'Other %';
-insert into rollcall.context_bundles (user_id, bundle_type, topic_id, content, token_count, compiled_at, compiled_seeing, expires_at)
-  select t.user_id, 'topic', t.id, repeat('word ', 400), 400, now(), pg_current_snapshot(), now() + interval '4 hours'
+insert into rollcall.context_bundles (user_id, bundle_type, topic_id, content, token_count, compiled_at, compiled_seeing, access_version, expires_at)
+  select t.user_id, 'topic', t.id, repeat('word ', 400), 400, now(), pg_current_snapshot(), rollcall.context_access_version(), now() + interval '4 hours'
   from rollcall.topic_profiles t where t.user_id <> $1;
-insert into rollcall.context_bundles (user_id, bundle_type, conversation_id, content, token_count, compiled_at, compiled_seeing, expires_at)
-  select c.created_by, 'conversation', c.id, repeat('word ', 400), 400, now(), pg_current_snapshot(), now() + interval '30 minutes'
+insert into rollcall.context_bundles (user_id, bundle_type, conversation_id, content, token_count, compiled_at, compiled_seeing, access_version, expires_at)
+  select c.created_by, 'conversation', c.id, repeat('word ', 400), 400, now(), pg_current_snapshot(), rollcall.context_access_version(), now() + interval '30 minutes'
   from rollcall.conversations c where c.title like 'Other %';
 update rollcall_internal.context_source_changes set seen_at = clock_timestamp();
 drop function pg_temp.word;

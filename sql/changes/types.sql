@@ -1,6 +1,7 @@
 -- What types are. $1 oids of types oid[].
 -- Returns one row a type: oid oid, name text, qualified text (for casts), kind text, element oid (of an array or domain, else
--- 0), delimiter text, attribute_names text[] and attribute_types oid[] (of a composite).
+-- 0), delimiter text, attribute_names text[] and attribute_types oid[] (of a composite),
+-- equality_schema text and pattern_schema text (quoted schemas of the type's operators = and ~~).
 -- A type with a cast to json of its own, and those whose text is not their JSON, are opaque: only to_jsonb renders them.
 select t.oid, t.typname::text as name, format('%I.%I', n.nspname, t.typname) as qualified,
   case
@@ -22,7 +23,9 @@ select t.oid, t.typname::text as name, format('%I.%I', n.nspname, t.typname) as 
   case when t.typtype = 'd' then t.typbasetype else t.typelem end as element,
   coalesce(e.typdelim, ',')::text as delimiter,
   c.names as attribute_names,
-  c.types as attribute_types
+  c.types as attribute_types,
+  coalesce(o.equality_schema, 'pg_catalog') as equality_schema,
+  coalesce(o.pattern_schema, 'pg_catalog') as pattern_schema
 from pg_type t
 join pg_namespace n on n.oid = t.typnamespace
 left join pg_type e on e.oid = t.typelem
@@ -32,4 +35,23 @@ cross join lateral (
   from pg_attribute a
   where a.attrelid = t.typrelid and t.typrelid <> 0 and a.attnum > 0 and not a.attisdropped
 ) c
+-- A type that an extension or a user made may bring operators of its own. Those of a domain are its base type's.
+cross join lateral (
+  with recursive base (oid, is_base) as (
+    select t.oid, t.typtype <> 'd'
+    union all
+    select b.oid, b.typtype <> 'd'
+    from base
+    join pg_type d on d.oid = base.oid
+    join pg_type b on b.oid = d.typbasetype
+    where not base.is_base
+  )
+  select min(format('%I', s.nspname)) filter (where p.oprname = '=') as equality_schema,
+    min(format('%I', s.nspname)) filter (where p.oprname = '~~') as pattern_schema
+  from base
+  join pg_operator p on p.oprleft = base.oid and p.oprright in (base.oid, 'text'::regtype::oid) and p.oprname in ('=', '~~')
+    and (p.oprname = '~~' or p.oprright = base.oid)
+  join pg_namespace s on s.oid = p.oprnamespace
+  where base.is_base
+) o
 where t.oid = any ($1)

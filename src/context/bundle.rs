@@ -173,6 +173,8 @@ impl CompiledBundle {
 pub struct ReadPoint {
     /// `pg_current_snapshot()` as text.
     pub seeing: String,
+    /// Version of policies and grants; see `rollcall.context_access_version`. `None` if it changed while reading.
+    pub access: Option<i64>,
     /// Clock of the database.
     pub read_at: Timestamp,
 }

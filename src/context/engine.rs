@@ -29,7 +29,8 @@ use crate::{
     model::{ConversationId, UserId},
     pg::{
         Database, PgError,
-        listener::{BUNDLES, CONTEXT, NotificationHandler},
+        listener::NotificationHandler,
+        notification::{Notification, ReadyBundle},
     },
     protocol::ServerMessage,
     settings::Problem,
@@ -146,14 +147,11 @@ pub struct ContextNotifications {
 }
 
 impl NotificationHandler for ContextNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        match channel {
+    fn on_notification(&self, notification: &Notification) {
+        match notification {
             // New signals enqueue a warm-up in the same transaction.
-            CONTEXT => self.wake.notify_one(),
-            BUNDLES => match payload.strip_prefix("ready|") {
-                Some(ready) => self.on_bundles_ready(ready),
-                None => self.wake.notify_one(),
-            },
+            Notification::Context(_) | Notification::BundlesStale => self.wake.notify_one(),
+            Notification::BundlesReady { user, bundles } => self.on_bundles_ready(*user, bundles),
             _ => {}
         }
     }
@@ -167,26 +165,21 @@ impl NotificationHandler for ContextNotifications {
 }
 
 impl ContextNotifications {
-    /// Parses `user|type:id:version,…`.
-    fn on_bundles_ready(&self, payload: &str) {
-        let Some((user, bundles)) = payload.split_once('|') else { return };
-        let Some(user) = user.parse().ok().filter(|user| self.user_index.is_connected(*user)) else { return };
-        for message in bundles.split(',').filter_map(parse_ready) {
+    fn on_bundles_ready(&self, user: UserId, bundles: &[ReadyBundle]) {
+        if !self.user_index.is_connected(user) {
+            return;
+        }
+        for bundle in bundles {
+            let message = ServerMessage::BundleReady {
+                bundle_type: bundle.bundle_type.clone().into(),
+                bundle_id: bundle.id,
+                version: bundle.version,
+            };
             if self.ready_messages.try_send((user, message)).is_err() {
                 metrics::counter!(DROPPED_TOTAL, "what" => "ready_messages").increment(1);
             }
         }
     }
-}
-
-fn parse_ready(bundle: &str) -> Option<ServerMessage> {
-    let mut parts = bundle.split(':');
-    let (bundle_type, id, version) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(ServerMessage::BundleReady {
-        bundle_type: bundle_type.to_owned().into(),
-        bundle_id: id.parse().ok()?,
-        version: version.parse().ok()?,
-    })
 }
 
 /// Task that stores compiled bundles, writes usage counts and sends `bundle_ready` messages.
@@ -412,25 +405,6 @@ impl ContextTasks {
         let delivery = Delivery { key: None, message: Encodable::new(message), to };
         if self.hub.fan_out(vec![delivery]).await.is_err() {
             tracing::debug!("bundle_ready not delivered: the hub has stopped");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bundle_ready_payloads_are_parsed_and_malformed_ones_rejected() {
-        let id = Uuid::new_v4();
-        let Some(ServerMessage::BundleReady { bundle_type, bundle_id, version }) =
-            parse_ready(&format!("topic:{id}:7"))
-        else {
-            panic!("the payload is valid");
-        };
-        assert_eq!((&*bundle_type, bundle_id, version), ("topic", id, 7));
-        for malformed in ["", "topic", "topic:x:7", &format!("topic:{id}:x")] {
-            assert!(parse_ready(malformed).is_none(), "{malformed}");
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Custom events that a backend sends to sockets.
 
-use axum::{Router, extract::State, response::IntoResponse, routing::post};
-use serde::Deserialize;
-use serde_json::{Map, Value, json, value::RawValue};
+use axum::{extract::State, response::IntoResponse};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiError, Authenticated, FieldError, HttpState, Json, ids::MAX_IDS};
+use super::{ApiError, Authenticated, HttpState, Json, ValidJson, ids::MAX_IDS};
 use crate::{
     auth::Permission,
     model::{Category, CustomEvent, UserId},
@@ -12,67 +15,86 @@ use crate::{
 };
 
 /// Maximum length of an event name in characters.
-pub(super) const MAX_EVENT_CHARS: usize = 255;
+const MAX_EVENT_CHARS: usize = 255;
 
-/// Route `/api/presence/broadcast`.
-pub fn routes() -> Router<HttpState> {
-    Router::new().route("/api/presence/broadcast", post(send))
+/// Returns the route `/api/presence/broadcast`.
+pub fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default().routes(routes!(send))
 }
 
-#[derive(Deserialize)]
+/// A custom event and its recipients.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 struct BroadcastBody {
+    /// Category of the event. Any other value is answered with 422.
+    #[garde(skip)]
     category: Category,
+    /// Name of the event: 1 to 255 characters.
+    #[garde(length(chars, min = 1, max = MAX_EVENT_CHARS))]
+    #[schema(min_length = 1, max_length = 255)]
     event: String,
+    /// IDs of the recipients: 1 to 1,000.
+    #[garde(length(min = 1, max = MAX_IDS))]
+    #[schema(min_items = 1, max_items = 1_000)]
     recipients: Vec<UserId>,
+    /// Payload of the event, forwarded unchanged.
+    #[garde(custom(is_forwardable_object))]
+    #[schema(value_type = Object, additional_properties = true)]
     payload: Box<RawValue>,
 }
 
-/// Delivers at most once: recipients without an open socket miss the event. `delivered_to` counts those with
-/// one.
+/// Parses the payload only for its errors: raw JSON may be nested so deep that the database and some clients cannot
+/// parse it.
+fn is_forwardable_object(payload: &RawValue, _: &()) -> garde::Result {
+    match serde_json::from_str::<Map<String, Value>>(payload.get()) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_data() => Err(garde::Error::new("must be an object")),
+        Err(_) => Err(garde::Error::new("contains JSON that cannot be forwarded")),
+    }
+}
+
+/// Result of a custom event.
+#[derive(Serialize, ToSchema)]
+struct BroadcastAnswer {
+    /// Number of recipients with an open socket.
+    #[schema(minimum = 0)]
+    delivered_to: i64,
+}
+
+/// Sends a custom event to the sockets of users.
+///
+/// Delivers at most once: recipients without an open socket miss the event. Each socket receives the event in the format
+/// of its dialect.
+#[utoipa::path(
+    post, path = "/api/presence/broadcast", operation_id = "pushToSockets", tag = "System",
+    request_body(content = BroadcastBody, example = json!({
+        "category": "custom", "event": "tide", "payload": { "metres": 3.2 },
+        "recipients": ["a0000000-0000-4000-8000-000000000001"],
+    })),
+    responses((status = 200, description = "The event was handed to the sockets.", body = BroadcastAnswer,
+        example = json!({ "delivered_to": 1 }))),
+    extensions(("x-errors" = json!([422])), ("x-access" = json!("operator"))),
+)]
 async fn send(
     State(database): State<Database>,
     Authenticated(caller): Authenticated,
-    Json(body): Json<BroadcastBody>,
+    ValidJson(body): ValidJson<BroadcastBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     if !caller.is_service() && !caller.has_permission(Permission::PresenceAdmin) {
         return Err(ApiError::forbidden(
             "custom events require role service_role or permission presence:admin",
         ));
     }
-    let (event, recipients) = validate(body)?;
-    let connected = broadcast::send(&database, &event, &recipients).await?;
-    Ok(Json(json!({ "delivered_to": connected })))
-}
-
-fn validate(body: BroadcastBody) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
     let BroadcastBody { category, event, recipients, payload } = body;
-    let mut errors = Vec::new();
-    if event.is_empty() || event.chars().count() > MAX_EVENT_CHARS {
-        errors.push(FieldError::new("event", format!("must have 1 to {MAX_EVENT_CHARS} characters")));
-    }
-    if recipients.is_empty() || recipients.len() > MAX_IDS {
-        errors.push(FieldError::new("recipients", format!("must have 1 to {MAX_IDS} user IDs")));
-    }
-    // Parsed only for its errors: raw JSON may be nested so deep that the database and some clients cannot
-    // parse it.
-    if let Err(error) = serde_json::from_str::<Map<String, Value>>(payload.get()) {
-        let message =
-            if error.is_data() { "must be an object" } else { "contains JSON that cannot be forwarded" };
-        errors.push(FieldError::new("payload", message));
-    }
-    if errors.is_empty() {
-        Ok((CustomEvent { category, event, payload }, recipients))
-    } else {
-        Err(ApiError::invalid_fields(errors))
-    }
+    let event = CustomEvent { category, event, payload };
+    Ok(Json(BroadcastAnswer { delivered_to: broadcast::send(&database, &event, &recipients).await? }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::extract::parse_json, *};
+    use super::{super::extract::parse_valid_json, *};
 
-    fn parse(text: &str) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
-        validate(parse_json(text.as_bytes())?)
+    fn parse(text: &str) -> Result<BroadcastBody, ApiError> {
+        parse_valid_json(text.as_bytes())
     }
 
     #[test]
@@ -81,9 +103,9 @@ mod tests {
         let text = format!(
             r#"{{"category":"custom","event":"e","recipients":["{user}"],"payload": {{"n": 1.50}} }}"#
         );
-        let (event, recipients) = parse(&text).expect("is valid");
+        let body = parse(&text).expect("is valid");
         assert_eq!(
-            (event.category, event.payload.get(), recipients),
+            (body.category, body.payload.get(), body.recipients),
             (Category::Custom, r#"{"n": 1.50}"#, vec![user])
         );
     }
@@ -107,7 +129,8 @@ mod tests {
                 format!(r#"{{"category":"custom","event":"e","recipients":["{user}"],"payload":{payload}}}"#);
             assert!(matches!(parse(&text), Err(ApiError::InvalidRequest { .. })));
         }
-        let unknown = parse(r#"{"category":"mail","event":"e","recipients":[],"payload":{}}"#);
+        let unknown =
+            parse(&format!(r#"{{"category":"mail","event":"e","recipients":["{user}"],"payload":{{}}}}"#));
         assert!(matches!(unknown, Err(ApiError::Unprocessable { .. })));
     }
 }

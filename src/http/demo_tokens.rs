@@ -42,6 +42,12 @@ struct DemoUser {
     token: String,
 }
 
+#[derive(Serialize)]
+struct DemoTokensAnswer {
+    people: Vec<DemoUser>,
+    service_token: String,
+}
+
 /// Handler of `GET /console/demo`.
 pub async fn get_tokens(
     State(demo): State<Option<DemoTokens>>,
@@ -60,7 +66,7 @@ pub async fn get_tokens(
     }
     let service = sign(json!({ "role": Role::ServiceRole, "exp": expires_at }))?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((no_store, Json(json!({ "people": users, "service_token": service }))).into_response())
+    Ok((no_store, Json(DemoTokensAnswer { people: users, service_token: service })).into_response())
 }
 
 /// Whether the request comes from a page of this server under a loopback name.

@@ -147,7 +147,12 @@ impl ApiError {
 
     /// 422: the field is well-formed, but its value is not one of the allowed values.
     pub fn unprocessable(field: impl Into<String>, message: impl Into<String>) -> Self {
-        let details = vec![FieldError::new(field.into(), message.into())];
+        Self::unprocessable_fields(vec![FieldError::new(field.into(), message.into())])
+    }
+
+    /// 422 for several fields.
+    #[must_use]
+    pub fn unprocessable_fields(details: Vec<FieldError>) -> Self {
         Self::Unprocessable { message: summary(&details), details }
     }
 

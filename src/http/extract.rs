@@ -1,6 +1,6 @@
 //! Extractors for body, query string and path. Rejections use the error envelope and name the field.
 
-use std::{borrow::Cow, error::Error as _};
+use std::error::Error as _;
 
 use axum::{
     extract::{
@@ -14,17 +14,22 @@ use axum::{
 use garde::Validate;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
+use utoipa::PartialSchema;
 
-use super::{ApiError, FieldError, body};
+use super::{
+    ApiError, FieldError, body,
+    field_errors::{self, field_path, truncate},
+    strict::Strict,
+};
 
-/// Maximum length of a parser's message in characters, because it may quote the input.
-const MAX_MESSAGE_CHARS: usize = 200;
+/// Maximum nesting of lists and objects in a body; the parser has the same limit.
+const MAX_DEPTH: usize = 128;
 
 /// A JSON body, limited by the route's [`body::BodyLimit`]. Unknown fields are ignored. Also a response.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json<T>(pub T);
 
-/// A [`Json`] body that passed its `garde` validation.
+/// A [`Json`] body that passed its `garde` validation. Errors report every invalid field of the body.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ValidJson<T>(pub T);
 
@@ -54,15 +59,17 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 impl<T, S> FromRequest<S> for ValidJson<T>
 where
-    T: DeserializeOwned + Validate<Context = ()>,
+    T: DeserializeOwned + Validate<Context = ()> + PartialSchema,
     S: Send + Sync,
 {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        let Json(value) = Json::<T>::from_request(request, state).await?;
-        value.validate()?;
-        Ok(Self(value))
+    async fn from_request(request: Request, _: &S) -> Result<Self, Self::Rejection> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        let bytes = body::read(request).await?;
+        parse_valid_json(&bytes).map(Self)
     }
 }
 
@@ -107,6 +114,32 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// levels, or contains U+0000, which PostgreSQL cannot store) and for a field of the wrong type;
 /// [`ApiError::Unprocessable`] for an unknown enum value.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    check_text(bytes)?;
+    deserialize(bytes)
+}
+
+/// Parses and validates a JSON object from a client.
+///
+/// # Errors
+/// As [`parse_json`], with every invalid field of the object.
+pub fn parse_valid_json<T>(bytes: &[u8]) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Validate<Context = ()> + PartialSchema,
+{
+    check_text(bytes)?;
+    let first_error = match deserialize::<T>(bytes) {
+        Ok(value) if value.validate().is_ok() => return Ok(value),
+        Ok(_) => ApiError::bad_request("the body is invalid"),
+        Err(error) => error,
+    };
+    // The body is read again only to report all of its errors.
+    match serde_json::from_slice(bytes) {
+        Ok(object) => Err(field_errors::collect::<T>(object).unwrap_or(first_error)),
+        Err(_) => Err(first_error),
+    }
+}
+
+fn check_text(bytes: &[u8]) -> Result<(), ApiError> {
     // Checked first, because the parser does not look into skipped fields.
     if simdutf8::basic::from_utf8(bytes).is_err() {
         return Err(ApiError::bad_request("the body is not valid UTF-8"));
@@ -120,36 +153,40 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte == b'[') {
         return Err(ApiError::invalid("", "must be an object"));
     }
+    Ok(())
+}
+
+fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Strict(&mut json)).map_err(|error| {
         let field = error.path().to_string();
-        json_error(bytes, &field, error.inner())
+        json_error(&field, error.inner())
     })?;
-    json.end().map_err(|error| json_error(bytes, "", &error))?;
+    json.end().map_err(|error| json_error("", &error))?;
+    // The parser has its own limit for values that it reads, and none for those that it skips.
+    if nesting_depth(bytes) > MAX_DEPTH {
+        return Err(ApiError::bad_request(format!("the body is nested deeper than {MAX_DEPTH} levels")));
+    }
     Ok(value)
 }
 
-fn json_error(bytes: &[u8], field: &str, error: &serde_json::Error) -> ApiError {
+fn json_error(field: &str, error: &serde_json::Error) -> ApiError {
     let text = error.to_string();
     let field = if field == "." { "" } else { field };
     match error.classify() {
         Category::Data => {
             // The field locates the error, so the line and column are dropped.
             let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-            let message = truncate(message);
-            // serde reports unknown enum values only in the text of the message.
-            if message.starts_with("unknown variant") {
-                ApiError::unprocessable(field, message)
+            let path = field_path(field, message);
+            let reason = field_errors::describe(message);
+            if field_errors::is_unknown_value(message) {
+                ApiError::unprocessable(path, reason)
             } else {
-                ApiError::invalid(field_path(field, &message), message.as_ref())
+                ApiError::invalid(path, reason)
             }
         }
         Category::Eof if text.starts_with("EOF while parsing a value at line 1 column 0") => {
             ApiError::bad_request("the body is empty; send JSON")
-        }
-        // The parser reports a list in place of an enum as a syntax error, although the JSON is valid.
-        Category::Syntax if text.starts_with("expected value") && is_well_formed(bytes) => {
-            ApiError::invalid(field, "has the wrong type")
         }
         Category::Syntax | Category::Eof | Category::Io => {
             ApiError::bad_request(format!("the body is not valid JSON: {}", truncate(&text)))
@@ -157,29 +194,25 @@ fn json_error(bytes: &[u8], field: &str, error: &serde_json::Error) -> ApiError 
     }
 }
 
-fn is_well_formed(json: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok()
-}
-
-/// Path of the invalid field. The parser reports "missing field `name`" and "duplicate field `name`" with the
-/// path of the enclosing object.
-fn field_path(path: &str, message: &str) -> String {
-    let path = if path == "." { "" } else { path };
-    let name = message.strip_prefix("missing field `").or_else(|| message.strip_prefix("duplicate field `"));
-    match name.and_then(|name| name.strip_suffix('`')) {
-        Some(name) if path.is_empty() => name.to_owned(),
-        // For a duplicate, the parser has already read the second value.
-        Some(name) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
-        Some(name) => format!("{path}.{name}"),
-        None => path.to_owned(),
+/// The deepest nesting of lists and objects in valid JSON text.
+fn nesting_depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string) = (0_usize, 0, false);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if in_string => {
+                bytes.next();
+            }
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
     }
-}
-
-fn truncate(message: &str) -> Cow<'_, str> {
-    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
-        Some((end, _)) => format!("{}…", &message[..end]).into(),
-        None => message.into(),
-    }
+    deepest
 }
 
 /// Whether JSON text contains `\u0000`. In JSON, backslashes occur only in strings, in pairs or before a
@@ -254,6 +287,15 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(contains_escaped_nul(json.as_bytes()), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_counted_outside_strings() {
+        for (json, expected) in
+            [("7", 0), ("{}", 1), (r#"{"a":[[1],[2]],"b":{}}"#, 3), (r#"{"[[[[":"{{{\"[[","b":"\\"}"#, 1)]
+        {
+            assert_eq!(nesting_depth(json.as_bytes()), expected, "{json}");
         }
     }
 

@@ -1,9 +1,14 @@
-//! Parses user IDs in requests; response of routes without other content.
+//! User IDs in requests; response of routes without other content.
 
-use serde_json::{Map, Value, json};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, Type},
+};
 
 use super::{ApiError, FieldError, Json};
-use crate::{model::UserId, protocol::Fields};
+use crate::model::UserId;
 
 /// Maximum number of IDs in one request.
 pub(super) const MAX_IDS: usize = 1_000;
@@ -24,26 +29,13 @@ pub(super) fn parse_user_ids(list: &str) -> Result<Vec<UserId>, ApiError> {
     if errors.is_empty() { Ok(users) } else { Err(ApiError::invalid_fields(errors)) }
 }
 
-/// Parses a list of `at_least` to [`MAX_IDS`] IDs in a body.
-pub(super) fn user_ids_from_body(
-    body: &Map<String, Value>,
-    names: &[&'static str],
-    at_least: usize,
-) -> Result<Vec<UserId>, ApiError> {
-    let mut fields = Fields::new(body, "");
-    let users = fields.required_list::<UserId>(names, MAX_IDS);
-    let users = fields.finish_plain(users)?;
-    if users.len() < at_least {
-        return Err(ApiError::invalid(names[0], format!("must have {at_least} to {MAX_IDS} user IDs")));
-    }
-    Ok(users)
-}
-
-/// Parses the user ID in a body.
-pub(super) fn user_id_from_body(body: &Map<String, Value>) -> Result<UserId, ApiError> {
-    let mut fields = Fields::new(body, "");
-    let user = fields.required::<UserId>(&["user_id", "userId"]);
-    Ok(fields.finish_plain(user)?)
+/// Bodies that name one user.
+#[derive(Deserialize, Validate, ToSchema)]
+#[garde(allow_unvalidated)]
+pub(super) struct UserIdBody {
+    /// ID of the other user (UUID). It must not be the caller's own.
+    #[serde(alias = "userId")]
+    pub(super) user_id: UserId,
 }
 
 /// Rejects a relation of a user with itself.
@@ -51,9 +43,27 @@ pub(super) fn reject_self(me: UserId, other: UserId, field: &'static str) -> Res
     if me == other { Err(ApiError::invalid(field, "must not be your own user ID")) } else { Ok(()) }
 }
 
-/// The response `{"success": true}`.
-pub(super) fn success() -> Json<Value> {
-    Json(json!({ "success": true }))
+/// Schema of `success` in responses without an error.
+pub(super) fn always_true() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .enum_values(Some([true]))
+        .description(Some("Always `true` in this response."))
+        .build()
+}
+
+/// Response of a request that returns nothing else.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Success {
+    /// Always `true` in this response.
+    #[schema(schema_with = always_true)]
+    success: bool,
+}
+
+impl Success {
+    pub(super) fn response() -> Json<Self> {
+        Json(Self { success: true })
+    }
 }
 
 #[cfg(test)]
@@ -74,17 +84,5 @@ mod tests {
         for list in ["", ",", &vec![a.to_string(); MAX_IDS + 1].join(",")] {
             assert!(matches!(parse_user_ids(list), Err(ApiError::InvalidRequest { .. })));
         }
-    }
-
-    #[test]
-    fn body_list_length_is_bounded() {
-        let body = |count: usize| json!({ "user_ids": vec![UserId::random(); count] });
-        let read = |count, at_least| {
-            user_ids_from_body(body(count).as_object().expect("an object"), &["user_ids"], at_least)
-                .map(|ids| ids.len())
-        };
-        assert_eq!(read(0, 0).expect("may be empty"), 0);
-        assert_eq!(read(MAX_IDS, 1).expect("fits"), MAX_IDS);
-        assert!(read(0, 1).is_err() && read(MAX_IDS + 1, 1).is_err());
     }
 }

@@ -34,7 +34,7 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 /// Origins that browsers may call from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CorsOrigins {
-    /// All origins (`*`).
+    /// All origins, written as `*`.
     Any,
     List(Vec<HeaderValue>),
 }

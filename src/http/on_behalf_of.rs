@@ -8,6 +8,7 @@ use axum::{
     http::request::Parts,
 };
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{ApiError, Authenticated, GatewayPolicy, Query};
 use crate::{
@@ -63,9 +64,14 @@ impl OnBehalfOf {
     }
 }
 
-#[derive(Deserialize)]
-struct UserIdQuery {
+/// The user that a request acts for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UserIdQuery {
+    /// ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+    /// `presence:admin`. The request then runs with the rights of that user.
     #[serde(alias = "userId")]
+    #[param(nullable = false)]
     user_id: Option<UserId>,
 }
 

@@ -3,40 +3,73 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Router,
     extract::{FromRequestParts, Request, State},
     response::IntoResponse,
-    routing::{get, post},
 };
+use garde::Validate;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
 use super::{
-    ApiError, Authenticated, HttpState, Json, Path, Query,
-    ids::{parse_user_ids, user_ids_from_body},
+    ApiError, Authenticated, HttpState, Json, Path, Query, ValidJson,
+    ids::{MAX_IDS, parse_user_ids},
+    presence::UsersQuery,
 };
 use crate::{
-    model::{UserId, milliseconds},
+    model::{PresenceSummary, UserId, milliseconds},
     presence::PresenceService,
     protocol::presence::PresenceJson,
 };
 
 /// Routes `/api/presence/batch`, `/api/presence/last-seen` and `/{user_id}`.
-pub fn routes() -> Router<HttpState> {
-    Router::new()
-        .route("/api/presence/batch", post(batch))
-        .route("/api/presence/last-seen", get(last_seen))
-        .route("/{user_id}", get(card).fallback(user_path_fallback))
+pub fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default()
+        .routes(routes!(batch))
+        .routes(routes!(last_seen))
+        .routes(routes!(card).map(|methods| methods.fallback(user_path_fallback)))
 }
 
+/// Users whose presence to return.
+#[derive(Deserialize, Validate, ToSchema)]
+struct BatchBody {
+    /// IDs of the users: 1 to 1,000.
+    #[serde(alias = "userIds")]
+    #[garde(length(min = 1, max = MAX_IDS))]
+    #[schema(min_items = 1, max_items = 1_000)]
+    user_ids: Vec<UserId>,
+}
+
+/// Presences of users by their ID.
+#[derive(Serialize, ToSchema)]
+struct BatchAnswer<'a> {
+    /// Presences of the visible users, by user ID.
+    presences: BTreeMap<UserId, PresenceJson<'a>>,
+}
+
+/// Returns the presence of up to 1,000 users.
+///
+/// As `GET /api/presence/users`, by user ID.
+#[utoipa::path(
+    post, path = "/api/presence/batch", operation_id = "batch", tag = "People",
+    request_body(content = BatchBody, example = json!({ "user_ids": ["a0000000-0000-4000-8000-000000000002"] })),
+    responses((status = 200, description = "Presences of the visible users.", body = BatchAnswer<'static>,
+        example = json!({ "presences": { "a0000000-0000-4000-8000-000000000002": {
+            "user_id": "a0000000-0000-4000-8000-000000000002", "status": "offline",
+            "availability": "offline", "last_seen": "2026-11-21T11:40:00.000Z", "is_typing": false,
+            "custom_status": "At lunch",
+        } } }))),
+)]
 async fn batch(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
-    Json(body): Json<Map<String, Value>>,
+    ValidJson(BatchBody { user_ids }): ValidJson<BatchBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let users = user_ids_from_body(&body, &["user_ids", "userIds"], 1)?;
-    let presences = presence.list(&caller, Some(&users)).await?;
-    let shown: BTreeMap<UserId, PresenceJson<'_>> = presences
+    let presences = presence.list(&caller, Some(&user_ids)).await?;
+    let presences = presences
         .iter()
         .map(|entry| {
             (
@@ -45,27 +78,32 @@ async fn batch(
             )
         })
         .collect();
-    Ok(Json(json!({ "presences": shown })))
+    Ok(Json(BatchAnswer { presences }).into_response())
 }
 
-#[derive(Deserialize)]
-struct LastSeenQuery {
-    user_ids: Option<String>,
-}
-
-#[derive(Serialize)]
+/// Last activity of a user.
+#[derive(Serialize, ToSchema)]
 struct LastSeen {
+    /// ID of the user (UUID).
     user_id: UserId,
+    /// Time at which a device was last live; `null` if the user does not share it.
     #[serde(serialize_with = "milliseconds::option")]
+    #[schema(required)]
     last_seen: Option<jiff::Timestamp>,
 }
 
-/// Returns the last activity of the named users, or of all related users. `null` when a user does not share
-/// it.
+/// Returns when users were last seen.
+#[utoipa::path(
+    get, path = "/api/presence/last-seen", operation_id = "lastSeen", tag = "People", params(UsersQuery),
+    responses((status = 200, description = "Last activity of the visible users.", body = Vec<LastSeen>,
+        example = json!([{
+            "user_id": "a0000000-0000-4000-8000-000000000002", "last_seen": "2026-11-21T11:40:00.000Z",
+        }]))),
+)]
 async fn last_seen(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
-    Query(query): Query<LastSeenQuery>,
+    Query(query): Query<UsersQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
     let requested = query.user_ids.as_deref().map(parse_user_ids).transpose()?;
     if requested.is_none() {
@@ -83,6 +121,18 @@ fn parse_user_path(text: &str) -> Result<UserId, ApiError> {
     text.parse().map_err(|_| ApiError::NotFound)
 }
 
+/// Returns the presence of one user with the number of devices.
+///
+/// A path that is not a UUID is answered with 404, also without a token.
+#[utoipa::path(
+    get, path = "/{user_id}", operation_id = "card", tag = "People",
+    params(("user_id" = UserId, Path, description = "ID of the user (UUID).", example = "a0000000-0000-4000-8000-000000000002")),
+    responses((status = 200, description = "Presence of the user.", body = PresenceSummary, example = json!({
+        "user_id": "a0000000-0000-4000-8000-000000000002", "online_status": "offline", "custom_status": "At lunch",
+        "last_seen_at": "2026-11-21T11:40:00.000Z", "devices_online": 0,
+    }))),
+    extensions(("x-errors" = json!([404]))),
+)]
 async fn card(
     State(state): State<HttpState>,
     Path(user): Path<String>,

@@ -2,67 +2,117 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::{FromRef, State},
-    response::IntoResponse,
-    routing::{get, post},
-};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use axum::{extract::State, response::IntoResponse};
+use garde::Validate;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    ApiError, Authenticated, DeviceHeader, GatewayPolicy, Json, Path, Query, ids::parse_user_ids,
-    on_behalf_of::OnBehalfOf,
+    ApiError, Authenticated, DeviceHeader, HttpState, Json, Path, Query, ValidJson,
+    field_errors::nullable,
+    ids::{Success, always_true, parse_user_ids},
+    on_behalf_of::{OnBehalfOf, UserIdQuery},
 };
 use crate::{
-    auth::{Principal, Verifier},
     clock::Clock,
-    model::{ConversationKey, Presence, UserId},
+    model::{ConversationKey, DeviceId, Presence, Status, UserId, milliseconds},
     presence::{PresenceService, devices::HEARTBEAT_INTERVAL},
-    protocol::{
-        Fields,
-        presence::{ParsedDeviceId, PresenceJson, status_update},
-    },
+    protocol::{StatusUpdate, max_chars, presence::PresenceJson},
 };
 
 /// Routes under `/api/presence` and the typing routes.
-pub fn routes<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Arc<PresenceService>: FromRef<S>,
-    Arc<Verifier>: FromRef<S>,
-    Arc<GatewayPolicy>: FromRef<S>,
-    Arc<dyn Clock>: FromRef<S>,
-{
-    Router::new()
-        .route("/api/presence/status", post(set_status).get(own_status))
-        .route("/api/presence/users", get(list_users))
-        .route("/api/presence/users/{user_id}", get(get_user))
-        .route("/api/presence/heartbeat", post(heartbeat))
-        .route("/api/conversations/{conversation_id}/typing", post(set_typing).get(list_typing))
+pub fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default()
+        .routes(routes!(set_status, own_status))
+        .routes(routes!(list_users))
+        .routes(routes!(get_user))
+        .routes(routes!(heartbeat))
+        .routes(routes!(set_typing, list_typing))
 }
 
+/// A status with its optional fields.
+#[derive(Deserialize, Validate, ToSchema)]
+#[garde(allow_unvalidated)]
+struct StatusBody {
+    /// New status. Any other value is answered with 422.
+    status: Status,
+    /// ID of the device that reports the status; without it the header `X-Device-ID` counts.
+    #[serde(alias = "deviceId")]
+    device_id: Option<DeviceId>,
+    /// Custom status text: at most 140 characters after trimming. Control characters, direction overrides and markup
+    /// are neutralized. `null` clears the text.
+    #[serde(default, deserialize_with = "nullable", alias = "customStatus")]
+    #[schema(value_type = Option<String>, extensions(("x-max-length-after-trimming" = json!(140))))]
+    #[garde(inner(inner(custom(max_chars::<{ StatusUpdate::MAX_TEXT_CHARS }>))))]
+    custom_status: Option<Option<String>>,
+    /// Time at which the custom status expires. `null` clears the time.
+    #[serde(default, deserialize_with = "nullable", alias = "customStatusExpiresAt")]
+    #[schema(value_type = Option<Timestamp>)]
+    custom_status_expires_at: Option<Option<Timestamp>>,
+    /// Activity text: at most 140 characters after trimming. `null` clears the text.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, extensions(("x-max-length-after-trimming" = json!(140))))]
+    #[garde(inner(inner(custom(max_chars::<{ StatusUpdate::MAX_TEXT_CHARS }>))))]
+    activity: Option<Option<String>>,
+    /// Page that the user is on: at most 2,048 characters after trimming. `null` clears the page.
+    #[serde(default, deserialize_with = "nullable", alias = "currentPage")]
+    #[schema(value_type = Option<String>, extensions(("x-max-length-after-trimming" = json!(2_048))))]
+    #[garde(inner(inner(custom(max_chars::<{ StatusUpdate::MAX_PAGE_CHARS }>))))]
+    current_page: Option<Option<String>>,
+    /// ID of the user to act for. Requires role `service_role` or permission `presence:admin`.
+    #[serde(alias = "userId")]
+    user_id: Option<UserId>,
+}
+
+/// Sets the status of the caller.
+///
+/// `busy`, `dnd` and `invisible` hold on all devices until changed; `online`, `away` and `offline` are the state of
+/// the device. An absent text is kept, `null` clears it. Repeating the same status within 5 s changes nothing.
+#[utoipa::path(
+    post, path = "/api/presence/status", operation_id = "setStatus", tag = "Presence",
+    params(("X-Device-ID" = Option<DeviceId>, Header, description = "ID of the device, unless the body names it.")),
+    request_body(content = StatusBody, example = json!({
+        "status": "busy", "custom_status": "Writing", "device_id": "laptop",
+    })),
+    responses((status = 200, description = "The new presence, as the user sees it.", body = PresenceJson<'static>,
+        example = json!({
+            "user_id": "a0000000-0000-4000-8000-000000000001", "status": "online",
+            "availability": "busy", "last_seen": "2026-11-21T12:00:00.000Z", "custom_status": "Writing",
+        }))),
+    extensions(("x-errors" = json!([409, 422])), ("x-rate-limit" = json!("presence"))),
+)]
 async fn set_status(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
     DeviceHeader(device): DeviceHeader,
-    Json(body): Json<Map<String, Value>>,
+    ValidJson(body): ValidJson<StatusBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let mut update = status_update(&body, "")?;
-    let OnBehalfOf { user, .. } = user_from_body(caller, &body)?;
-    let device = update.device_id.take().or(device);
-    let (own, allowance) = presence.set_status(user, device, update).await?;
+    let OnBehalfOf { user, .. } = OnBehalfOf::new(caller, body.user_id)?;
+    let update = StatusUpdate {
+        status: body.status,
+        device_id: None,
+        custom_status: body.custom_status,
+        custom_status_expires_at: body.custom_status_expires_at,
+        activity: body.activity,
+        current_page: body.current_page,
+    };
+    let (own, allowance) = presence.set_status(user, body.device_id.or(device), update).await?;
     Ok((allowance, Json(PresenceJson::from(&*own)).into_response()))
 }
 
-/// The user in the body; the caller if there is none.
-fn user_from_body(caller: Principal, body: &Map<String, Value>) -> Result<OnBehalfOf, ApiError> {
-    let mut fields = Fields::new(body, "");
-    let requested = fields.optional::<UserId>(&["user_id", "userId"]);
-    OnBehalfOf::new(caller, fields.finish_plain(Some(requested))?)
-}
-
+/// Returns the caller's own status.
+///
+/// Users without a presence row get status `offline`. Fields that are not shared with others are included.
+#[utoipa::path(
+    get, path = "/api/presence/status", operation_id = "ownStatus", tag = "Presence", params(UserIdQuery),
+    responses((status = 200, description = "The caller's own presence.", body = PresenceJson<'static>,
+        example = json!({
+            "user_id": "a0000000-0000-4000-8000-000000000001", "status": "online",
+            "availability": "busy", "last_seen": "2026-11-21T12:00:00.000Z", "custom_status": "Writing",
+        }))),
+)]
 async fn own_status(
     State(presence): State<Arc<PresenceService>>,
     OnBehalfOf { caller, user }: OnBehalfOf,
@@ -74,11 +124,31 @@ async fn own_status(
     Ok(Json(PresenceJson::from(&*own)).into_response())
 }
 
-#[derive(Deserialize)]
-struct UsersQuery {
-    user_ids: Option<String>,
+/// The users that a read is about.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UsersQuery {
+    /// IDs of the users, separated by commas (1 to 1,000). Without it, all users related to the caller are returned.
+    #[param(
+        pattern = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(,[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}){0,999}$",
+        example = "a0000000-0000-4000-8000-000000000002",
+        nullable = false
+    )]
+    pub(super) user_ids: Option<String>,
 }
 
+/// Returns the presence of several users.
+///
+/// Without `user_ids`: contacts, team members and participants of shared conversations. Unknown and invisible users
+/// are left out.
+#[utoipa::path(
+    get, path = "/api/presence/users", operation_id = "users", tag = "People", params(UsersQuery),
+    responses((status = 200, description = "Presences of the visible users.", body = Vec<PresenceJson<'static>>,
+        example = json!([{
+            "user_id": "a0000000-0000-4000-8000-000000000002", "status": "offline", "availability": "offline",
+            "last_seen": "2026-11-21T11:40:00.000Z", "is_typing": false, "custom_status": "At lunch",
+        }]))),
+)]
 async fn list_users(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
@@ -96,6 +166,17 @@ async fn list_users(
     Ok(Json(shown).into_response())
 }
 
+/// Returns the presence of one user.
+#[utoipa::path(
+    get, path = "/api/presence/users/{user_id}", operation_id = "user", tag = "People",
+    params(("user_id" = UserId, Path, description = "ID of the user (UUID).",
+        example = "a0000000-0000-4000-8000-000000000002")),
+    responses((status = 200, description = "Presence of the user.", body = PresenceJson<'static>, example = json!({
+        "user_id": "a0000000-0000-4000-8000-000000000002", "status": "offline", "availability": "offline",
+        "last_seen": "2026-11-21T11:40:00.000Z", "is_typing": false, "custom_status": "At lunch",
+    }))),
+    extensions(("x-errors" = json!([404]))),
+)]
 async fn get_user(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
@@ -106,40 +187,114 @@ async fn get_user(
     Ok(Json(PresenceJson::from(&*one.face.presence).with_typing(one.is_typing)).into_response())
 }
 
+/// A heartbeat of a device.
+#[derive(Deserialize, Validate, ToSchema)]
+#[garde(allow_unvalidated)]
+struct HeartbeatBody {
+    /// ID of the device; without it the header `X-Device-ID` counts.
+    #[serde(alias = "deviceId")]
+    device_id: Option<DeviceId>,
+    /// Whether the device is in use.
+    active: Option<bool>,
+    /// ID of the user to act for. Requires role `service_role` or permission `presence:admin`.
+    #[serde(alias = "userId")]
+    user_id: Option<UserId>,
+}
+
+/// Response to a heartbeat.
+#[derive(Serialize, ToSchema)]
+struct HeartbeatAnswer {
+    /// Always `true` in this response.
+    #[schema(schema_with = always_true)]
+    success: bool,
+    /// Current time of the server.
+    server_time: Timestamp,
+    /// Milliseconds until the next heartbeat is due.
+    next_heartbeat_ms: u64,
+}
+
+/// Keeps a device without a socket live.
+///
+/// Other users are notified only if the heartbeat brings the device back. `active` reports that the device is in use.
+#[utoipa::path(
+    post, path = "/api/presence/heartbeat", operation_id = "heartbeat", tag = "Presence",
+    params(("X-Device-ID" = Option<DeviceId>, Header, description = "ID of the device, unless the body names it.")),
+    request_body(content = HeartbeatBody, example = json!({ "device_id": "laptop", "active": true })),
+    responses((status = 200, description = "The heartbeat was recorded.", body = HeartbeatAnswer, example = json!({
+        "success": true, "server_time": "2026-11-21T12:00:00Z", "next_heartbeat_ms": 10_000,
+    }))),
+)]
 async fn heartbeat(
     State(presence): State<Arc<PresenceService>>,
     State(clock): State<Arc<dyn Clock>>,
     Authenticated(caller): Authenticated,
     DeviceHeader(device): DeviceHeader,
-    Json(body): Json<Map<String, Value>>,
+    ValidJson(body): ValidJson<HeartbeatBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let OnBehalfOf { user, .. } = user_from_body(caller, &body)?;
-    let mut fields = Fields::new(&body, "");
-    let requested = fields.optional::<ParsedDeviceId>(&["device_id", "deviceId"]).map(|device| device.0);
-    let active = fields.optional_bool(&["active"]);
-    let (requested, active) = fields.finish_plain(Some((requested, active)))?;
-    presence.heartbeat(user, requested.or(device), active.unwrap_or(false)).await?;
-    Ok(Json(json!({
-        "success": true,
-        "server_time": clock.now().to_string(),
-        "next_heartbeat_ms": u64::try_from(HEARTBEAT_INTERVAL.as_millis()).unwrap_or(u64::MAX),
-    })))
+    let OnBehalfOf { user, .. } = OnBehalfOf::new(caller, body.user_id)?;
+    presence.heartbeat(user, body.device_id.or(device), body.active.unwrap_or(false)).await?;
+    Ok(Json(HeartbeatAnswer {
+        success: true,
+        server_time: clock.now(),
+        next_heartbeat_ms: u64::try_from(HEARTBEAT_INTERVAL.as_millis()).unwrap_or(u64::MAX),
+    }))
 }
 
+/// Typing of the caller in a conversation.
+#[derive(Deserialize, Validate, ToSchema)]
+#[garde(allow_unvalidated)]
+struct TypingBody {
+    /// Whether the caller is typing: `false` after stopping.
+    #[serde(alias = "isTyping")]
+    is_typing: bool,
+}
+
+/// Reports that the caller started or stopped typing.
+///
+/// Typing ends after 5 s unless it is refreshed. A repeat within 2 s refreshes it without notifying others. Users who
+/// do not participate in the conversation get 404.
+#[utoipa::path(
+    post, path = "/api/conversations/{conversation_id}/typing", operation_id = "setTyping", tag = "Conversations",
+    params(("conversation_id" = String, Path, min_length = 1, max_length = 255, description = "ID of the conversation in the table of participants: a UUID in the built-in table.",
+        example = "c0000000-0000-4000-8000-000000000001")),
+    request_body(content = TypingBody, example = json!({ "is_typing": true })),
+    responses((status = 200, description = "The typing state was recorded.", body = Success,
+        example = json!({ "success": true }))),
+    extensions(("x-errors" = json!([404]))),
+)]
 async fn set_typing(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
     Path(conversation): Path<ConversationKey>,
-    Json(body): Json<Map<String, Value>>,
+    ValidJson(body): ValidJson<TypingBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
-    let mut fields = Fields::new(&body, "");
-    let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
-    let is_typing = fields.finish_plain(is_typing)?;
-    presence.set_typing(&caller, &conversation, is_typing).await?;
-    Ok(Json(json!({ "success": true })))
+    presence.set_typing(&caller, &conversation, body.is_typing).await?;
+    Ok(Success::response())
 }
 
+/// A user who is typing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Typing)]
+struct TypingEntry {
+    /// ID of the user who is typing (UUID).
+    user_id: UserId,
+    /// Time at which the typing was last reported.
+    #[serde(serialize_with = "milliseconds::serialize")]
+    updated_at: Timestamp,
+}
+
+/// Returns who is typing in a conversation.
+#[utoipa::path(
+    get, path = "/api/conversations/{conversation_id}/typing", operation_id = "typing", tag = "Conversations",
+    params(("conversation_id" = String, Path, min_length = 1, max_length = 255, description = "ID of the conversation in the table of participants: a UUID in the built-in table.",
+        example = "c0000000-0000-4000-8000-000000000001")),
+    responses((status = 200, description = "Users who are typing, as far as the caller may see it.",
+        body = Vec<TypingEntry>, example = json!([{
+            "user_id": "a0000000-0000-4000-8000-000000000002", "updated_at": "2026-11-21T12:00:00.000Z",
+        }]))),
+    extensions(("x-errors" = json!([404]))),
+)]
 async fn list_typing(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
@@ -147,7 +302,7 @@ async fn list_typing(
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
     let typing = presence.typing(&caller, &conversation).await?;
-    let typing =
-        typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
-    Ok(Json(typing.collect::<Value>()))
+    let typing: Vec<_> =
+        typing.into_iter().map(|(user_id, updated_at)| TypingEntry { user_id, updated_at }).collect();
+    Ok(Json(typing))
 }

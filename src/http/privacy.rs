@@ -3,46 +3,93 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderValue, header},
     response::IntoResponse,
-    routing::{delete, get},
 };
-use serde_json::json;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     ApiError, HttpState, Json,
-    on_behalf_of::{OnBehalfOf, RateLimitedWrite},
+    ids::always_true,
+    on_behalf_of::{OnBehalfOf, RateLimitedWrite, UserIdQuery},
 };
 use crate::{
     clock::Clock,
+    model::{UserId, milliseconds},
     pg::{Database, queries::privacy},
 };
 
 /// Routes `/api/presence/export` and `/api/presence/me`.
-pub fn routes() -> Router<HttpState> {
-    Router::new().route("/api/presence/export", get(export)).route("/api/presence/me", delete(erase))
+pub fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default().routes(routes!(export)).routes(routes!(erase))
 }
 
+/// All stored presence data of a user.
+#[derive(Serialize, ToSchema)]
+struct Export {
+    /// ID of the user (UUID).
+    user_id: UserId,
+    /// Time of the export.
+    #[serde(serialize_with = "milliseconds::serialize")]
+    exported_at: Timestamp,
+    /// Rows by the table that stores them.
+    #[schema(value_type = Object, additional_properties = true)]
+    data: Value,
+}
+
+/// Result of an erasure.
+#[derive(Serialize, ToSchema)]
+struct Erasure {
+    /// Always `true` in this response.
+    #[schema(schema_with = always_true)]
+    success: bool,
+    /// ID of the user (UUID).
+    user_id: UserId,
+    /// Number of erased rows by table.
+    #[schema(value_type = std::collections::BTreeMap<String, u64>)]
+    erased: Value,
+}
+
+/// Returns all stored presence data of the caller.
+#[utoipa::path(
+    get, path = "/api/presence/export", operation_id = "exportMine", tag = "Sharing", params(UserIdQuery),
+    responses((status = 200, description = "All rows by table.", body = Export, example = json!({
+        "user_id": "a0000000-0000-4000-8000-000000000001", "exported_at": "2026-11-21T12:00:00.000Z",
+        "data": { "contacts": [], "presence_devices": [] },
+    }))),
+)]
 async fn export(
     State(database): State<Database>,
     State(clock): State<Arc<dyn Clock>>,
     OnBehalfOf { caller, user }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     let data = privacy::export(&database, &caller).await?;
-    let exported_at = format!("{:.3}", clock.now());
     // Caches must not keep personal data.
     let headers = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((headers, Json(json!({ "user_id": user, "exported_at": exported_at, "data": data }))))
+    Ok((headers, Json(Export { user_id: user, exported_at: clock.now(), data })))
 }
 
-/// Erases the user's data and closes the user's sockets, because an open socket would soon report presence
-/// again.
+/// Erases the presence data of the caller.
+///
+/// Erases settings, devices, last seen, typing and history, and closes the user's sockets. The user then counts as never
+/// seen.
+// An open socket would soon report presence again.
+#[utoipa::path(
+    delete, path = "/api/presence/me", operation_id = "forgetMe", tag = "Sharing", params(UserIdQuery),
+    responses((status = 200, description = "The data was erased.", body = Erasure, example = json!({
+        "success": true, "user_id": "a0000000-0000-4000-8000-000000000006", "erased": { "presence_devices": 1 },
+    }))),
+    extensions(("x-rate-limit" = json!("manage"))),
+)]
 async fn erase(
     State(database): State<Database>,
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
 ) -> Result<impl IntoResponse, ApiError> {
     let erased = privacy::erase(&database, &caller).await?;
-    Ok((allowance, Json(json!({ "success": true, "user_id": user, "erased": erased }))))
+    Ok((allowance, Json(Erasure { success: true, user_id: user, erased })))
 }

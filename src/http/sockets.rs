@@ -10,6 +10,8 @@ use axum::{
     routing::get,
 };
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::authenticate, ids::parse_user_ids};
 use crate::{
@@ -29,72 +31,132 @@ pub struct Sockets {
     pub shared: PresenceServices,
 }
 
-/// A socket path and its dialect.
-#[derive(Debug)]
+/// A kind of socket.
+#[derive(Debug, Clone, Copy)]
 struct Endpoint {
-    path: &'static str,
     dialect: Dialect,
     /// Whether an unauthenticated client gets a socket with a close code instead of a 401 response.
     upgrades_unauthenticated: bool,
 }
 
-/// Socket paths of the main port.
-static ENDPOINTS: [Endpoint; 3] = [
-    Endpoint { path: "/api/presence/subscribe", dialect: Dialect::Presence, upgrades_unauthenticated: false },
-    Endpoint { path: "/ws", dialect: Dialect::Devices, upgrades_unauthenticated: false },
-    Endpoint { path: "/api/v1/context/ws", dialect: Dialect::Context, upgrades_unauthenticated: true },
-];
-
-/// The only path of the second port, for old context clients.
-static SECOND_PORT: Endpoint =
-    Endpoint { path: "/", dialect: Dialect::Context, upgrades_unauthenticated: true };
+const PRESENCE: Endpoint = Endpoint { dialect: Dialect::Presence, upgrades_unauthenticated: false };
+const DEVICES: Endpoint = Endpoint { dialect: Dialect::Devices, upgrades_unauthenticated: false };
+const CONTEXT: Endpoint = Endpoint { dialect: Dialect::Context, upgrades_unauthenticated: true };
 
 /// Socket routes of the main port.
-pub fn routes<S>() -> Router<S>
+pub fn routes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
     Sockets: FromRef<S>,
     Arc<GatewayPolicy>: FromRef<S>,
 {
-    ENDPOINTS.iter().fold(Router::new(), route)
+    OpenApiRouter::default()
+        .routes(routes!(presence_socket))
+        .routes(routes!(devices_socket))
+        .routes(routes!(context_socket))
 }
 
+/// Route of the second port, for old context clients.
 pub fn second_port_routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
     Sockets: FromRef<S>,
     Arc<GatewayPolicy>: FromRef<S>,
 {
-    route(Router::new(), &SECOND_PORT)
+    Router::new().route("/", get(context_socket))
 }
 
-fn route<S>(router: Router<S>, endpoint: &'static Endpoint) -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Sockets: FromRef<S>,
-    Arc<GatewayPolicy>: FromRef<S>,
-{
-    let handler = move |State(sockets): State<Sockets>,
-                        State(gateway): State<Arc<GatewayPolicy>>,
-                        DeviceHeader(device): DeviceHeader,
-                        Query(query): Query<SocketQuery>,
-                        request: Request| async move {
-        upgrade(endpoint, sockets, &gateway, device, query, request).await
-    };
-    router.route(endpoint.path, get(handler))
+/// Opens a socket that receives presence changes.
+///
+/// The first message is `initial_state` with all users related to the caller; updates follow.
+#[utoipa::path(
+    get, path = "/api/presence/subscribe", operation_id = "presenceSocket", tag = "Sockets",
+    params(
+        SocketQuery,
+        ("X-Device-ID" = Option<DeviceId>, Header,
+            description = "ID of the device that opens the socket; preferred to the query."),
+    ),
+    responses((status = 101, description = "The connection is a WebSocket from here on.")),
+    extensions(("x-errors" = json!([426]))),
+)]
+async fn presence_socket(
+    State(sockets): State<Sockets>,
+    State(gateway): State<Arc<GatewayPolicy>>,
+    DeviceHeader(device): DeviceHeader,
+    Query(query): Query<SocketQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    upgrade(PRESENCE, sockets, &gateway, device, query, request).await
+}
+
+/// Opens a presence socket for devices and services.
+///
+/// Messages have the form `{type, payload}` and are acknowledged.
+#[utoipa::path(
+    get, path = "/ws", operation_id = "devicesSocket", tag = "Sockets",
+    params(
+        SocketQuery,
+        ("X-Device-ID" = Option<DeviceId>, Header,
+            description = "ID of the device that opens the socket; preferred to the query."),
+    ),
+    responses((status = 101, description = "The connection is a WebSocket from here on.")),
+    extensions(("x-errors" = json!([426]))),
+)]
+async fn devices_socket(
+    State(sockets): State<Sockets>,
+    State(gateway): State<Arc<GatewayPolicy>>,
+    DeviceHeader(device): DeviceHeader,
+    Query(query): Query<SocketQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    upgrade(DEVICES, sockets, &gateway, device, query, request).await
+}
+
+/// Opens a socket that receives the context of the user's other devices.
+///
+/// The socket opens without a valid token too and is then closed with code 4001. Also served at `/` of `WS_PORT`.
+#[utoipa::path(
+    get, path = "/api/v1/context/ws", operation_id = "contextSocket", tag = "Sockets",
+    params(
+        ("token" = Option<String>, Query, description = "Token of the user, for browsers, which cannot set headers on sockets."),
+        ("device_id" = Option<DeviceId>, Query, description = "ID of the device that opens the socket."),
+        ("X-Device-ID" = Option<DeviceId>, Header,
+            description = "ID of the device that opens the socket; preferred to the query."),
+    ),
+    responses((status = 101, description = "The connection is a WebSocket from here on.")),
+    extensions(("x-errors" = json!([426]))),
+)]
+async fn context_socket(
+    State(sockets): State<Sockets>,
+    State(gateway): State<Arc<GatewayPolicy>>,
+    DeviceHeader(device): DeviceHeader,
+    Query(query): Query<SocketQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    upgrade(CONTEXT, sockets, &gateway, device, query, request).await
 }
 
 /// Query parameters of a socket.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct SocketQuery {
+    /// Token of the user, for browsers, which cannot set headers on sockets.
+    #[param(nullable = false)]
     token: Option<String>,
+    /// IDs of users to follow besides the related ones, separated by commas (1 to 1,000).
+    #[param(
+        pattern = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(,[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}){0,999}$",
+        nullable = false
+    )]
     user_ids: Option<String>,
+    /// ID of the device that opens the socket.
     #[serde(alias = "deviceId")]
+    #[param(value_type = Option<DeviceId>, nullable = false)]
     device_id: Option<String>,
 }
 
 async fn upgrade(
-    endpoint: &Endpoint,
+    endpoint: Endpoint,
     Sockets { hub, shared }: Sockets,
     gateway: &GatewayPolicy,
     device: Option<DeviceId>,

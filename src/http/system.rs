@@ -3,22 +3,25 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     extract::{FromRef, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use futures_util::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use utoipa::{
+    ToSchema,
+    openapi::{RefOr, Schema},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{ApiError, identity::Authenticated, identity::GatewayPolicy};
 use crate::{auth::Verifier, clock::Clock};
@@ -66,12 +69,50 @@ impl CheckResult {
     }
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// Health of the server and its dependencies.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Health)]
 struct Report {
+    /// `unavailable` if a check failed, `draining` while the server stops.
+    #[schema(value_type = HealthStatus)]
     status: &'static str,
+    /// Version of the server.
+    #[schema(example = "0.1.0")]
     version: &'static str,
+    /// Results of the checks, by dependency.
+    #[schema(schema_with = checks_schema)]
     checks: BTreeMap<&'static str, CheckResult>,
+    /// Time of the report.
     timestamp: Timestamp,
+}
+
+/// Whether the server can serve requests.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the values of `Report::status`")]
+enum HealthStatus {
+    Ok,
+    Unavailable,
+    Draining,
+}
+
+/// Schema of the checks: some have further fields, such as `lag_ms`.
+fn checks_schema() -> RefOr<Schema> {
+    let check = json!({
+        "type": "object",
+        "required": ["ok", "latency_ms"],
+        "properties": {
+            "ok": { "type": "boolean", "description": "Whether the dependency is available." },
+            "latency_ms": {
+                "type": "integer", "minimum": 0, "description": "Duration of the check in milliseconds.",
+            },
+            "message": { "type": "string", "description": "Reason why the check failed." },
+        },
+        "additionalProperties": true,
+    });
+    let description = "Results of the checks, by dependency.";
+    let schema = json!({ "type": "object", "description": description, "additionalProperties": check });
+    serde_json::from_value(schema).expect("is a schema")
 }
 
 /// State of the health and metrics routes.
@@ -149,29 +190,108 @@ impl System {
 /// `/metrics`.
 ///
 /// Only `/api/v1/system/metrics` requires a token; load balancers and scrapers have none.
-pub fn routes<S>() -> Router<S>
+pub fn routes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
     Arc<System>: FromRef<S>,
     Arc<Verifier>: FromRef<S>,
     Arc<GatewayPolicy>: FromRef<S>,
 {
-    Router::new()
-        .route("/healthcheck", get(|| async { "ok" }))
-        .route("/realtime/v1/api/health", get(health))
-        .route("/api/v1/system/health", get(health))
-        .route("/api/v1/system/metrics", get(|_: Authenticated, system| metrics(system)))
-        .route("/metrics", get(metrics))
+    OpenApiRouter::default()
+        .routes(routes!(health))
+        .routes(routes!(channels_health))
+        .routes(routes!(healthcheck))
+        .routes(routes!(metrics))
+        .routes(routes!(metrics_with_token))
 }
 
-async fn health(State(system): State<Arc<System>>) -> Response {
+/// Answers `ok` while the server runs.
+#[utoipa::path(
+    get, path = "/healthcheck", operation_id = "alive", tag = "System",
+    responses((status = 200, description = "The server runs: the text `ok`.", body = String,
+        content_type = "text/plain")),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn healthcheck() -> &'static str {
+    "ok"
+}
+
+/// Returns the health of the server and its dependencies.
+///
+/// Requires no token, because load balancers have none. The dependencies are checked at most once per second.
+#[utoipa::path(
+    get, path = "/api/v1/system/health", operation_id = "health", tag = "System",
+    responses(
+        (status = 200, description = "All health checks passed.", body = Report, example = json!({
+            "status": "ok", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
+            "checks": { "database": { "ok": true, "latency_ms": 1 }, "listener": { "ok": true, "latency_ms": 0 } },
+        })),
+        (status = 503, description = "A check failed, or the server stops.", body = Report, example = json!({
+            "status": "unavailable", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
+            "checks": { "database": { "ok": false, "message": "timed out", "latency_ms": 2000 } },
+        })),
+    ),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn health(state: State<Arc<System>>) -> Response {
+    report(state).await
+}
+
+/// Returns the health of the server and its dependencies.
+///
+/// The path that clients of Supabase Realtime use; same as `/api/v1/system/health`.
+#[utoipa::path(
+    get, path = "/realtime/v1/api/health", operation_id = "channelsHealth", tag = "System",
+    responses(
+        (status = 200, description = "All health checks passed.", body = Report, example = json!({
+            "status": "ok", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
+            "checks": { "database": { "ok": true, "latency_ms": 1 }, "listener": { "ok": true, "latency_ms": 0 } },
+        })),
+        (status = 503, description = "A check failed, or the server stops.", body = Report, example = json!({
+            "status": "unavailable", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
+            "checks": { "database": { "ok": false, "message": "timed out", "latency_ms": 2000 } },
+        })),
+    ),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn channels_health(state: State<Arc<System>>) -> Response {
+    report(state).await
+}
+
+async fn report(State(system): State<Arc<System>>) -> Response {
     let report = system.readiness().await;
     let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (status, no_store, axum::Json(report)).into_response()
 }
 
-async fn metrics(State(system): State<Arc<System>>) -> Result<Response, ApiError> {
+/// Returns the metrics of the server.
+///
+/// Metrics of sockets, deliveries, latencies and requests in the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "System",
+    responses((status = 200, description = "Metrics in the text format of Prometheus.", body = String,
+        content_type = "text/plain")),
+    extensions(("x-access" = json!("open")), ("x-errors" = json!([404]))),
+)]
+async fn metrics(system: State<Arc<System>>) -> Result<Response, ApiError> {
+    render_metrics(system)
+}
+
+/// Returns the metrics of the server to callers with a token.
+///
+/// The same metrics as `/metrics`.
+#[utoipa::path(
+    get, path = "/api/v1/system/metrics", operation_id = "metricsWithToken", tag = "System",
+    responses((status = 200, description = "Metrics in the text format of Prometheus.", body = String,
+        content_type = "text/plain")),
+    extensions(("x-errors" = json!([404]))),
+)]
+async fn metrics_with_token(_: Authenticated, system: State<Arc<System>>) -> Result<Response, ApiError> {
+    render_metrics(system)
+}
+
+fn render_metrics(State(system): State<Arc<System>>) -> Result<Response, ApiError> {
     let handle = system.metrics.as_ref().ok_or(ApiError::NotFound)?;
     let text = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
     Ok((text, handle.render()).into_response())

@@ -30,6 +30,14 @@ impl DeviceContext {
     pub const MAX_VISIBLE: usize = 100;
 }
 
+/// One version of a device's signals, as notifications name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContextVersion {
+    pub user_id: UserId,
+    /// Version, unique across the user's devices.
+    pub version: i64,
+}
+
 /// A time of day as sent by a device: `14:30`, `2024-06-15T14:30:00+02:00`, or the output of `Date.toISOString`. The
 /// text is kept unchanged for the user's other devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

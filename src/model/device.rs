@@ -4,12 +4,14 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Status, milliseconds};
 
 /// ID of a device of one user: 1 to 255 characters, chosen by the client.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 255)]
 pub struct DeviceId(Box<str>);
 
 impl DeviceId {
@@ -64,24 +66,31 @@ impl fmt::Display for DeviceId {
 }
 
 /// A device as shown to its owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Device {
-    /// The ID that the client chose.
+    /// ID of the device, chosen by the client.
+    #[schema(value_type = DeviceId)]
     pub device_id: String,
+    /// Name of the device for people.
+    #[schema(required)]
     pub device_name: Option<String>,
     /// Type as reported by the client, for example phone or desktop.
+    #[schema(required)]
     pub device_type: Option<String>,
     /// Platform as reported by the client, for example iOS or web.
+    #[schema(required)]
     pub platform: Option<String>,
     /// Version of the client application.
+    #[schema(required)]
     pub app_version: Option<String>,
-    /// Status: online, away or offline.
+    /// Status of the device: online, away or offline.
     pub status: Status,
-    /// When the device was last known to be live.
+    /// Time at which the device was last known to be live.
     #[serde(serialize_with = "milliseconds::serialize")]
     pub last_heartbeat_at: Timestamp,
-    /// Since when the device has been idle.
+    /// Time since which the device has been idle; `null` if it is in use.
     #[serde(serialize_with = "milliseconds::option")]
+    #[schema(required)]
     pub idle_since: Option<Timestamp>,
     /// Start of the current or last live session.
     #[serde(serialize_with = "milliseconds::serialize")]

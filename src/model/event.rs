@@ -23,8 +23,8 @@ impl PartialEq for CustomEvent {
     }
 }
 
-/// The category of a [`CustomEvent`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Category of a custom event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Category {
     Presence,

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use postgres_types::{FromSql, ToSql};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The text is not a UUID.
@@ -16,6 +17,7 @@ macro_rules! uuid_id {
         $(#[$doc])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql, FromSql,
+            ToSchema,
         )]
         #[serde(transparent)]
         #[postgres(transparent)]
@@ -52,11 +54,11 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// ID of a user: the `sub` claim of a token, `auth.uid()` in SQL.
+    /// ID of a user (UUID): the `sub` claim of a token, `auth.uid()` in SQL.
     UserId
 );
 uuid_id!(
-    /// ID of a conversation.
+    /// ID of a conversation (UUID).
     ConversationId
 );
 uuid_id!(

@@ -18,7 +18,7 @@ mod text;
 mod topic;
 
 pub use channel_id::ChannelId;
-pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
+pub use context::{ContextVersion, DeviceContext, InvalidLocalTime, LocalTime};
 pub use conversation_key::{ConversationKey, InvalidConversationKey};
 pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};

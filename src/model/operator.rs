@@ -3,41 +3,50 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Face, NodeId, milliseconds};
 
 /// A node (server process) and its lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Node)]
 pub struct NodeState {
-    /// ID of the node.
+    /// ID of the node (UUID).
+    #[schema(value_type = uuid::Uuid)]
     pub id: NodeId,
-    /// When the node started.
+    /// Time at which the node started.
     #[serde(serialize_with = "milliseconds::serialize")]
     pub started_at: Timestamp,
-    /// When it last renewed its lease.
+    /// Time at which the node last renewed its lease.
     #[serde(serialize_with = "milliseconds::serialize")]
     pub renewed_at: Timestamp,
-    /// When the lease expires if it is not renewed.
+    /// Time at which the lease expires if it is not renewed.
     #[serde(serialize_with = "milliseconds::serialize")]
     pub lease_expires_at: Timestamp,
-    /// Whether the lease is valid.
+    /// Whether the lease of the node is valid.
     pub alive: bool,
     /// Number of devices whose sockets the node holds.
+    #[schema(minimum = 0)]
     pub devices: i64,
 }
 
 /// Explains why a viewer sees a face of a user, or none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct VisibilityExplanation {
     /// Whether the viewer sees the user.
     pub visible: bool,
+    /// The form that the viewer sees; `null` if the user is not visible.
+    #[schema(required)]
     pub face: Option<Face>,
-    /// The deciding rule: self, block, list, setting, contact, team, policy, `never_seen`, grant, error, or
-    /// `row_level_security` if it is disabled.
+    /// The deciding rule: `self`, `block`, `list`, `setting`, `contact`, `team`, `policy`, `never_seen`, `grant`,
+    /// `error`, or `row_level_security` if it is disabled.
     pub decided_by: String,
     /// The policies that allow it, or the policy that denies it.
+    #[schema(required)]
     pub policy: Option<String>,
-    /// The deciding row or setting.
+    /// The deciding row or setting; `null` without one.
+    #[schema(required, value_type = Option<Object>, additional_properties = true)]
     pub evidence: Option<Value>,
+    /// The reason in one English sentence.
     pub reason: String,
 }

@@ -57,15 +57,20 @@ pub struct TypingState {
 }
 
 /// The presence of one user in the format of the devices API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PresenceSummary {
-    /// ID of the user.
+    /// ID of the user (UUID).
     pub user_id: UserId,
+    /// Status that the caller sees.
     pub online_status: Status,
+    /// Custom status text; `null` without one.
+    #[schema(required)]
     pub custom_status: Option<String>,
-    /// When a device was last live; `None` if the user does not share it.
+    /// Time at which a device was last live; `null` if the user does not share it.
     #[serde(serialize_with = "milliseconds::option")]
+    #[schema(required)]
     pub last_seen_at: Option<Timestamp>,
     /// Number of live devices; 1 if the viewer may not see the user's devices.
+    #[schema(minimum = 0)]
     pub devices_online: i64,
 }

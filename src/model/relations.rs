@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{ConversationId, UserId, milliseconds};
 
 /// State of a contact, as seen by one side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContactStatus {
     /// The other side sent a request that the caller may accept.
@@ -30,37 +31,42 @@ impl ContactStatus {
 }
 
 /// A contact or a contact request, as the caller sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Contact {
+    /// ID of the other user (UUID).
     pub user_id: UserId,
-    /// State of the contact.
+    /// State of the contact, as the caller sees it.
     pub status: ContactStatus,
-    /// When it was requested.
+    /// Time at which the contact was requested.
     #[serde(serialize_with = "milliseconds::serialize")]
     pub created_at: Timestamp,
-    /// When it was accepted.
+    /// Time at which the contact was accepted; `null` for a request.
     #[serde(serialize_with = "milliseconds::option")]
+    #[schema(required)]
     pub accepted_at: Option<Timestamp>,
 }
 
 /// A user blocked by the caller.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Block {
+    /// ID of the blocked user (UUID).
     pub user_id: UserId,
-    /// When the block was created.
+    /// Time at which the block was created.
     #[serde(serialize_with = "milliseconds::serialize")]
     pub created_at: Timestamp,
 }
 
 /// A conversation as seen by a participant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Conversation {
-    /// ID of the conversation.
+    /// ID of the conversation (UUID).
     pub id: ConversationId,
+    /// Title of the conversation; `null` without one.
+    #[schema(required)]
     pub title: Option<String>,
-    /// The user who created it.
+    /// ID of the user who created the conversation (UUID).
     pub created_by: UserId,
-    /// When it was created.
+    /// Time at which the conversation was created.
     #[serde(serialize_with = "milliseconds::serialize")]
     pub created_at: Timestamp,
     /// IDs of the participants, in order of joining.

@@ -4,11 +4,14 @@ use std::{fmt, str::FromStr};
 
 use postgres_types::ToSql;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::sql::from_sql_text;
 
-/// Who may see a user; in SQL the enum `rollcall.presence_visibility`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
+/// Who may see a user, besides the users on the visibility list.
+//
+// In SQL the enum `rollcall.presence_visibility`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_visibility", rename_all = "lowercase")]
 pub enum Visibility {
@@ -57,8 +60,10 @@ impl FromStr for Visibility {
     }
 }
 
-/// A user's privacy settings. The database defines the defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Privacy settings of a user.
+//
+// The database defines the defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Settings {
     /// Who may see the user.
     pub visibility: Visibility,

@@ -4,11 +4,15 @@ use std::{fmt, str::FromStr};
 
 use postgres_types::ToSql;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::sql::from_sql_text;
 
-/// A status that a user may set; in SQL the enum `rollcall.presence_status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
+/// A status that a user may set. `busy`, `dnd` and `invisible` hold on all devices until changed; the others are the
+/// state of one device.
+//
+// In SQL the enum `rollcall.presence_status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_status", rename_all = "lowercase")]
 pub enum Status {
@@ -68,8 +72,10 @@ impl FromStr for Status {
     }
 }
 
-/// Whether a user is reachable, in the three values of the presence dialect; in SQL the enum `rollcall.presence_reach`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
+/// Whether a user is reachable. `busy` and `dnd` count as `online`.
+//
+// In SQL the enum `rollcall.presence_reach`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_reach", rename_all = "lowercase")]
 pub enum Reach {
@@ -93,8 +99,12 @@ impl Reach {
     }
 }
 
-/// One of a user's two rows in `user_presence`; in SQL the enum `rollcall.presence_face`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql)]
+/// One of the two forms in which a user is shown.
+//
+// A row in `user_presence`; in SQL the enum `rollcall.presence_face`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema, ToSql,
+)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_face", rename_all = "lowercase")]
 pub enum Face {

@@ -3,7 +3,7 @@
 //! It reconnects with jittered exponential backoff and reports every gap to its handlers. Handlers receive each
 //! notification synchronously and must not block, so no notification queues here.
 
-use std::{future::poll_fn, time::Duration};
+use std::{future::poll_fn, sync::OnceLock, time::Duration};
 
 use tokio::{
     pin, select,
@@ -12,37 +12,14 @@ use tokio::{
 use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connector, PgError, session::StatementLimits};
+use super::{
+    Connector, PgError,
+    notification::{Notification, NotificationError, NotificationKey, channel},
+    session::StatementLimits,
+};
 use crate::backoff::Backoff;
 use crate::lifecycle::ErrorChain;
-
-/// Payload: IDs of users whose `user_presence` rows changed.
-pub const PRESENCE: &str = "rollcall_presence";
-/// Payload: pairs of user ID and context version.
-pub const CONTEXT: &str = "rollcall_context";
-/// Payload: `ready|…` with the compiled bundles of a user; anything else means that bundles became stale.
-pub const BUNDLES: &str = "rollcall_bundles";
-/// Payload: pairs of conversation ID and user ID whose typing state changed.
-pub const TYPING: &str = "rollcall_typing";
-/// Payload: users whose visible presences must be computed again.
-pub const VISIBILITY: &str = "rollcall_visibility";
-
-/// Payload: IDs of new rows in `rollcall_internal.outbox`.
-pub const BROADCAST: &str = "rollcall_broadcast";
-/// Payload: position of new bus entries, or a control message of a node.
-pub const BUS: &str = "rollcall_bus";
-/// Payload: a node ID and which of its rows in `rollcall.presence` changed.
-pub const CHANNEL_PRESENCE: &str = "rollcall_channels";
-
-/// Payload: IDs of new rows in `realtime.messages`.
-pub const MESSAGES: &str = "rollcall_messages";
-/// Payload: which cached authorizations of private channels are no longer valid.
-pub const AUTHORIZATION: &str = "rollcall_rights";
-
-/// A constant, because LISTEN takes identifiers and no parameters.
-const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bundles; listen rollcall_bus; listen rollcall_channels; \
-    listen rollcall_context; listen rollcall_messages; listen rollcall_presence; listen rollcall_rights; \
-    listen rollcall_typing; listen rollcall_visibility";
+use crate::telemetry::metric;
 
 /// Interval between liveness checks of the connection.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -53,10 +30,10 @@ const LIMITS: StatementLimits =
 /// Delays between connection attempts double from the first to the maximum, with 50 % jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
-/// Receives every notification and ignores those of other channels. Methods must not block.
+/// Receives every notification and ignores those that do not concern it. Methods must not block.
 pub trait NotificationHandler: Send + Sync + 'static {
     /// Called for each notification, in commit order.
-    fn on_notification(&self, channel: &str, payload: &str);
+    fn on_notification(&self, notification: &Notification);
     /// Called when LISTEN succeeded: notifications sent earlier may be lost, later ones are not.
     fn on_connected(&self);
     /// Called when the connection is lost: notifications are lost until `on_connected`.
@@ -65,9 +42,9 @@ pub trait NotificationHandler: Send + Sync + 'static {
 
 /// Forwards each call to both handlers.
 impl<A: NotificationHandler, B: NotificationHandler> NotificationHandler for (A, B) {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        self.0.on_notification(channel, payload);
-        self.1.on_notification(channel, payload);
+    fn on_notification(&self, notification: &Notification) {
+        self.0.on_notification(notification);
+        self.1.on_notification(notification);
     }
 
     fn on_connected(&self) {
@@ -79,6 +56,20 @@ impl<A: NotificationHandler, B: NotificationHandler> NotificationHandler for (A,
         self.0.on_disconnected();
         self.1.on_disconnected();
     }
+}
+
+/// LISTEN takes identifiers and no parameters.
+fn listen_sql() -> String {
+    channel::ALL.map(|channel| format!("listen {channel}")).join("; ")
+}
+
+/// Counts a payload that was not accepted, and logs the first of a connection.
+fn record_rejected(error: NotificationError, channel: &str, rejected: &mut u64) {
+    metrics::counter!(metric::NOTIFICATIONS_REJECTED, "cause" => error.as_str()).increment(1);
+    if *rejected == 0 {
+        tracing::warn!(%error, channel, "ignored a notification; later ones of this connection are only counted");
+    }
+    *rejected += 1;
 }
 
 /// Runs the LISTEN connection until `stop` is cancelled; reconnects after every failure.
@@ -110,9 +101,13 @@ async fn run_connection(connector: &Connector, handler: &impl NotificationHandle
         Err(error) => return error.into(),
     };
     // Requests of the client progress only while the connection is polled, so one loop drives both.
+    let key = OnceLock::new();
     let requests = async {
         client.batch_execute(&LIMITS.session_sql()).await?;
-        client.batch_execute(LISTEN).await?;
+        client.batch_execute(&listen_sql()).await?;
+        let row = client.query_one(include_str!("../../sql/node/notification_key.sql"), &[]).await?;
+        // Notifications before this point are covered by `on_connected`.
+        drop(key.set(NotificationKey::new(row.try_get("key")?)));
         tracing::info!("LISTEN connection established");
         handler.on_connected();
         loop {
@@ -128,12 +123,16 @@ async fn run_connection(connector: &Connector, handler: &impl NotificationHandle
         }
     };
     pin!(requests);
+    let mut rejected = 0;
     loop {
         select! {
             message = poll_fn(|cx| connection.poll_message(cx)) => match message {
-                Some(Ok(AsyncMessage::Notification(notification))) => {
-                    handler.on_notification(notification.channel(), notification.payload());
-                }
+                Some(Ok(AsyncMessage::Notification(notification))) => if let Some(key) = key.get() {
+                    match key.open(notification.channel(), notification.payload()) {
+                        Ok(notification) => handler.on_notification(&notification),
+                        Err(error) => record_rejected(error, notification.channel(), &mut rejected),
+                    }
+                },
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return error.into(),
                 None => return PgError::Unavailable("the server closed the connection".into()),

@@ -12,6 +12,7 @@ mod error;
 pub mod ident;
 pub mod listener;
 pub mod migrate;
+pub mod notification;
 pub mod queries;
 pub mod replication;
 mod session;

@@ -18,16 +18,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::device_context::{self, ContextVersion};
+use super::device_context;
 use crate::{
     backoff::Backoff,
     hub::{Delivery, Encodable, Hub, StateKey, UserIndex},
     lifecycle::ErrorChain,
-    model::{DeviceContext, DeviceId, UserId},
-    pg::{
-        Database, PgError,
-        listener::{CONTEXT, NotificationHandler},
-    },
+    model::{ContextVersion, DeviceContext, DeviceId, UserId},
+    pg::{Database, PgError, listener::NotificationHandler, notification::Notification},
     protocol::ServerMessage,
 };
 
@@ -64,15 +61,9 @@ pub struct ContextNotifications {
 }
 
 impl NotificationHandler for ContextNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        if channel != CONTEXT {
-            return;
-        }
-        let pairs = payload.split_once('|').map_or(payload, |(_sent_at, pairs)| pairs);
-        let versions = pairs
-            .split(',')
-            .filter_map(parse_version)
-            .filter(|version| self.user_index.is_connected(version.user_id));
+    fn on_notification(&self, notification: &Notification) {
+        let Notification::Context(versions) = notification else { return };
+        let versions = versions.iter().filter(|version| self.user_index.is_connected(version.user_id));
         let mut pending = self.pending.state.lock();
         pending.versions.extend(versions);
         if pending.versions.len() > MAX_PENDING {
@@ -93,11 +84,6 @@ impl NotificationHandler for ContextNotifications {
         pending.is_disconnected = true;
         pending.missed_since.get_or_insert_with(Instant::now);
     }
-}
-
-fn parse_version(pair: &str) -> Option<ContextVersion> {
-    let (user, version) = pair.split_once(':')?;
-    Some(ContextVersion { user_id: user.parse().ok()?, version: version.parse().ok()? })
 }
 
 /// Delivers contexts to the user's other devices; [`run`](Self::run) is its task.
@@ -216,27 +202,22 @@ mod tests {
     #[test]
     fn only_users_with_sockets_on_this_node_are_pending() {
         let (notifications, user) = notifications();
-        notifications.on_notification(CONTEXT, &format!("1700000000000|{user}:7,{}:8", UserId::random()));
-        notifications.on_notification("rollcall_presence", &format!("1700000000000|{user}"));
+        notifications.on_notification(&Notification::Context(vec![
+            ContextVersion { user_id: user, version: 7 },
+            ContextVersion { user_id: UserId::random(), version: 8 },
+        ]));
+        notifications.on_notification(&Notification::Visibility);
         let pending = notifications.pending.state.lock();
         assert_eq!(pending.versions, HashSet::from([ContextVersion { user_id: user, version: 7 }]));
         assert!(pending.missed_since.is_none());
     }
 
     #[test]
-    fn invalid_payloads_are_ignored() {
-        let (notifications, user) = notifications();
-        for payload in ["", "|", ":", "1|:", "1|x:1", &format!("1|{user}:"), &format!("1|{user}:x")] {
-            notifications.on_notification(CONTEXT, payload);
-        }
-        assert!(notifications.pending.state.lock().versions.is_empty());
-    }
-
-    #[test]
     fn disconnects_and_overflow_count_as_missed() {
         let (notifications, user) = notifications();
-        let many: Vec<String> = (0..=MAX_PENDING).map(|version| format!("{user}:{version}")).collect();
-        notifications.on_notification(CONTEXT, &format!("1|{}", many.join(",")));
+        let many =
+            (0..=MAX_PENDING as i64).map(|version| ContextVersion { user_id: user, version }).collect();
+        notifications.on_notification(&Notification::Context(many));
         assert!(notifications.pending.state.lock().missed_since.take().is_some());
         assert!(notifications.pending.state.lock().versions.is_empty());
 

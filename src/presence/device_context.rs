@@ -7,18 +7,10 @@ use tokio_postgres::Row;
 
 use crate::{
     auth::Principal,
-    model::{DeviceContext, DeviceId, UserId},
+    model::{ContextVersion, DeviceContext, DeviceId, UserId},
     pg::{Connection, Database, PgError},
     protocol::ContextUpdate,
 };
-
-/// One version of a device's signals, as notifications name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ContextVersion {
-    pub user_id: UserId,
-    /// Version, unique across the user's devices.
-    pub version: i64,
-}
 
 /// Stores the context signals of a device of `user`, as the caller.
 pub async fn store(

@@ -21,7 +21,8 @@ use crate::{
     model::{DeviceId, UserId},
     pg::{
         Database,
-        listener::{BROADCAST, NotificationHandler},
+        listener::NotificationHandler,
+        notification::{HandledIds, Notification},
         queries::broadcast::{self, OutboxMessage},
     },
     protocol::ServerMessage,
@@ -42,6 +43,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 #[derive(Default)]
 pub struct PendingIds {
     ids: Mutex<VecDeque<i64>>,
+    known: Mutex<HandledIds<i64>>,
     wake: Notify,
 }
 
@@ -60,9 +62,10 @@ impl PendingIds {
         }
     }
 
-    fn add(&self, payload: &str) {
+    fn add(&self, new: &[i64]) {
         let mut ids = self.ids.lock();
-        ids.extend(payload.split(',').filter_map(|id| id.parse::<i64>().ok()));
+        let mut known = self.known.lock();
+        ids.extend(new.iter().filter(|id| known.insert(**id)));
         let excess = ids.len().saturating_sub(MAX_PENDING);
         if excess > 0 {
             ids.drain(..excess);
@@ -77,9 +80,9 @@ impl PendingIds {
 pub struct OutboxNotifications(pub Arc<PendingIds>);
 
 impl NotificationHandler for OutboxNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        if channel == BROADCAST {
-            self.0.add(payload);
+    fn on_notification(&self, notification: &Notification) {
+        if let Notification::Outbox(ids) = notification {
+            self.0.add(ids);
         }
     }
 
@@ -207,9 +210,8 @@ mod tests {
     async fn ids_are_returned_in_order_and_in_bounded_batches() {
         let pending = Arc::new(PendingIds::default());
         let notifications = OutboxNotifications(pending.clone());
-        (0..100).for_each(|id| notifications.on_notification(BROADCAST, &id.to_string()));
-        notifications.on_notification("another_channel", "7");
-        notifications.on_notification(BROADCAST, "not an id");
+        (0..100).for_each(|id| notifications.on_notification(&Notification::Outbox(vec![id])));
+        notifications.on_notification(&Notification::Visibility);
 
         assert_eq!(pending.next_batch().await, (0..64).collect::<Vec<_>>());
         assert_eq!(pending.next_batch().await, (64..100).collect::<Vec<_>>());
@@ -218,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_ids_over_the_maximum_are_dropped() {
         let pending = PendingIds::default();
-        (0..=MAX_PENDING as i64).for_each(|id| pending.add(&id.to_string()));
+        (0..=MAX_PENDING as i64).for_each(|id| pending.add(&[id]));
         assert_eq!(pending.next_batch().await[0], 1);
     }
 }

@@ -41,11 +41,11 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
     }
 }
 
-/// Reads a context update. REST bodies have the same fields, with an empty `prefix`.
+/// Reads a context update.
 ///
 /// # Errors
 /// Names every invalid field as `prefix` + name.
-pub fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Result<ContextUpdate, WireError> {
+fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Result<ContextUpdate, WireError> {
     let mut fields = Fields::new(object, prefix);
     let device_id = fields.required::<ParsedDeviceId>(&["deviceId", "device_id"]);
     let active_conversation_id = fields.nullable(&["activeConversationId", "active_conversation_id"]);

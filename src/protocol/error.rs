@@ -71,11 +71,13 @@ impl ErrorCode {
 }
 
 /// An error in one field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
-    /// Path of the field from the message's root, for example `data.status`.
+    /// Path of the field from the root of the body, for example `data.status`; empty for the whole body.
+    #[schema(value_type = String)]
     pub field: Cow<'static, str>,
-    /// What is wrong, in English.
+    /// English text that says what is wrong.
+    #[schema(value_type = String)]
     pub message: Cow<'static, str>,
 }
 

@@ -103,15 +103,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An optional or `null` string from a closed set of values. Other values are `UNPROCESSABLE` (HTTP 422).
-    pub fn optional_enum<T>(&mut self, names: &[&'static str]) -> Option<T>
-    where
-        T: FromStr<Err: Display>,
-    {
-        self.nullable_text(names)??;
-        self.required_enum(names)
-    }
-
     pub fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
         match self.find(names) {
             None => {

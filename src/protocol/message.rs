@@ -191,7 +191,7 @@ pub struct ContextUpdate {
 
 // garde defines the signature.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "garde passes the context by reference")]
-fn max_chars<const MAX: usize>(text: &str, _context: &()) -> garde::Result {
+pub(crate) fn max_chars<const MAX: usize>(text: &str, _context: &()) -> garde::Result {
     if text.trim().chars().count() <= MAX {
         Ok(())
     } else {

@@ -23,7 +23,8 @@ mod spec;
 
 pub use dialect::{Dialect, Encode};
 pub use error::{ErrorCode, FieldError, WireError};
-pub use fields::Fields;
+pub(crate) use fields::Fields;
 pub use frame::{Frame, FrameKind};
+pub(crate) use message::max_chars;
 pub use message::{ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome};
 pub use spec::{ConnectionPolicy, DialectSpec, IdlePolicy, PresenceCodec, ShutdownClose};

@@ -6,14 +6,16 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-pub use super::json::ParsedDeviceId;
 use super::{
     ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
-    json::{self, BodyField, Envelope},
+    json::{self, BodyField, Envelope, ParsedDeviceId},
     spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
-use crate::model::{ConversationKey, CustomEvent, Presence, TypingState, UserId, milliseconds};
+use crate::model::{
+    ConversationKey, CustomEvent, Presence, Reach, Status, TypingState, UserId, milliseconds,
+};
 
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "presence",
@@ -39,11 +41,11 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
     }
 }
 
-/// Reads a status with its optional fields. REST bodies have the same fields, with an empty `prefix`.
+/// Reads a status with its optional fields.
 ///
 /// # Errors
 /// Names every invalid field as `prefix` + name.
-pub fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Result<StatusUpdate, WireError> {
+fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Result<StatusUpdate, WireError> {
     let mut fields = Fields::new(object, prefix);
     let status = fields.required_enum(&["status"]);
     let device_id = fields.optional::<ParsedDeviceId>(&["device_id", "deviceId"]).map(|device| device.0);
@@ -109,24 +111,44 @@ struct InitialState<'a> {
     presences: Vec<PresenceJson<'a>>,
 }
 
-/// A presence in the format of this dialect, on the socket and in REST.
-#[derive(Debug, Serialize)]
+/// Presence of a user, as the caller may see it.
+//
+// The format of this dialect, on the socket and in REST.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Presence)]
 pub struct PresenceJson<'a> {
+    /// ID of the user this presence belongs to (UUID).
     user_id: UserId,
+    /// Whether the user is reachable.
+    #[schema(value_type = Reach)]
     status: &'static str,
+    /// Full status of the user.
+    #[schema(value_type = Status)]
     availability: &'static str,
+    /// Time at which a device was last live; `null` if the user does not share it.
     #[serde(serialize_with = "milliseconds::option")]
+    #[schema(required)]
     last_seen: Option<Timestamp>,
-    /// Present only in REST lists; on sockets, typing has its own frames.
+    /// Whether the user is typing in a conversation shared with the caller. Present only in lists.
+    // On sockets, typing has its own frames.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     is_typing: Option<bool>,
+    /// Custom status text of the user.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     custom_status: Option<&'a str>,
+    /// Activity text of the user.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     activity: Option<&'a str>,
+    /// Page that the user is on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     current_page: Option<&'a str>,
+    /// Time since which all live devices of the user have been idle.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds::option")]
+    #[schema(nullable = false)]
     idle_since: Option<Timestamp>,
 }
 

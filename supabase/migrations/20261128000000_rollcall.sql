@@ -163,6 +163,80 @@ $$;
 comment on function rollcall_internal.record_triggers is
   'Records the triggers of Rollcalls tables, so that doctor can find and restore missing ones.';
 
+-- schemas/05_notifications.sql ---------------------------------------------------------------------------------------
+
+-- How the database notifies nodes. A notification says which rows to read; it never carries content. Every login of the
+-- database may LISTEN and NOTIFY, so payloads are authenticated, and IDs of users in them are masked.
+-- src/pg/notification.rs reads what these functions send.
+
+create table rollcall_internal.notification_key (
+  singleton boolean not null default true constraint notification_key_pkey primary key check (singleton),
+  key bytea not null default sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+);
+comment on table rollcall_internal.notification_key is
+  'The key that authenticates notifications and masks IDs in them. Nodes read it when they connect.';
+-- No policies: for the functions below and the server.
+alter table rollcall_internal.notification_key enable row level security;
+insert into rollcall_internal.notification_key default values;
+
+-- Invoker: computes a random value.
+create function rollcall_internal.notification_nonce() returns text
+  language sql volatile security invoker set search_path = ''
+as $$
+  select left(replace(gen_random_uuid()::text, '-', ''), 16)
+$$;
+comment on function rollcall_internal.notification_nonce is 'A random value that is used for one notification.';
+
+-- Values are at most 32 bytes in hexadecimal. Each is combined with a hash of the key, the nonce and its number.
+-- Definer: reads the key.
+create function rollcall_internal.mask(p_nonce text, p_values text[]) returns text[]
+  language sql stable security definer set search_path = ''
+as $$
+  select array_agg(encode(substr(varbit_send(('x' || value.hex)::varbit # ('x' || left(
+      encode(sha256(k.key || convert_to(p_nonce || '#' || value.number, 'UTF8')), 'hex'), length(value.hex)))::varbit
+    ), 5), 'hex') order by value.number)
+  from rollcall_internal.notification_key k
+  cross join unnest(p_values) with ordinality as value (hex, number)
+$$;
+comment on function rollcall_internal.mask is 'Values of a notification, unreadable without the key.';
+
+-- Invoker: see mask.
+create function rollcall_internal.mask_ids(p_nonce text, p_ids uuid[]) returns text[]
+  language sql stable security invoker set search_path = ''
+as $$
+  select rollcall_internal.mask(p_nonce, array(
+    select replace(ids.id::text, '-', '') from unnest(p_ids) with ordinality as ids (id, number) order by ids.number))
+$$;
+comment on function rollcall_internal.mask_ids is 'IDs of a notification, unreadable without the key.';
+
+-- Payload: `<code>.<nonce>.<body>`. The default nonce is the transaction, so that equal bodies of one transaction are
+-- sent once. A body with masked values needs the nonce of the mask.
+-- Definer: reads the key; called from triggers of any writer.
+create function rollcall_internal.notify(p_channel text, p_body text, p_nonce text default null) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_nonce constant text := coalesce(p_nonce, pg_current_xact_id()::text);
+  v_key bytea;
+begin
+  select k.key into strict v_key from rollcall_internal.notification_key k;
+  perform pg_notify(p_channel, concat(
+    left(encode(sha256(v_key || sha256(v_key || convert_to(concat(p_channel, ':', v_nonce, ':', p_body), 'UTF8'))),
+      'hex'), 16),
+    '.', v_nonce, '.', p_body));
+end
+$$;
+comment on function rollcall_internal.notify is 'Sends an authenticated notification to the nodes.';
+
+-- Invoker: computes from the clock.
+create function rollcall_internal.notification_time() returns bigint
+  language sql volatile security invoker set search_path = ''
+as $$
+  select (extract(epoch from clock_timestamp()) * 1000)::bigint
+$$;
+comment on function rollcall_internal.notification_time is
+  'Now, in milliseconds since 1970. The server measures the delay of notifications by it.';
+
 -- schemas/10_visibility_log.sql --------------------------------------------------------------------------------------
 
 -- How the database notifies servers of changes of presence and of who may see whom. A notification carries ids, never
@@ -202,7 +276,7 @@ begin
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
-  perform pg_notify('rollcall_visibility', '');
+  perform rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall.invalidate_visibility is
@@ -210,15 +284,20 @@ comment on function rollcall.invalidate_visibility is
 grant execute on function rollcall.invalidate_visibility to service_role;
 
 -- Sends ids as notifications of the form `<ms since 1970>|<id>,<id>…`, at most 200 ids each, because a payload is
--- limited to 8,000 bytes. The server measures delivery latency by the time.
+-- limited to 8,000 bytes.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_ids(p_channel text, p_ids uuid[]) returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify(p_channel,
-    (extract(epoch from clock_timestamp()) * 1000)::bigint || '|' || string_agg(numbered.id::text, ','))
-  from unnest(p_ids) with ordinality as numbered (id, place)
-  group by (numbered.place - 1) / 200
+declare
+  v_nonce text;
+begin
+  for v_first in 1 .. coalesce(cardinality(p_ids), 0) by 200 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify(p_channel, rollcall_internal.notification_time() || '|'
+      || array_to_string(rollcall_internal.mask_ids(v_nonce, p_ids[v_first : v_first + 199]), ','), v_nonce);
+  end loop;
+end
 $$;
 comment on function rollcall_internal.notify_ids is 'Sends ids as notifications, at most 200 per payload.';
 
@@ -2495,24 +2574,40 @@ comment on function rollcall_internal.limit_typing_times is
 -- and no control characters.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_typing(p_pairs text[]) returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify('rollcall_typing',
-    (extract(epoch from clock_timestamp()) * 1000)::bigint || '|' || string_agg(measured.pair, e'\n'))
-  from (
-    select numbered.pair, (sum(octet_length(numbered.pair) + 1) over (order by numbered.place) / 6000)::bigint as part
-    from unnest(p_pairs) with ordinality as numbered (pair, place)
-  ) measured
-  group by measured.part
+declare
+  v_part record;
+  v_nonce text;
+  v_masked text[];
+begin
+  for v_part in
+    select array_agg(m.pair order by m.number) as pairs
+    from (
+      select n.pair, n.number, (sum(octet_length(n.pair) + 1) over (order by n.number) / 6000)::bigint as part
+      from unnest(p_pairs) with ordinality as n (pair, number)
+    ) m
+    group by m.part
+    order by m.part
+  loop
+    v_nonce := rollcall_internal.notification_nonce();
+    v_masked := rollcall_internal.mask_ids(v_nonce, array(
+      select right(n.pair, 36)::uuid from unnest(v_part.pairs) with ordinality as n (pair, number) order by n.number));
+    perform rollcall_internal.notify('rollcall_typing', (
+      select rollcall_internal.notification_time() || '|'
+        || string_agg(left(n.pair, -36) || v_masked[n.number], e'\n' order by n.number)
+      from unnest(v_part.pairs) with ordinality as n (pair, number)), v_nonce);
+  end loop;
+end
 $$;
-comment on function rollcall_internal.notify_typing is 'Sends `user:conversation` pairs as notifications.';
+comment on function rollcall_internal.notify_typing is 'Sends `conversation:user` pairs as notifications.';
 
 -- Definer: see notify_typing.
 create function rollcall_internal.on_typing_started() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall_internal.notify_typing(array(select n.user_id || ':' || n.conversation_id from new_rows n));
+  perform rollcall_internal.notify_typing(array(select n.conversation_id || ':' || n.user_id from new_rows n));
   return null;
 end
 $$;
@@ -2525,7 +2620,7 @@ create function rollcall_internal.on_typing_refreshed() returns trigger
 as $$
 begin
   perform rollcall_internal.notify_typing(array(
-    select n.user_id || ':' || n.conversation_id
+    select n.conversation_id || ':' || n.user_id
     from new_rows n
     where not exists (
       select from old_rows o
@@ -2543,7 +2638,7 @@ create function rollcall_internal.on_typing_stopped() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall_internal.notify_typing(array(select o.user_id || ':' || o.conversation_id from old_rows o));
+  perform rollcall_internal.notify_typing(array(select o.conversation_id || ':' || o.user_id from old_rows o));
   return null;
 end
 $$;
@@ -2655,7 +2750,7 @@ declare
 begin
   insert into rollcall_internal.outbox (kind, recipients, body) values (p_kind, p_recipients,
     p_body) returning id into v_id;
-  perform pg_notify('rollcall_broadcast', v_id::text);
+  perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
 end
 $$;
 comment on function rollcall_internal.post_to_outbox is 'Queues a message for the sockets of some users.';
@@ -3495,9 +3590,11 @@ comment on function rollcall_internal.set_context_version is
 create function rollcall_internal.notify_context() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
+declare
+  v_nonce constant text := rollcall_internal.notification_nonce();
 begin
-  perform pg_notify('rollcall_context', format('%s|%s:%s',
-    (extract(epoch from clock_timestamp()) * 1000)::bigint, new.user_id, new.context_version));
+  perform rollcall_internal.notify('rollcall_context',
+    (rollcall_internal.mask_ids(v_nonce, array[new.user_id]))[1] || ':' || new.context_version, v_nonce);
   return null;
 end
 $$;
@@ -4288,8 +4385,7 @@ declare
   v_ids constant uuid[] := array(select n.id from new_rows n);
 begin
   for v_first in 1 .. cardinality(v_ids) by 200 loop
-    perform pg_notify('rollcall_messages', (extract(epoch from clock_timestamp()) * 1000)::bigint || '|'
-      || array_to_string(v_ids[v_first : v_first + 199], ','));
+    perform rollcall_internal.notify('rollcall_messages', array_to_string(v_ids[v_first : v_first + 199], ','));
   end loop;
   return null;
 end
@@ -4393,7 +4489,7 @@ begin
   -- The row need not survive a crash.
   perform set_config('synchronous_commit', 'off', true);
   insert into rollcall_internal.bus (slot, payload) values (v_slot, p_payload) returning id into v_id;
-  perform pg_notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
+  perform rollcall_internal.notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
 end
 $$;
 comment on function rollcall_internal.post_to_bus is 'Sends a message to the other nodes.';
@@ -4525,16 +4621,27 @@ comment on function rollcall_internal.probe_channels is
 
 -- What a decision depends on ------------------------------------------------------------------------------------------
 
--- Notifies `<ms since 1970>|<what>|<hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
+-- Notifies `<what>|<masked hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
 -- values in the changed rows; callers whose user or topic has one of these hashes are evaluated first. Without hashes
 -- all are evaluated at once.
 -- Definer: called from triggers of any writer.
 create function rollcall.invalidate_channel_authorization(p_what text, p_hashes text[] default '{}') returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify('rollcall_rights', concat_ws('|', (extract(epoch from clock_timestamp()) * 1000)::bigint,
-    left(replace(p_what, '|', ' '), 200),
-    case when cardinality(p_hashes) <= 500 then array_to_string(p_hashes, ',') else '' end))
+declare
+  v_what constant text := left(replace(p_what, '|', ' '), 200);
+  v_nonce text;
+begin
+  if cardinality(p_hashes) between 1 and 500 and not exists (
+    select from unnest(p_hashes) as hashes (hash) where hashes.hash !~ '^[0-9a-f]{8}$' or hashes.hash is null
+  ) then
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_rights',
+      v_what || '|' || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+  else
+    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
+  end if;
+end
 $$;
 comment on function rollcall.invalidate_channel_authorization is
   'Makes every node evaluate the policies of private channels again.';
@@ -4827,7 +4934,7 @@ comment on function rollcall_internal.jsonb_or_null is 'Text as jsonb, or null w
 create function rollcall_internal.notify_channel_presence(p_node uuid, p_channels bigint[]) returns void
   language sql volatile security invoker set search_path = ''
 as $$
-  select pg_notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
+  select rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
   from (
     select channel, (row_number() over () - 1) / 350 as part from unnest(p_channels) as channel
   ) c
@@ -4911,7 +5018,7 @@ begin
   end if;
   insert into rollcall_internal.channel_nodes (node) values (p_node)
     on conflict (node) do update set generation = excluded.generation;
-  perform pg_notify('rollcall_channels', p_node || ' *');
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
   return true;
 end
 $$;
@@ -4929,7 +5036,7 @@ begin
   perform set_config('synchronous_commit', 'off', true);
   delete from rollcall_internal.channel_nodes c where c.node = p_node;
   delete from rollcall.presence p where p.node = p_node;
-  perform pg_notify('rollcall_channels', p_node || ' gone');
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
 end
 $$;
 comment on function rollcall_internal.leave_channel_presence is 'Deletes the channel presence of a node that stops.';
@@ -6083,6 +6190,7 @@ create table rollcall.context_bundles (
   priority real not null default 50,
   compiled_at timestamptz not null,
   compiled_seeing pg_snapshot not null,
+  access_version bigint,
   expires_at timestamptz not null,
   last_used_at timestamptz,
   use_count bigint not null default 0,
@@ -6101,6 +6209,8 @@ comment on table rollcall.context_bundles is
 comment on column rollcall.context_bundles.memory_ids is 'With the other lists of ids: the sources of the bundle.';
 comment on column rollcall.context_bundles.compiled_seeing is
   'The snapshot in which its sources were read: changes that it does not see are not in the bundle.';
+comment on column rollcall.context_bundles.access_version is
+  'The version of policies and grants under which its sources were read: it is served only under that version.';
 comment on column rollcall.context_bundles.miss_count is 'How often it was marked as dirty, or needed while not fresh.';
 create index context_bundles_topic_id on rollcall.context_bundles (topic_id) where topic_id is not null;
 create index context_bundles_entity_id on rollcall.context_bundles (entity_id) where entity_id is not null;
@@ -6338,11 +6448,12 @@ create function rollcall_internal.is_fresh(p_bundle rollcall.context_bundles) re
 as $$
 begin
   return not p_bundle.dirty and p_bundle.expires_at > clock_timestamp()
+    and p_bundle.access_version = rollcall.context_access_version()
     and not rollcall_internal.has_newer_source_change(p_bundle, true);
 end
 $$;
 comment on function rollcall_internal.is_fresh is
-  'Whether a bundle may be served now: not dirty, not expired, no newer source change.';
+  'Whether a bundle may be served now: not dirty, not expired, under current policies, no newer source change.';
 
 -- Recording -----------------------------------------------------------------------------------------------------------
 
@@ -6375,7 +6486,7 @@ begin
   select array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
   -- Also if all were locked: nodes then process recorded changes.
   if v_count > 0 or cardinality(p_bundles) > 0 then
-    perform pg_notify('rollcall_bundles', 'dirty');
+    perform rollcall_internal.notify('rollcall_bundles', 'stale');
   end if;
   return v_count;
 end
@@ -6393,7 +6504,7 @@ as $$
 begin
   perform rollcall_internal.check_search_path();
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    perform pg_notify('rollcall_bundles', 'dirty');
+    perform rollcall_internal.notify('rollcall_bundles', 'stale');
   elsif p_clean is not null then
     perform rollcall_internal.flag_bundles(p_clean, p_trigger);
   end if;
@@ -7130,25 +7241,24 @@ create trigger context_after_truncate after truncate on rollcall.entity_units
 
 -- Policies and grants -------------------------------------------------------------------------------------------------
 
--- A bundle is compiled from what its user was allowed to see, so it is served only under the policies and grants that
--- it was compiled under, and a bundle of a conversation only to users that see the conversation now.
+-- A bundle is compiled from what its user was allowed to see. So it stores the version of policies and grants under
+-- which it was compiled, and is served only under that version, and a bundle of a conversation only to users that see
+-- the conversation now. Versions consist of transaction IDs: a change and its reversal give a new version, except that
+-- dropping a new policy gives the version before it.
 
 create table rollcall_internal.context_access_version (
   only_row boolean primary key default true constraint context_access_is_one_row check (only_row),
-  fingerprint bigint not null,
-  versions bigint
+  version bigint not null
 );
 comment on table rollcall_internal.context_access_version is
-  'The policies and grants on context sources that all bundles were checked against. One row.';
-comment on column rollcall_internal.context_access_version.versions is
-  'The versions of the catalog rows in which the fingerprint was last found; null: unknown.';
+  'The version of policies and grants that bundles were last stored or checked under. One row.';
 -- No policies: only the server uses it.
 alter table rollcall_internal.context_access_version enable row level security;
 
--- The tables, their policies, and the functions that these call.
+-- The tables, their columns with grants, their policies, and the functions that these call.
 -- Definer: reads catalogs only.
-create function rollcall_internal.context_catalog() returns table (catalog regclass, id oid, version xid)
-  language plpgsql stable security definer set search_path = '' rows 40
+create function rollcall_internal.context_catalog() returns table (catalog regclass, id bigint, version xid)
+  language plpgsql stable security definer set search_path = '' rows 60
 as $$
 begin
   return query
@@ -7172,111 +7282,82 @@ begin
           and d.refclassid = 'pg_catalog.pg_proc'::regclass
         offset 0) d
     )
-    select 'pg_catalog.pg_class'::regclass, s.oid, s.xmin from source s
+    select 'pg_catalog.pg_class'::regclass, s.oid::bigint, s.xmin from source s
     union all
-    select 'pg_catalog.pg_policy'::regclass, p.oid, p.xmin from policy p
+    select 'pg_catalog.pg_attribute'::regclass, s.oid::bigint << 16 | a.attnum, a.xmin
+    from source s cross join lateral (
+      select a.attnum, a.xmin from pg_catalog.pg_attribute a
+      where a.attrelid = s.oid and a.attnum > 0 and a.attacl is not null offset 0) a
     union all
-    select 'pg_catalog.pg_proc'::regclass, f.oid, f.xmin
+    select 'pg_catalog.pg_policy'::regclass, p.oid::bigint, p.xmin from policy p
+    union all
+    select 'pg_catalog.pg_proc'::regclass, f.oid::bigint, f.xmin
     from called c cross join lateral (select f.oid, f.xmin from pg_catalog.pg_proc f where f.oid = c.oid offset 0) f;
 end
 $$;
 comment on function rollcall_internal.context_catalog is
-  'Catalog rows that decide who may see the sources of bundles, each with its version.';
+  'Catalog rows that decide who may see the sources of bundles, each with the transaction that wrote it.';
 
--- Equal rows have an equal number, and comparing it costs a fraction of context_fingerprint. Different rows may have
--- an equal number.
--- Definer: reads catalogs only.
-create function rollcall_internal.context_versions() returns bigint
+-- Definer: reads catalogs only; returns a hash of their versions.
+create function rollcall.context_access_version() returns bigint
   language plpgsql stable security definer set search_path = ''
 as $$
 begin
   return (
-    select bit_xor(hashint8extended(c.id::bigint << 32 | c.version::text::bigint, c.catalog::oid::bigint))
+    select coalesce(
+      bit_xor(hashint8extended(c.version::text::bigint, hashint8extended(c.id, c.catalog::oid::bigint))), 0)
     from rollcall_internal.context_catalog() c);
 end
 $$;
-comment on function rollcall_internal.context_versions is 'One number for the versions of these catalog rows.';
+comment on function rollcall.context_access_version is
+  'One number for the version of policies and grants on the sources of bundles. Every change gives a new number.';
+grant execute on function rollcall.context_access_version to authenticated, service_role;
 
--- Policies count by version, so that a change and its reversal are noticed; tables and functions by content: a grant
--- on a function changes no policy.
--- Definer: reads catalogs only.
-create function rollcall_internal.context_fingerprint() returns bigint
-  language sql stable security definer set search_path = ''
+-- For readers of sources: p_before is the version in the snapshot of the reading statement. This function is volatile,
+-- so that it looks in a newer snapshot. Policies cannot change while the sources are locked, but row-level security
+-- applies them as they were when the lock was taken; grants and functions may change during the statement.
+-- Definer: see context_access_version.
+create function rollcall.confirmed_access_version(p_before bigint) returns bigint
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select coalesce(sum(hashtextextended(part, 0) % 4294967296), 0)::bigint
-  from rollcall_internal.context_catalog() k
-  left join pg_catalog.pg_class c on k.catalog = 'pg_catalog.pg_class'::regclass and c.oid = k.id
-  left join pg_catalog.pg_proc f on k.catalog = 'pg_catalog.pg_proc'::regclass and f.oid = k.id
-  cross join lateral (
-    select case k.catalog
-      when 'pg_catalog.pg_class'::regclass
-        then c.oid::text || c.relrowsecurity::text || c.relforcerowsecurity::text || coalesce(c.relacl::text, '')
-      when 'pg_catalog.pg_proc'::regclass
-        then f.oid::text || f.prosecdef::text || coalesce(f.proconfig::text, '') || coalesce(f.prosrc, '')
-          || coalesce(f.prosqlbody::text, '')
-      else k.id::text || k.version::text end as part
-  ) parts
-$$;
-comment on function rollcall_internal.context_fingerprint is 'One number for the content of these catalog rows.';
-
--- Definer: reads a table that no API role may; reveals nothing about users.
-create function rollcall.context_access_holds() returns boolean
-  language plpgsql stable security definer set search_path = ''
-as $$
-declare
-  v_known rollcall_internal.context_access_version;
 begin
-  select * into v_known from rollcall_internal.context_access_version a;
-  if v_known.versions = rollcall_internal.context_versions() then
-    return true;
-  end if;
-  return coalesce(v_known.fingerprint = rollcall_internal.context_fingerprint(), false);
+  return case when rollcall.context_access_version() = p_before then p_before end;
 end
 $$;
-comment on function rollcall.context_access_holds is
-  'Whether policies and grants on context sources are those that all bundles were checked against.';
-grant execute on function rollcall.context_access_holds to authenticated, service_role;
+comment on function rollcall.confirmed_access_version is
+  'The access version of sources that were just read; null where it changed meanwhile: nothing is served of them.';
+grant execute on function rollcall.confirmed_access_version to authenticated, service_role;
 
--- They are not queued: each is compiled when it is next needed. A compilation that read under the old policies finds
--- the recorded change.
+-- The flags make other versions visible in views and counts. They are not queued: each bundle is compiled when it is
+-- next needed.
 -- Definer: only the server writes bundles; for the server only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.mark_stale_by_access() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
-  v_known rollcall_internal.context_access_version;
-  v_fingerprint bigint;
-  v_versions bigint;
+  v_version constant bigint := rollcall.context_access_version();
   v_count bigint;
 begin
   perform rollcall_internal.check_search_path();
-  select * into v_known from rollcall_internal.context_access_version a;
-  if v_known.versions = rollcall_internal.context_versions() then
+  if exists (select from rollcall_internal.context_access_version a where a.version = v_version) then
     return 0;
   end if;
-  perform pg_advisory_xact_lock(hashtextextended('rollcall.context_bundles', 0));
-  -- Both of one snapshot.
-  select rollcall_internal.context_fingerprint(), rollcall_internal.context_versions() into v_fingerprint, v_versions;
-  update rollcall_internal.context_access_version a set versions = v_versions where a.fingerprint = v_fingerprint;
-  if found then
-    return 0;
-  end if;
-  insert into rollcall_internal.context_access_version
-    as a (only_row, fingerprint, versions) values (true, v_fingerprint, v_versions)
-    on conflict (only_row) do update set fingerprint = excluded.fingerprint, versions = excluded.versions;
-  -- For sources that were read before and are stored later, and for bundles that are locked now.
-  insert into rollcall_internal.context_source_changes (kind, key) values ('all',
-    '00000000-0000-0000-0000-000000000000');
   update rollcall.context_bundles b set dirty = true, miss_count = b.miss_count + 1
-  from (select f.id from rollcall.context_bundles f where not f.dirty order by f.id for no key update skip locked) free
+  from (
+    select f.id from rollcall.context_bundles f
+    where not f.dirty and f.access_version is distinct from v_version
+    order by f.id for no key update skip locked
+  ) free
   where b.id = free.id;
   get diagnostics v_count = row_count;
+  insert into rollcall_internal.context_access_version as a (version) values (v_version)
+    on conflict (only_row) do update set version = excluded.version;
   return v_count;
 end
 $$;
 comment on function rollcall_internal.mark_stale_by_access is
-  'Marks all bundles as dirty where policies or grants have changed; returns how many.';
+  'Marks bundles of other policies and grants as dirty; returns how many.';
 
 -- In the statement and snapshot of the caller. Without unprocessed changes none can be stale; otherwise each is
 -- checked.
@@ -7286,6 +7367,7 @@ create function rollcall.my_fresh_bundles(p_bundles uuid[]) returns setof uuid
 as $$
 declare
   v_me constant uuid := auth.uid();
+  v_access constant bigint := rollcall.context_access_version();
 begin
   return query
     with mine as materialized (
@@ -7294,6 +7376,7 @@ begin
       cross join lateral (
         select b as bundle, b.id, b.conversation_id from rollcall.context_bundles b
         where b.id = i.id and b.user_id = v_me and not b.dirty and b.expires_at > clock_timestamp()
+          and b.access_version = v_access
           -- Restored into another cluster, a snapshot has no meaning.
           and pg_snapshot_xmax(b.compiled_seeing) <= pg_snapshot_xmax(pg_current_snapshot())
         offset 0) b
@@ -7318,43 +7401,135 @@ grant execute on function rollcall.my_fresh_bundles to authenticated, service_ro
 -- What every prompt calls is in PL/pgSQL: the body of an SQL function is planned again in every statement that calls
 -- it.
 
--- Rare words weigh more; at most 300 rows per word are examined. The score is the share of the weight of the text's
--- five heaviest words.
+-- Only bitmap scans: the planner expects a limit to be reached early, which rows with rare combinations of frequent
+-- words do not.
+-- Definer: see match_words; called by it only.
+create function rollcall_internal.my_matches(p_kind text, p_user uuid, p_query tsquery, p_limit int) returns uuid[]
+  language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+as $$
+begin
+  if p_kind = 'unit' then
+    return array(select u.id from rollcall.atomic_chat_units u
+      where u.user_id = p_user and u.state = 'active' and u.search @@ p_query limit p_limit);
+  end if;
+  return array(select m.id from rollcall.memories m
+    where m.user_id = p_user and m.is_active and m.search @@ p_query limit p_limit);
+end
+$$;
+comment on function rollcall_internal.my_matches is 'Ids of at most p_limit rows that match, in no order.';
+
+-- Definer: see match_words; called by it only.
+create function rollcall_internal.my_newest_matches(p_kind text, p_user uuid, p_query tsquery, p_among int,
+  p_limit int) returns uuid[]
+  language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  if p_query is null then
+    return '{}';
+  elsif p_kind = 'unit' then
+    return array(
+      select n.id
+      from (
+        select u.id, u.search, u.state from rollcall.atomic_chat_units u where u.user_id = p_user
+        order by u.created_at desc limit p_among
+      ) n
+      where n.state = 'active' and n.search @@ p_query limit p_limit);
+  end if;
+  return array(
+    select n.id
+    from (
+      select m.id, m.search, m.is_active from rollcall.memories m where m.user_id = p_user
+      order by m.created_at desc limit p_among
+    ) n
+    where n.is_active and n.search @@ p_query limit p_limit);
+end
+$$;
+comment on function rollcall_internal.my_newest_matches is
+  'Ids of at most p_limit matching rows among the newest p_among rows of the user.';
+
+-- Rare words weigh more; of equally good rows the newest are kept. The score is the share of the weight of the text's
+-- five heaviest words. Of a word in more than 1,000 rows not all rows are read: those that also have another word of
+-- the text are found through the index, the others are looked for in the user's newest 5,000 rows.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
+-- Over 60 lines: frequent words need steps of their own.
 create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
   language plpgsql stable security definer set search_path = '' rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
+  v_frequent tsquery[];
+  v_ids uuid[];
+  v_weights float8[];
+  v_frequent_weight constant float8 := ln(1 + 1000::float8 / 1001);
+  v_whole float8;
 begin
+  with words as (
+    select plainto_tsquery('pg_catalog.simple', l.lexeme) as query
+    from unnest(to_tsvector('pg_catalog.english', left(p_text, 8000))) l
+    order by length(l.lexeme) desc, l.lexeme limit 16
+  ),
+  found as materialized (
+    select w.query, rollcall_internal.my_matches(p_kind, v_me, w.query, 1001) as ids from words w
+  ),
+  weighed as (
+    select ln(1 + 1000::float8 / cardinality(f.ids)) as weight, f.ids from found f
+    where cardinality(f.ids) between 1 and 1000
+  ),
+  rows as (
+    select i.id, sum(w.weight) as weight from weighed w cross join lateral unnest(w.ids) i (id) group by i.id
+  )
+  select
+    (select array_agg(f.query) from found f where cardinality(f.ids) > 1000),
+    (select coalesce(sum(h.weight), 0) from (
+      select ln(1 + 1000::float8 / cardinality(f.ids)) as weight from found f where f.ids <> '{}'
+      order by 1 desc limit 5) h),
+    (select array_agg(r.id) from rows r),
+    (select array_agg(r.weight) from rows r)
+    into v_frequent, v_whole, v_ids, v_weights;
+  v_whole := greatest(v_whole, ln(1 + 1000::float8 / 5));
+
   return query
-    with words as (
-      select l.lexeme from unnest(to_tsvector('pg_catalog.english', left(p_text, 8000))) l
-      order by length(l.lexeme) desc, l.lexeme limit 16
+    with rare as (
+      select r.id, r.weight from unnest(v_ids, v_weights) r (id, weight) order by r.weight desc limit 2000
     ),
-    found as materialized (
-      select ln(1 + 1000::float8 / cardinality(h.ids)) as weight, h.ids
-      from words w
-      cross join lateral (select plainto_tsquery('pg_catalog.simple', w.lexeme) as query offset 0) q
+    pairs as (
+      select o.query && t.query as query
+      from (select * from unnest(v_frequent) with ordinality f (query, n) limit 4) o
+      join unnest(v_frequent) with ordinality t (query, n) on t.n > o.n and t.n <= 4
+      union
+      select string_agg(f::text, ' & ')::tsquery from unnest(v_frequent) f having count(*) > 2
+    ),
+    -- Frequent words together may be rare.
+    together as (
+      select i.id, max(ln(1 + 1000::float8 / cardinality(f.ids))) as weight
+      from pairs p
+      cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, p.query, 300) as ids offset 0) f
+      cross join lateral unnest(f.ids) i (id)
+      group by i.id
+    ),
+    candidates as (
+      select r.id from rare r
+      union
+      select t.id from together t
+      union
+      select i.id from unnest(rollcall_internal.my_newest_matches(p_kind, v_me,
+        (select string_agg(f::text, ' | ')::tsquery from unnest(v_frequent) f), 5000, 300)) i (id)
+    ),
+    scored as (
+      select c.id, x.created_at, coalesce(r.weight, 0) + greatest(t.weight, v_frequent_weight
+        * (select count(*) from unnest(v_frequent) f where x.search @@ f)) as weight
+      from candidates c
+      left join rare r on r.id = c.id
+      left join together t on t.id = c.id
       cross join lateral (
-        select array(
-          select u.id from rollcall.atomic_chat_units u
-          where p_kind = 'unit' and u.user_id = v_me and u.state = 'active' and u.search @@ q.query
-          union all
-          select m.id from rollcall.memories m
-          where p_kind = 'memory' and m.user_id = v_me and m.is_active and m.search @@ q.query
-          limit 300
-        ) as ids offset 0
-      ) h
-      where h.ids <> '{}'
-    ),
-    whole as materialized (
-      select greatest(sum(h.weight), ln(1 + 1000::float8 / 5)) as weight
-      from (select f.weight from found f order by f.weight desc limit 5) h
+        select u.created_at, u.search from rollcall.atomic_chat_units u where p_kind = 'unit' and u.id = c.id
+        union all
+        select m.created_at, m.search from rollcall.memories m where p_kind = 'memory' and m.id = c.id
+      ) x
     )
-    select s.id, least(1, s.weight / (select w.weight from whole w))::real
-    from (select i.id, sum(f.weight) as weight from found f cross join lateral unnest(f.ids) i (id) group by i.id) s
-    order by s.weight desc, s.id
+    select s.id, least(1, s.weight / v_whole)::real
+    from scored s
+    order by s.weight desc, s.created_at desc, s.id
     limit p_limit;
 end
 $$;
@@ -7539,7 +7714,6 @@ create function rollcall.wanted_bundles(p_wanted jsonb, p_force boolean default 
 as $$
 declare
   v_me constant uuid := auth.uid();
-  v_holds constant boolean := rollcall.context_access_holds();
 begin
   return (
     with wanted as materialized (
@@ -7568,13 +7742,13 @@ begin
     ),
     fresh as materialized (
       select f.id from rollcall.my_fresh_bundles(array(select o.id from found o where not o.dirty)) f (id)
-      where v_holds and not p_force
+      where not p_force
     ),
     judged as (
       select f.*, case
         when f.id is null then 'missing'
         when p_force then 'forced'
-        when f.dirty or not v_holds then 'dirty'
+        when f.dirty then 'dirty'
         when f.expires_at <= clock_timestamp() then 'expired'
         when not exists (select from fresh r where r.id = f.id) then 'dirty'
         -- Under the policies of this moment, which may depend on more than membership.
@@ -7760,6 +7934,7 @@ begin
       select d.navigation_history from rollcall.presence_devices d
       where d.user_id = v_me order by d.context_updated_at desc nulls last limit 1), '[]'),
     'seeing', pg_current_snapshot()::text,
+    'access', rollcall.confirmed_access_version(rollcall.context_access_version()),
     'read_at', clock_timestamp());
 end
 $$;
@@ -8075,7 +8250,7 @@ comment on function rollcall_internal.purge_pending_answers is
 -- Definer: only the server writes bundles.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.store_bundles(p_user uuid, p_bundles jsonb, p_seeing pg_snapshot,
-  p_read_at timestamptz)
+  p_read_at timestamptz, p_access bigint)
   returns table (id uuid, bundle_type rollcall.bundle_type, version bigint, dirty boolean)
   language plpgsql volatile security definer
 as $$
@@ -8111,11 +8286,11 @@ begin
     stored as (
       insert into rollcall.context_bundles as b (user_id, bundle_type, topic_id, entity_id, conversation_id, content,
         token_count, memory_ids, unit_ids, instruction_ids, conversation_ids, topic_ids, priority, compiled_at,
-        compiled_seeing, expires_at, dirty)
+        compiled_seeing, access_version, expires_at, dirty)
       select p_user, g.type, case g.type when 'topic' then g.ref end, case g.type when 'entity' then g.ref end,
         case g.type when 'conversation' then g.ref end, g.content, g.tokens, coalesce(g.memory_ids, '{}'),
         coalesce(g.unit_ids, '{}'), coalesce(g.instruction_ids, '{}'), coalesce(g.conversation_ids, '{}'),
-        coalesce(g.topic_ids, '{}'), coalesce(g.priority, 50), p_read_at, p_seeing,
+        coalesce(g.topic_ids, '{}'), coalesce(g.priority, 50), p_read_at, p_seeing, p_access,
         p_read_at + rollcall_internal.bundle_ttl(g.type), false
       from given g
       order by g.type, g.ref
@@ -8124,6 +8299,7 @@ begin
         unit_ids = excluded.unit_ids, instruction_ids = excluded.instruction_ids,
         conversation_ids = excluded.conversation_ids, topic_ids = excluded.topic_ids, priority = excluded.priority,
         compiled_at = excluded.compiled_at, compiled_seeing = excluded.compiled_seeing,
+        access_version = excluded.access_version,
           expires_at = excluded.expires_at,
         version = nextval('rollcall_internal.bundle_version'), dirty = false
       where b.compiled_at < excluded.compiled_at
@@ -8147,7 +8323,8 @@ begin
   perform rollcall_internal.check_search_path();
   select coalesce(array_agg(b.id), '{}') into v_stale
   from rollcall.context_bundles b where b.id = any (p_bundles) and not b.dirty
-    and rollcall_internal.has_newer_source_change(b, false);
+    and (rollcall_internal.has_newer_source_change(b, false)
+      or b.access_version is distinct from rollcall.context_access_version());
   update rollcall.system_actions a set status = 'completed', finished_at = clock_timestamp(), error = null
   where a.bundle_id = any (p_bundles) and a.bundle_id <> all (v_stale) and a.status in ('pending', 'processing');
   if v_stale <> '{}' then
@@ -8159,35 +8336,56 @@ begin
 end
 $$;
 comment on function rollcall_internal.finish_compilation is
-  'Marks stored bundles that a newer change contradicts as dirty and ends the queue entries of the others.';
+  'Marks stored bundles that a newer change or access version contradicts as dirty; ends the queue entries of others.';
+
+-- At most 80 bundles per notification.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.notify_bundles_ready(p_user uuid, p_bundles text[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_nonce text;
+begin
+  for v_first in 1 .. cardinality(p_bundles) by 80 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_bundles',
+      (rollcall_internal.mask_ids(v_nonce, array[p_user]))[1] || '|'
+        || array_to_string(p_bundles[v_first : v_first + 79], ','), v_nonce);
+  end loop;
+end
+$$;
+comment on function rollcall_internal.notify_bundles_ready is
+  'Notifies nodes of compiled bundles, given as `type:id:version`.';
 
 -- Waits at most 300 ms for a lock, well below deadlock_timeout: a transaction that flagged these bundles may be about
 -- to delete their subjects. Bundles that were not stored stay dirty and are compiled again (complete_actions).
+-- p_access: the access version that the sources were read under; null: it changed while they were read.
 -- Definer: only the server writes bundles.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.store_compiled_bundles(
-  p_user uuid, p_bundles jsonb, p_seeing text, p_read_at timestamptz, p_notify boolean
+  p_user uuid, p_bundles jsonb, p_seeing text, p_read_at timestamptz, p_notify boolean,
+  p_access bigint default rollcall.context_access_version()
 ) returns table (id uuid, bundle_type rollcall.bundle_type, version bigint, dirty boolean)
   language plpgsql volatile security definer set lock_timeout = '300ms'
 as $$
 declare
   v_stored uuid[];
   v_stale uuid[];
-  v_ready text;
 begin
   perform rollcall_internal.check_search_path();
   select array_agg(s.id) into v_stored
-    from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at) s;
+    from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at,
+      p_access) s;
   if v_stored is null then
     return;
   end if;
+  -- If policies change back, mark_stale_by_access looks for bundles of this version.
+  update rollcall_internal.context_access_version a set version = p_access where a.version <> p_access;
   v_stale := rollcall_internal.finish_compilation(v_stored);
   if p_notify then
-    select string_agg(format('%s:%s:%s', b.bundle_type, b.id, b.version), ',') into v_ready
-    from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale);
-    if v_ready is not null then
-      perform pg_notify('rollcall_bundles', format('ready|%s|%s', p_user, left(v_ready, 7000)));
-    end if;
+    perform rollcall_internal.notify_bundles_ready(p_user, array(
+      select format('%s:%s:%s', b.bundle_type, b.id, b.version)
+      from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale)));
   end if;
   return query
     select b.id, b.bundle_type, b.version, b.id = any (v_stale)
@@ -8385,12 +8583,14 @@ comment on function rollcall_internal.purge_context is
 -- For vectors of p_dimensions numbers by p_model; vectors of another model are deleted. Objects that name the type
 -- `vector` are created here, because the type may not exist at installation.
 -- Invoker: for the owner of the tables, which the server is.
--- Over 60 lines: it creates a table, six triggers and two functions.
+-- Over 60 lines: it creates a table, an index, six triggers and four functions.
 create function rollcall_internal.prepare_vectors(p_model text, p_dimensions int) returns boolean
   language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_schema text;
+  v_version text;
+  v_indexed boolean;
   v_made_for constant text := format('%s numbers by %s', p_dimensions, p_model);
 begin
   perform pg_advisory_xact_lock(hashtextextended('rollcall_internal.vectors', 0));
@@ -8404,7 +8604,7 @@ begin
       return false;
     end;
   end if;
-  select n.nspname into v_schema
+  select n.nspname, e.extversion into v_schema, v_version
   from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector';
   if obj_description(to_regclass('rollcall_internal.vectors'), 'pg_class') = v_made_for then
     return true;
@@ -8426,6 +8626,10 @@ begin
       constraint vectors_pkey primary key (kind, id)
     )$f$, v_schema, p_dimensions);
   execute format('comment on table rollcall_internal.vectors is %L', v_made_for);
+  -- In the row where one fits into a page: reading a value from elsewhere costs more than comparing it.
+  if p_dimensions <= 1900 then
+    alter table rollcall_internal.vectors alter column vector set storage plain;
+  end if;
   create index vectors_user_id on rollcall_internal.vectors (user_id, kind);
   create index vectors_wanted on rollcall_internal.vectors (run_after) where vector is null;
   alter table rollcall_internal.vectors enable row level security;
@@ -8489,20 +8693,69 @@ begin
       select count(*) from stored
     $g$
     $f$, v_schema);
-  -- The caller's units or memories with the nearest vectors, best first, with the cosine similarity. Definer: reads
-  -- vectors; answers for auth.uid() only, with ids.
+  -- At most 2,000 dimensions can be indexed, since pgvector 0.5.
+  v_indexed := p_dimensions <= 2000 and exists (select from pg_catalog.pg_am a where a.amname = 'hnsw');
+  if v_indexed then
+    execute format('create index vectors_nearest on rollcall_internal.vectors using hnsw (vector %I.vector_cosine_ops)',
+      v_schema);
+    -- By the index, which ranks the vectors of all users: fewer than p_limit rows if others' are nearer. Without sorts
+    -- the planner has no other choice. Definer: see match_embeddings.
+    execute format($f$
+      create or replace function rollcall_internal.nearest_by_index(p_user uuid, p_kind text, p_vector %1$I.vector,
+        p_limit int) returns table (id uuid, score real)
+        language plpgsql stable security definer rows 40 set search_path = '' set enable_sort = off
+        set hnsw.ef_search = 200 %2$s
+      as $g$
+      begin
+        return query
+          select v.id, (1 - (v.vector operator(%1$I.<=>) p_vector))::real
+          from rollcall_internal.vectors v
+          where v.user_id = p_user and v.kind = p_kind and v.vector is not null
+          order by v.vector operator(%1$I.<=>) p_vector
+          limit p_limit;
+      end
+      $g$
+      $f$, v_schema, case when string_to_array(v_version, '.')::int[] >= '{0,8}'
+        then 'set hnsw.iterative_scan = strict_order' end);
+    revoke execute on function rollcall_internal.nearest_by_index from public;
+  end if;
+  -- The caller's units or memories with the nearest vectors, best first, with the cosine similarity. Exact up to 4,000
+  -- vectors (10 ms with 1,536 dimensions), and where the index finds too few. Definer: reads vectors; answers for
+  -- auth.uid() only, with ids.
   execute format($f$
     create or replace function rollcall.match_embeddings(p_kind text, p_vector text,
       p_limit int) returns table (id uuid, score real)
-      language sql stable security definer set search_path = '' rows 40
+      language plpgsql stable security definer set search_path = '' rows 40
     as $g$
-      select v.id, (1 - (v.vector operator(%1$I.<=>) p_vector::%1$I.vector))::real
-      from rollcall_internal.vectors v
-      where v.user_id = auth.uid() and v.kind = p_kind and v.vector is not null
-      order by v.vector operator(%1$I.<=>) p_vector::%1$I.vector, v.id
-      limit p_limit
+    declare
+      v_me constant uuid := auth.uid();
+      -- Parsed once, not once per row.
+      v_vector constant %1$I.vector := p_vector::%1$I.vector;
+      v_ids uuid[];
+      v_scores real[];
+    begin
+      if %2$s and exists (
+        select from rollcall_internal.vectors v where v.user_id = v_me and v.kind = p_kind offset 4000 limit 1
+      ) then
+        %3$s
+        if cardinality(v_ids) = p_limit then
+          return query select * from unnest(v_ids, v_scores);
+          return;
+        end if;
+      end if;
+      return query
+        select d.id, (1 - d.distance)::real
+        from (
+          select v.id, v.vector operator(%1$I.<=>) v_vector as distance from rollcall_internal.vectors v
+          where v.user_id = v_me and v.kind = p_kind and v.vector is not null offset 0
+        ) d
+        order by d.distance, d.id
+        limit p_limit;
+    end
     $g$
-    $f$, v_schema);
+    $f$, v_schema, v_indexed::text, case when v_indexed then
+      'select array_agg(n.id), array_agg(n.score) into v_ids, v_scores
+          from rollcall_internal.nearest_by_index(v_me, p_kind, v_vector, p_limit) n;' end);
   revoke execute on function rollcall_internal.enqueue_embeddings(),
     rollcall_internal.store_vectors(text[], uuid[], bigint[], text[]),
     rollcall.match_embeddings(text, text, int) from public;
@@ -8879,8 +9132,7 @@ begin
 end
 $$;
 
-insert into rollcall_internal.context_access_version (fingerprint, versions)
-  values (rollcall_internal.context_fingerprint(), rollcall_internal.context_versions());
+insert into rollcall_internal.context_access_version (version) values (rollcall.context_access_version());
 
 -- Records itself, whichever tool applies it.
 insert into rollcall.schema_migrations (version, name) values ('20261128000000', 'rollcall');

@@ -35,7 +35,7 @@ begin
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
-  perform pg_notify('rollcall_visibility', '');
+  perform rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall.invalidate_visibility is
@@ -43,15 +43,20 @@ comment on function rollcall.invalidate_visibility is
 grant execute on function rollcall.invalidate_visibility to service_role;
 
 -- Sends ids as notifications of the form `<ms since 1970>|<id>,<id>…`, at most 200 ids each, because a payload is
--- limited to 8,000 bytes. The server measures delivery latency by the time.
+-- limited to 8,000 bytes.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_ids(p_channel text, p_ids uuid[]) returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify(p_channel,
-    (extract(epoch from clock_timestamp()) * 1000)::bigint || '|' || string_agg(numbered.id::text, ','))
-  from unnest(p_ids) with ordinality as numbered (id, place)
-  group by (numbered.place - 1) / 200
+declare
+  v_nonce text;
+begin
+  for v_first in 1 .. coalesce(cardinality(p_ids), 0) by 200 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify(p_channel, rollcall_internal.notification_time() || '|'
+      || array_to_string(rollcall_internal.mask_ids(v_nonce, p_ids[v_first : v_first + 199]), ','), v_nonce);
+  end loop;
+end
 $$;
 comment on function rollcall_internal.notify_ids is 'Sends ids as notifications, at most 200 per payload.';
 

@@ -49,24 +49,40 @@ comment on function rollcall_internal.limit_typing_times is
 -- and no control characters.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_typing(p_pairs text[]) returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify('rollcall_typing',
-    (extract(epoch from clock_timestamp()) * 1000)::bigint || '|' || string_agg(measured.pair, e'\n'))
-  from (
-    select numbered.pair, (sum(octet_length(numbered.pair) + 1) over (order by numbered.place) / 6000)::bigint as part
-    from unnest(p_pairs) with ordinality as numbered (pair, place)
-  ) measured
-  group by measured.part
+declare
+  v_part record;
+  v_nonce text;
+  v_masked text[];
+begin
+  for v_part in
+    select array_agg(m.pair order by m.number) as pairs
+    from (
+      select n.pair, n.number, (sum(octet_length(n.pair) + 1) over (order by n.number) / 6000)::bigint as part
+      from unnest(p_pairs) with ordinality as n (pair, number)
+    ) m
+    group by m.part
+    order by m.part
+  loop
+    v_nonce := rollcall_internal.notification_nonce();
+    v_masked := rollcall_internal.mask_ids(v_nonce, array(
+      select right(n.pair, 36)::uuid from unnest(v_part.pairs) with ordinality as n (pair, number) order by n.number));
+    perform rollcall_internal.notify('rollcall_typing', (
+      select rollcall_internal.notification_time() || '|'
+        || string_agg(left(n.pair, -36) || v_masked[n.number], e'\n' order by n.number)
+      from unnest(v_part.pairs) with ordinality as n (pair, number)), v_nonce);
+  end loop;
+end
 $$;
-comment on function rollcall_internal.notify_typing is 'Sends `user:conversation` pairs as notifications.';
+comment on function rollcall_internal.notify_typing is 'Sends `conversation:user` pairs as notifications.';
 
 -- Definer: see notify_typing.
 create function rollcall_internal.on_typing_started() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall_internal.notify_typing(array(select n.user_id || ':' || n.conversation_id from new_rows n));
+  perform rollcall_internal.notify_typing(array(select n.conversation_id || ':' || n.user_id from new_rows n));
   return null;
 end
 $$;
@@ -79,7 +95,7 @@ create function rollcall_internal.on_typing_refreshed() returns trigger
 as $$
 begin
   perform rollcall_internal.notify_typing(array(
-    select n.user_id || ':' || n.conversation_id
+    select n.conversation_id || ':' || n.user_id
     from new_rows n
     where not exists (
       select from old_rows o
@@ -97,7 +113,7 @@ create function rollcall_internal.on_typing_stopped() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall_internal.notify_typing(array(select o.user_id || ':' || o.conversation_id from old_rows o));
+  perform rollcall_internal.notify_typing(array(select o.conversation_id || ':' || o.user_id from old_rows o));
   return null;
 end
 $$;

@@ -26,7 +26,7 @@ declare
 begin
   insert into rollcall_internal.outbox (kind, recipients, body) values (p_kind, p_recipients,
     p_body) returning id into v_id;
-  perform pg_notify('rollcall_broadcast', v_id::text);
+  perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
 end
 $$;
 comment on function rollcall_internal.post_to_outbox is 'Queues a message for the sockets of some users.';

@@ -637,9 +637,11 @@ comment on function rollcall_internal.set_context_version is
 create function rollcall_internal.notify_context() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
+declare
+  v_nonce constant text := rollcall_internal.notification_nonce();
 begin
-  perform pg_notify('rollcall_context', format('%s|%s:%s',
-    (extract(epoch from clock_timestamp()) * 1000)::bigint, new.user_id, new.context_version));
+  perform rollcall_internal.notify('rollcall_context',
+    (rollcall_internal.mask_ids(v_nonce, array[new.user_id]))[1] || ':' || new.context_version, v_nonce);
   return null;
 end
 $$;

@@ -90,8 +90,7 @@ declare
   v_ids constant uuid[] := array(select n.id from new_rows n);
 begin
   for v_first in 1 .. cardinality(v_ids) by 200 loop
-    perform pg_notify('rollcall_messages', (extract(epoch from clock_timestamp()) * 1000)::bigint || '|'
-      || array_to_string(v_ids[v_first : v_first + 199], ','));
+    perform rollcall_internal.notify('rollcall_messages', array_to_string(v_ids[v_first : v_first + 199], ','));
   end loop;
   return null;
 end
@@ -195,7 +194,7 @@ begin
   -- The row need not survive a crash.
   perform set_config('synchronous_commit', 'off', true);
   insert into rollcall_internal.bus (slot, payload) values (v_slot, p_payload) returning id into v_id;
-  perform pg_notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
+  perform rollcall_internal.notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
 end
 $$;
 comment on function rollcall_internal.post_to_bus is 'Sends a message to the other nodes.';

@@ -99,16 +99,27 @@ comment on function rollcall_internal.probe_channels is
 
 -- What a decision depends on ------------------------------------------------------------------------------------------
 
--- Notifies `<ms since 1970>|<what>|<hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
+-- Notifies `<what>|<masked hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
 -- values in the changed rows; callers whose user or topic has one of these hashes are evaluated first. Without hashes
 -- all are evaluated at once.
 -- Definer: called from triggers of any writer.
 create function rollcall.invalidate_channel_authorization(p_what text, p_hashes text[] default '{}') returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify('rollcall_rights', concat_ws('|', (extract(epoch from clock_timestamp()) * 1000)::bigint,
-    left(replace(p_what, '|', ' '), 200),
-    case when cardinality(p_hashes) <= 500 then array_to_string(p_hashes, ',') else '' end))
+declare
+  v_what constant text := left(replace(p_what, '|', ' '), 200);
+  v_nonce text;
+begin
+  if cardinality(p_hashes) between 1 and 500 and not exists (
+    select from unnest(p_hashes) as hashes (hash) where hashes.hash !~ '^[0-9a-f]{8}$' or hashes.hash is null
+  ) then
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_rights',
+      v_what || '|' || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+  else
+    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
+  end if;
+end
 $$;
 comment on function rollcall.invalidate_channel_authorization is
   'Makes every node evaluate the policies of private channels again.';

@@ -82,7 +82,7 @@ comment on function rollcall_internal.jsonb_or_null is 'Text as jsonb, or null w
 create function rollcall_internal.notify_channel_presence(p_node uuid, p_channels bigint[]) returns void
   language sql volatile security invoker set search_path = ''
 as $$
-  select pg_notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
+  select rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
   from (
     select channel, (row_number() over () - 1) / 350 as part from unnest(p_channels) as channel
   ) c
@@ -166,7 +166,7 @@ begin
   end if;
   insert into rollcall_internal.channel_nodes (node) values (p_node)
     on conflict (node) do update set generation = excluded.generation;
-  perform pg_notify('rollcall_channels', p_node || ' *');
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
   return true;
 end
 $$;
@@ -184,7 +184,7 @@ begin
   perform set_config('synchronous_commit', 'off', true);
   delete from rollcall_internal.channel_nodes c where c.node = p_node;
   delete from rollcall.presence p where p.node = p_node;
-  perform pg_notify('rollcall_channels', p_node || ' gone');
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
 end
 $$;
 comment on function rollcall_internal.leave_channel_presence is 'Deletes the channel presence of a node that stops.';

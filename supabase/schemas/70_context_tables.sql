@@ -542,6 +542,7 @@ create table rollcall.context_bundles (
   priority real not null default 50,
   compiled_at timestamptz not null,
   compiled_seeing pg_snapshot not null,
+  access_version bigint,
   expires_at timestamptz not null,
   last_used_at timestamptz,
   use_count bigint not null default 0,
@@ -560,6 +561,8 @@ comment on table rollcall.context_bundles is
 comment on column rollcall.context_bundles.memory_ids is 'With the other lists of ids: the sources of the bundle.';
 comment on column rollcall.context_bundles.compiled_seeing is
   'The snapshot in which its sources were read: changes that it does not see are not in the bundle.';
+comment on column rollcall.context_bundles.access_version is
+  'The version of policies and grants under which its sources were read: it is served only under that version.';
 comment on column rollcall.context_bundles.miss_count is 'How often it was marked as dirty, or needed while not fresh.';
 create index context_bundles_topic_id on rollcall.context_bundles (topic_id) where topic_id is not null;
 create index context_bundles_entity_id on rollcall.context_bundles (entity_id) where entity_id is not null;

@@ -154,11 +154,12 @@ create function rollcall_internal.is_fresh(p_bundle rollcall.context_bundles) re
 as $$
 begin
   return not p_bundle.dirty and p_bundle.expires_at > clock_timestamp()
+    and p_bundle.access_version = rollcall.context_access_version()
     and not rollcall_internal.has_newer_source_change(p_bundle, true);
 end
 $$;
 comment on function rollcall_internal.is_fresh is
-  'Whether a bundle may be served now: not dirty, not expired, no newer source change.';
+  'Whether a bundle may be served now: not dirty, not expired, under current policies, no newer source change.';
 
 -- Recording -----------------------------------------------------------------------------------------------------------
 
@@ -191,7 +192,7 @@ begin
   select array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
   -- Also if all were locked: nodes then process recorded changes.
   if v_count > 0 or cardinality(p_bundles) > 0 then
-    perform pg_notify('rollcall_bundles', 'dirty');
+    perform rollcall_internal.notify('rollcall_bundles', 'stale');
   end if;
   return v_count;
 end
@@ -209,7 +210,7 @@ as $$
 begin
   perform rollcall_internal.check_search_path();
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    perform pg_notify('rollcall_bundles', 'dirty');
+    perform rollcall_internal.notify('rollcall_bundles', 'stale');
   elsif p_clean is not null then
     perform rollcall_internal.flag_bundles(p_clean, p_trigger);
   end if;
@@ -946,25 +947,24 @@ create trigger context_after_truncate after truncate on rollcall.entity_units
 
 -- Policies and grants -------------------------------------------------------------------------------------------------
 
--- A bundle is compiled from what its user was allowed to see, so it is served only under the policies and grants that
--- it was compiled under, and a bundle of a conversation only to users that see the conversation now.
+-- A bundle is compiled from what its user was allowed to see. So it stores the version of policies and grants under
+-- which it was compiled, and is served only under that version, and a bundle of a conversation only to users that see
+-- the conversation now. Versions consist of transaction IDs: a change and its reversal give a new version, except that
+-- dropping a new policy gives the version before it.
 
 create table rollcall_internal.context_access_version (
   only_row boolean primary key default true constraint context_access_is_one_row check (only_row),
-  fingerprint bigint not null,
-  versions bigint
+  version bigint not null
 );
 comment on table rollcall_internal.context_access_version is
-  'The policies and grants on context sources that all bundles were checked against. One row.';
-comment on column rollcall_internal.context_access_version.versions is
-  'The versions of the catalog rows in which the fingerprint was last found; null: unknown.';
+  'The version of policies and grants that bundles were last stored or checked under. One row.';
 -- No policies: only the server uses it.
 alter table rollcall_internal.context_access_version enable row level security;
 
--- The tables, their policies, and the functions that these call.
+-- The tables, their columns with grants, their policies, and the functions that these call.
 -- Definer: reads catalogs only.
-create function rollcall_internal.context_catalog() returns table (catalog regclass, id oid, version xid)
-  language plpgsql stable security definer set search_path = '' rows 40
+create function rollcall_internal.context_catalog() returns table (catalog regclass, id bigint, version xid)
+  language plpgsql stable security definer set search_path = '' rows 60
 as $$
 begin
   return query
@@ -988,111 +988,82 @@ begin
           and d.refclassid = 'pg_catalog.pg_proc'::regclass
         offset 0) d
     )
-    select 'pg_catalog.pg_class'::regclass, s.oid, s.xmin from source s
+    select 'pg_catalog.pg_class'::regclass, s.oid::bigint, s.xmin from source s
     union all
-    select 'pg_catalog.pg_policy'::regclass, p.oid, p.xmin from policy p
+    select 'pg_catalog.pg_attribute'::regclass, s.oid::bigint << 16 | a.attnum, a.xmin
+    from source s cross join lateral (
+      select a.attnum, a.xmin from pg_catalog.pg_attribute a
+      where a.attrelid = s.oid and a.attnum > 0 and a.attacl is not null offset 0) a
     union all
-    select 'pg_catalog.pg_proc'::regclass, f.oid, f.xmin
+    select 'pg_catalog.pg_policy'::regclass, p.oid::bigint, p.xmin from policy p
+    union all
+    select 'pg_catalog.pg_proc'::regclass, f.oid::bigint, f.xmin
     from called c cross join lateral (select f.oid, f.xmin from pg_catalog.pg_proc f where f.oid = c.oid offset 0) f;
 end
 $$;
 comment on function rollcall_internal.context_catalog is
-  'Catalog rows that decide who may see the sources of bundles, each with its version.';
+  'Catalog rows that decide who may see the sources of bundles, each with the transaction that wrote it.';
 
--- Equal rows have an equal number, and comparing it costs a fraction of context_fingerprint. Different rows may have
--- an equal number.
--- Definer: reads catalogs only.
-create function rollcall_internal.context_versions() returns bigint
+-- Definer: reads catalogs only; returns a hash of their versions.
+create function rollcall.context_access_version() returns bigint
   language plpgsql stable security definer set search_path = ''
 as $$
 begin
   return (
-    select bit_xor(hashint8extended(c.id::bigint << 32 | c.version::text::bigint, c.catalog::oid::bigint))
+    select coalesce(
+      bit_xor(hashint8extended(c.version::text::bigint, hashint8extended(c.id, c.catalog::oid::bigint))), 0)
     from rollcall_internal.context_catalog() c);
 end
 $$;
-comment on function rollcall_internal.context_versions is 'One number for the versions of these catalog rows.';
+comment on function rollcall.context_access_version is
+  'One number for the version of policies and grants on the sources of bundles. Every change gives a new number.';
+grant execute on function rollcall.context_access_version to authenticated, service_role;
 
--- Policies count by version, so that a change and its reversal are noticed; tables and functions by content: a grant
--- on a function changes no policy.
--- Definer: reads catalogs only.
-create function rollcall_internal.context_fingerprint() returns bigint
-  language sql stable security definer set search_path = ''
+-- For readers of sources: p_before is the version in the snapshot of the reading statement. This function is volatile,
+-- so that it looks in a newer snapshot. Policies cannot change while the sources are locked, but row-level security
+-- applies them as they were when the lock was taken; grants and functions may change during the statement.
+-- Definer: see context_access_version.
+create function rollcall.confirmed_access_version(p_before bigint) returns bigint
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select coalesce(sum(hashtextextended(part, 0) % 4294967296), 0)::bigint
-  from rollcall_internal.context_catalog() k
-  left join pg_catalog.pg_class c on k.catalog = 'pg_catalog.pg_class'::regclass and c.oid = k.id
-  left join pg_catalog.pg_proc f on k.catalog = 'pg_catalog.pg_proc'::regclass and f.oid = k.id
-  cross join lateral (
-    select case k.catalog
-      when 'pg_catalog.pg_class'::regclass
-        then c.oid::text || c.relrowsecurity::text || c.relforcerowsecurity::text || coalesce(c.relacl::text, '')
-      when 'pg_catalog.pg_proc'::regclass
-        then f.oid::text || f.prosecdef::text || coalesce(f.proconfig::text, '') || coalesce(f.prosrc, '')
-          || coalesce(f.prosqlbody::text, '')
-      else k.id::text || k.version::text end as part
-  ) parts
-$$;
-comment on function rollcall_internal.context_fingerprint is 'One number for the content of these catalog rows.';
-
--- Definer: reads a table that no API role may; reveals nothing about users.
-create function rollcall.context_access_holds() returns boolean
-  language plpgsql stable security definer set search_path = ''
-as $$
-declare
-  v_known rollcall_internal.context_access_version;
 begin
-  select * into v_known from rollcall_internal.context_access_version a;
-  if v_known.versions = rollcall_internal.context_versions() then
-    return true;
-  end if;
-  return coalesce(v_known.fingerprint = rollcall_internal.context_fingerprint(), false);
+  return case when rollcall.context_access_version() = p_before then p_before end;
 end
 $$;
-comment on function rollcall.context_access_holds is
-  'Whether policies and grants on context sources are those that all bundles were checked against.';
-grant execute on function rollcall.context_access_holds to authenticated, service_role;
+comment on function rollcall.confirmed_access_version is
+  'The access version of sources that were just read; null where it changed meanwhile: nothing is served of them.';
+grant execute on function rollcall.confirmed_access_version to authenticated, service_role;
 
--- They are not queued: each is compiled when it is next needed. A compilation that read under the old policies finds
--- the recorded change.
+-- The flags make other versions visible in views and counts. They are not queued: each bundle is compiled when it is
+-- next needed.
 -- Definer: only the server writes bundles; for the server only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.mark_stale_by_access() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
-  v_known rollcall_internal.context_access_version;
-  v_fingerprint bigint;
-  v_versions bigint;
+  v_version constant bigint := rollcall.context_access_version();
   v_count bigint;
 begin
   perform rollcall_internal.check_search_path();
-  select * into v_known from rollcall_internal.context_access_version a;
-  if v_known.versions = rollcall_internal.context_versions() then
+  if exists (select from rollcall_internal.context_access_version a where a.version = v_version) then
     return 0;
   end if;
-  perform pg_advisory_xact_lock(hashtextextended('rollcall.context_bundles', 0));
-  -- Both of one snapshot.
-  select rollcall_internal.context_fingerprint(), rollcall_internal.context_versions() into v_fingerprint, v_versions;
-  update rollcall_internal.context_access_version a set versions = v_versions where a.fingerprint = v_fingerprint;
-  if found then
-    return 0;
-  end if;
-  insert into rollcall_internal.context_access_version
-    as a (only_row, fingerprint, versions) values (true, v_fingerprint, v_versions)
-    on conflict (only_row) do update set fingerprint = excluded.fingerprint, versions = excluded.versions;
-  -- For sources that were read before and are stored later, and for bundles that are locked now.
-  insert into rollcall_internal.context_source_changes (kind, key) values ('all',
-    '00000000-0000-0000-0000-000000000000');
   update rollcall.context_bundles b set dirty = true, miss_count = b.miss_count + 1
-  from (select f.id from rollcall.context_bundles f where not f.dirty order by f.id for no key update skip locked) free
+  from (
+    select f.id from rollcall.context_bundles f
+    where not f.dirty and f.access_version is distinct from v_version
+    order by f.id for no key update skip locked
+  ) free
   where b.id = free.id;
   get diagnostics v_count = row_count;
+  insert into rollcall_internal.context_access_version as a (version) values (v_version)
+    on conflict (only_row) do update set version = excluded.version;
   return v_count;
 end
 $$;
 comment on function rollcall_internal.mark_stale_by_access is
-  'Marks all bundles as dirty where policies or grants have changed; returns how many.';
+  'Marks bundles of other policies and grants as dirty; returns how many.';
 
 -- In the statement and snapshot of the caller. Without unprocessed changes none can be stale; otherwise each is
 -- checked.
@@ -1102,6 +1073,7 @@ create function rollcall.my_fresh_bundles(p_bundles uuid[]) returns setof uuid
 as $$
 declare
   v_me constant uuid := auth.uid();
+  v_access constant bigint := rollcall.context_access_version();
 begin
   return query
     with mine as materialized (
@@ -1110,6 +1082,7 @@ begin
       cross join lateral (
         select b as bundle, b.id, b.conversation_id from rollcall.context_bundles b
         where b.id = i.id and b.user_id = v_me and not b.dirty and b.expires_at > clock_timestamp()
+          and b.access_version = v_access
           -- Restored into another cluster, a snapshot has no meaning.
           and pg_snapshot_xmax(b.compiled_seeing) <= pg_snapshot_xmax(pg_current_snapshot())
         offset 0) b

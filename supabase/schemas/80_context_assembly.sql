@@ -3,43 +3,135 @@
 -- What every prompt calls is in PL/pgSQL: the body of an SQL function is planned again in every statement that calls
 -- it.
 
--- Rare words weigh more; at most 300 rows per word are examined. The score is the share of the weight of the text's
--- five heaviest words.
+-- Only bitmap scans: the planner expects a limit to be reached early, which rows with rare combinations of frequent
+-- words do not.
+-- Definer: see match_words; called by it only.
+create function rollcall_internal.my_matches(p_kind text, p_user uuid, p_query tsquery, p_limit int) returns uuid[]
+  language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+as $$
+begin
+  if p_kind = 'unit' then
+    return array(select u.id from rollcall.atomic_chat_units u
+      where u.user_id = p_user and u.state = 'active' and u.search @@ p_query limit p_limit);
+  end if;
+  return array(select m.id from rollcall.memories m
+    where m.user_id = p_user and m.is_active and m.search @@ p_query limit p_limit);
+end
+$$;
+comment on function rollcall_internal.my_matches is 'Ids of at most p_limit rows that match, in no order.';
+
+-- Definer: see match_words; called by it only.
+create function rollcall_internal.my_newest_matches(p_kind text, p_user uuid, p_query tsquery, p_among int,
+  p_limit int) returns uuid[]
+  language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  if p_query is null then
+    return '{}';
+  elsif p_kind = 'unit' then
+    return array(
+      select n.id
+      from (
+        select u.id, u.search, u.state from rollcall.atomic_chat_units u where u.user_id = p_user
+        order by u.created_at desc limit p_among
+      ) n
+      where n.state = 'active' and n.search @@ p_query limit p_limit);
+  end if;
+  return array(
+    select n.id
+    from (
+      select m.id, m.search, m.is_active from rollcall.memories m where m.user_id = p_user
+      order by m.created_at desc limit p_among
+    ) n
+    where n.is_active and n.search @@ p_query limit p_limit);
+end
+$$;
+comment on function rollcall_internal.my_newest_matches is
+  'Ids of at most p_limit matching rows among the newest p_among rows of the user.';
+
+-- Rare words weigh more; of equally good rows the newest are kept. The score is the share of the weight of the text's
+-- five heaviest words. Of a word in more than 1,000 rows not all rows are read: those that also have another word of
+-- the text are found through the index, the others are looked for in the user's newest 5,000 rows.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
+-- Over 60 lines: frequent words need steps of their own.
 create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
   language plpgsql stable security definer set search_path = '' rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
+  v_frequent tsquery[];
+  v_ids uuid[];
+  v_weights float8[];
+  v_frequent_weight constant float8 := ln(1 + 1000::float8 / 1001);
+  v_whole float8;
 begin
+  with words as (
+    select plainto_tsquery('pg_catalog.simple', l.lexeme) as query
+    from unnest(to_tsvector('pg_catalog.english', left(p_text, 8000))) l
+    order by length(l.lexeme) desc, l.lexeme limit 16
+  ),
+  found as materialized (
+    select w.query, rollcall_internal.my_matches(p_kind, v_me, w.query, 1001) as ids from words w
+  ),
+  weighed as (
+    select ln(1 + 1000::float8 / cardinality(f.ids)) as weight, f.ids from found f
+    where cardinality(f.ids) between 1 and 1000
+  ),
+  rows as (
+    select i.id, sum(w.weight) as weight from weighed w cross join lateral unnest(w.ids) i (id) group by i.id
+  )
+  select
+    (select array_agg(f.query) from found f where cardinality(f.ids) > 1000),
+    (select coalesce(sum(h.weight), 0) from (
+      select ln(1 + 1000::float8 / cardinality(f.ids)) as weight from found f where f.ids <> '{}'
+      order by 1 desc limit 5) h),
+    (select array_agg(r.id) from rows r),
+    (select array_agg(r.weight) from rows r)
+    into v_frequent, v_whole, v_ids, v_weights;
+  v_whole := greatest(v_whole, ln(1 + 1000::float8 / 5));
+
   return query
-    with words as (
-      select l.lexeme from unnest(to_tsvector('pg_catalog.english', left(p_text, 8000))) l
-      order by length(l.lexeme) desc, l.lexeme limit 16
+    with rare as (
+      select r.id, r.weight from unnest(v_ids, v_weights) r (id, weight) order by r.weight desc limit 2000
     ),
-    found as materialized (
-      select ln(1 + 1000::float8 / cardinality(h.ids)) as weight, h.ids
-      from words w
-      cross join lateral (select plainto_tsquery('pg_catalog.simple', w.lexeme) as query offset 0) q
+    pairs as (
+      select o.query && t.query as query
+      from (select * from unnest(v_frequent) with ordinality f (query, n) limit 4) o
+      join unnest(v_frequent) with ordinality t (query, n) on t.n > o.n and t.n <= 4
+      union
+      select string_agg(f::text, ' & ')::tsquery from unnest(v_frequent) f having count(*) > 2
+    ),
+    -- Frequent words together may be rare.
+    together as (
+      select i.id, max(ln(1 + 1000::float8 / cardinality(f.ids))) as weight
+      from pairs p
+      cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, p.query, 300) as ids offset 0) f
+      cross join lateral unnest(f.ids) i (id)
+      group by i.id
+    ),
+    candidates as (
+      select r.id from rare r
+      union
+      select t.id from together t
+      union
+      select i.id from unnest(rollcall_internal.my_newest_matches(p_kind, v_me,
+        (select string_agg(f::text, ' | ')::tsquery from unnest(v_frequent) f), 5000, 300)) i (id)
+    ),
+    scored as (
+      select c.id, x.created_at, coalesce(r.weight, 0) + greatest(t.weight, v_frequent_weight
+        * (select count(*) from unnest(v_frequent) f where x.search @@ f)) as weight
+      from candidates c
+      left join rare r on r.id = c.id
+      left join together t on t.id = c.id
       cross join lateral (
-        select array(
-          select u.id from rollcall.atomic_chat_units u
-          where p_kind = 'unit' and u.user_id = v_me and u.state = 'active' and u.search @@ q.query
-          union all
-          select m.id from rollcall.memories m
-          where p_kind = 'memory' and m.user_id = v_me and m.is_active and m.search @@ q.query
-          limit 300
-        ) as ids offset 0
-      ) h
-      where h.ids <> '{}'
-    ),
-    whole as materialized (
-      select greatest(sum(h.weight), ln(1 + 1000::float8 / 5)) as weight
-      from (select f.weight from found f order by f.weight desc limit 5) h
+        select u.created_at, u.search from rollcall.atomic_chat_units u where p_kind = 'unit' and u.id = c.id
+        union all
+        select m.created_at, m.search from rollcall.memories m where p_kind = 'memory' and m.id = c.id
+      ) x
     )
-    select s.id, least(1, s.weight / (select w.weight from whole w))::real
-    from (select i.id, sum(f.weight) as weight from found f cross join lateral unnest(f.ids) i (id) group by i.id) s
-    order by s.weight desc, s.id
+    select s.id, least(1, s.weight / v_whole)::real
+    from scored s
+    order by s.weight desc, s.created_at desc, s.id
     limit p_limit;
 end
 $$;
@@ -224,7 +316,6 @@ create function rollcall.wanted_bundles(p_wanted jsonb, p_force boolean default 
 as $$
 declare
   v_me constant uuid := auth.uid();
-  v_holds constant boolean := rollcall.context_access_holds();
 begin
   return (
     with wanted as materialized (
@@ -253,13 +344,13 @@ begin
     ),
     fresh as materialized (
       select f.id from rollcall.my_fresh_bundles(array(select o.id from found o where not o.dirty)) f (id)
-      where v_holds and not p_force
+      where not p_force
     ),
     judged as (
       select f.*, case
         when f.id is null then 'missing'
         when p_force then 'forced'
-        when f.dirty or not v_holds then 'dirty'
+        when f.dirty then 'dirty'
         when f.expires_at <= clock_timestamp() then 'expired'
         when not exists (select from fresh r where r.id = f.id) then 'dirty'
         -- Under the policies of this moment, which may depend on more than membership.
@@ -445,6 +536,7 @@ begin
       select d.navigation_history from rollcall.presence_devices d
       where d.user_id = v_me order by d.context_updated_at desc nulls last limit 1), '[]'),
     'seeing', pg_current_snapshot()::text,
+    'access', rollcall.confirmed_access_version(rollcall.context_access_version()),
     'read_at', clock_timestamp());
 end
 $$;

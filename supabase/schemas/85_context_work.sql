@@ -9,7 +9,7 @@
 -- Definer: only the server writes bundles.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.store_bundles(p_user uuid, p_bundles jsonb, p_seeing pg_snapshot,
-  p_read_at timestamptz)
+  p_read_at timestamptz, p_access bigint)
   returns table (id uuid, bundle_type rollcall.bundle_type, version bigint, dirty boolean)
   language plpgsql volatile security definer
 as $$
@@ -45,11 +45,11 @@ begin
     stored as (
       insert into rollcall.context_bundles as b (user_id, bundle_type, topic_id, entity_id, conversation_id, content,
         token_count, memory_ids, unit_ids, instruction_ids, conversation_ids, topic_ids, priority, compiled_at,
-        compiled_seeing, expires_at, dirty)
+        compiled_seeing, access_version, expires_at, dirty)
       select p_user, g.type, case g.type when 'topic' then g.ref end, case g.type when 'entity' then g.ref end,
         case g.type when 'conversation' then g.ref end, g.content, g.tokens, coalesce(g.memory_ids, '{}'),
         coalesce(g.unit_ids, '{}'), coalesce(g.instruction_ids, '{}'), coalesce(g.conversation_ids, '{}'),
-        coalesce(g.topic_ids, '{}'), coalesce(g.priority, 50), p_read_at, p_seeing,
+        coalesce(g.topic_ids, '{}'), coalesce(g.priority, 50), p_read_at, p_seeing, p_access,
         p_read_at + rollcall_internal.bundle_ttl(g.type), false
       from given g
       order by g.type, g.ref
@@ -58,6 +58,7 @@ begin
         unit_ids = excluded.unit_ids, instruction_ids = excluded.instruction_ids,
         conversation_ids = excluded.conversation_ids, topic_ids = excluded.topic_ids, priority = excluded.priority,
         compiled_at = excluded.compiled_at, compiled_seeing = excluded.compiled_seeing,
+        access_version = excluded.access_version,
           expires_at = excluded.expires_at,
         version = nextval('rollcall_internal.bundle_version'), dirty = false
       where b.compiled_at < excluded.compiled_at
@@ -81,7 +82,8 @@ begin
   perform rollcall_internal.check_search_path();
   select coalesce(array_agg(b.id), '{}') into v_stale
   from rollcall.context_bundles b where b.id = any (p_bundles) and not b.dirty
-    and rollcall_internal.has_newer_source_change(b, false);
+    and (rollcall_internal.has_newer_source_change(b, false)
+      or b.access_version is distinct from rollcall.context_access_version());
   update rollcall.system_actions a set status = 'completed', finished_at = clock_timestamp(), error = null
   where a.bundle_id = any (p_bundles) and a.bundle_id <> all (v_stale) and a.status in ('pending', 'processing');
   if v_stale <> '{}' then
@@ -93,35 +95,56 @@ begin
 end
 $$;
 comment on function rollcall_internal.finish_compilation is
-  'Marks stored bundles that a newer change contradicts as dirty and ends the queue entries of the others.';
+  'Marks stored bundles that a newer change or access version contradicts as dirty; ends the queue entries of others.';
+
+-- At most 80 bundles per notification.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.notify_bundles_ready(p_user uuid, p_bundles text[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_nonce text;
+begin
+  for v_first in 1 .. cardinality(p_bundles) by 80 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_bundles',
+      (rollcall_internal.mask_ids(v_nonce, array[p_user]))[1] || '|'
+        || array_to_string(p_bundles[v_first : v_first + 79], ','), v_nonce);
+  end loop;
+end
+$$;
+comment on function rollcall_internal.notify_bundles_ready is
+  'Notifies nodes of compiled bundles, given as `type:id:version`.';
 
 -- Waits at most 300 ms for a lock, well below deadlock_timeout: a transaction that flagged these bundles may be about
 -- to delete their subjects. Bundles that were not stored stay dirty and are compiled again (complete_actions).
+-- p_access: the access version that the sources were read under; null: it changed while they were read.
 -- Definer: only the server writes bundles.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.store_compiled_bundles(
-  p_user uuid, p_bundles jsonb, p_seeing text, p_read_at timestamptz, p_notify boolean
+  p_user uuid, p_bundles jsonb, p_seeing text, p_read_at timestamptz, p_notify boolean,
+  p_access bigint default rollcall.context_access_version()
 ) returns table (id uuid, bundle_type rollcall.bundle_type, version bigint, dirty boolean)
   language plpgsql volatile security definer set lock_timeout = '300ms'
 as $$
 declare
   v_stored uuid[];
   v_stale uuid[];
-  v_ready text;
 begin
   perform rollcall_internal.check_search_path();
   select array_agg(s.id) into v_stored
-    from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at) s;
+    from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at,
+      p_access) s;
   if v_stored is null then
     return;
   end if;
+  -- If policies change back, mark_stale_by_access looks for bundles of this version.
+  update rollcall_internal.context_access_version a set version = p_access where a.version <> p_access;
   v_stale := rollcall_internal.finish_compilation(v_stored);
   if p_notify then
-    select string_agg(format('%s:%s:%s', b.bundle_type, b.id, b.version), ',') into v_ready
-    from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale);
-    if v_ready is not null then
-      perform pg_notify('rollcall_bundles', format('ready|%s|%s', p_user, left(v_ready, 7000)));
-    end if;
+    perform rollcall_internal.notify_bundles_ready(p_user, array(
+      select format('%s:%s:%s', b.bundle_type, b.id, b.version)
+      from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale)));
   end if;
   return query
     select b.id, b.bundle_type, b.version, b.id = any (v_stale)
@@ -319,12 +342,14 @@ comment on function rollcall_internal.purge_context is
 -- For vectors of p_dimensions numbers by p_model; vectors of another model are deleted. Objects that name the type
 -- `vector` are created here, because the type may not exist at installation.
 -- Invoker: for the owner of the tables, which the server is.
--- Over 60 lines: it creates a table, six triggers and two functions.
+-- Over 60 lines: it creates a table, an index, six triggers and four functions.
 create function rollcall_internal.prepare_vectors(p_model text, p_dimensions int) returns boolean
   language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_schema text;
+  v_version text;
+  v_indexed boolean;
   v_made_for constant text := format('%s numbers by %s', p_dimensions, p_model);
 begin
   perform pg_advisory_xact_lock(hashtextextended('rollcall_internal.vectors', 0));
@@ -338,7 +363,7 @@ begin
       return false;
     end;
   end if;
-  select n.nspname into v_schema
+  select n.nspname, e.extversion into v_schema, v_version
   from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector';
   if obj_description(to_regclass('rollcall_internal.vectors'), 'pg_class') = v_made_for then
     return true;
@@ -360,6 +385,10 @@ begin
       constraint vectors_pkey primary key (kind, id)
     )$f$, v_schema, p_dimensions);
   execute format('comment on table rollcall_internal.vectors is %L', v_made_for);
+  -- In the row where one fits into a page: reading a value from elsewhere costs more than comparing it.
+  if p_dimensions <= 1900 then
+    alter table rollcall_internal.vectors alter column vector set storage plain;
+  end if;
   create index vectors_user_id on rollcall_internal.vectors (user_id, kind);
   create index vectors_wanted on rollcall_internal.vectors (run_after) where vector is null;
   alter table rollcall_internal.vectors enable row level security;
@@ -423,20 +452,69 @@ begin
       select count(*) from stored
     $g$
     $f$, v_schema);
-  -- The caller's units or memories with the nearest vectors, best first, with the cosine similarity. Definer: reads
-  -- vectors; answers for auth.uid() only, with ids.
+  -- At most 2,000 dimensions can be indexed, since pgvector 0.5.
+  v_indexed := p_dimensions <= 2000 and exists (select from pg_catalog.pg_am a where a.amname = 'hnsw');
+  if v_indexed then
+    execute format('create index vectors_nearest on rollcall_internal.vectors using hnsw (vector %I.vector_cosine_ops)',
+      v_schema);
+    -- By the index, which ranks the vectors of all users: fewer than p_limit rows if others' are nearer. Without sorts
+    -- the planner has no other choice. Definer: see match_embeddings.
+    execute format($f$
+      create or replace function rollcall_internal.nearest_by_index(p_user uuid, p_kind text, p_vector %1$I.vector,
+        p_limit int) returns table (id uuid, score real)
+        language plpgsql stable security definer rows 40 set search_path = '' set enable_sort = off
+        set hnsw.ef_search = 200 %2$s
+      as $g$
+      begin
+        return query
+          select v.id, (1 - (v.vector operator(%1$I.<=>) p_vector))::real
+          from rollcall_internal.vectors v
+          where v.user_id = p_user and v.kind = p_kind and v.vector is not null
+          order by v.vector operator(%1$I.<=>) p_vector
+          limit p_limit;
+      end
+      $g$
+      $f$, v_schema, case when string_to_array(v_version, '.')::int[] >= '{0,8}'
+        then 'set hnsw.iterative_scan = strict_order' end);
+    revoke execute on function rollcall_internal.nearest_by_index from public;
+  end if;
+  -- The caller's units or memories with the nearest vectors, best first, with the cosine similarity. Exact up to 4,000
+  -- vectors (10 ms with 1,536 dimensions), and where the index finds too few. Definer: reads vectors; answers for
+  -- auth.uid() only, with ids.
   execute format($f$
     create or replace function rollcall.match_embeddings(p_kind text, p_vector text,
       p_limit int) returns table (id uuid, score real)
-      language sql stable security definer set search_path = '' rows 40
+      language plpgsql stable security definer set search_path = '' rows 40
     as $g$
-      select v.id, (1 - (v.vector operator(%1$I.<=>) p_vector::%1$I.vector))::real
-      from rollcall_internal.vectors v
-      where v.user_id = auth.uid() and v.kind = p_kind and v.vector is not null
-      order by v.vector operator(%1$I.<=>) p_vector::%1$I.vector, v.id
-      limit p_limit
+    declare
+      v_me constant uuid := auth.uid();
+      -- Parsed once, not once per row.
+      v_vector constant %1$I.vector := p_vector::%1$I.vector;
+      v_ids uuid[];
+      v_scores real[];
+    begin
+      if %2$s and exists (
+        select from rollcall_internal.vectors v where v.user_id = v_me and v.kind = p_kind offset 4000 limit 1
+      ) then
+        %3$s
+        if cardinality(v_ids) = p_limit then
+          return query select * from unnest(v_ids, v_scores);
+          return;
+        end if;
+      end if;
+      return query
+        select d.id, (1 - d.distance)::real
+        from (
+          select v.id, v.vector operator(%1$I.<=>) v_vector as distance from rollcall_internal.vectors v
+          where v.user_id = v_me and v.kind = p_kind and v.vector is not null offset 0
+        ) d
+        order by d.distance, d.id
+        limit p_limit;
+    end
     $g$
-    $f$, v_schema);
+    $f$, v_schema, v_indexed::text, case when v_indexed then
+      'select array_agg(n.id), array_agg(n.score) into v_ids, v_scores
+          from rollcall_internal.nearest_by_index(v_me, p_kind, v_vector, p_limit) n;' end);
   revoke execute on function rollcall_internal.enqueue_embeddings(),
     rollcall_internal.store_vectors(text[], uuid[], bigint[], text[]),
     rollcall.match_embeddings(text, text, int) from public;

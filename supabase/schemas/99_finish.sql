@@ -26,5 +26,4 @@ begin
 end
 $$;
 
-insert into rollcall_internal.context_access_version (fingerprint, versions)
-  values (rollcall_internal.context_fingerprint(), rollcall_internal.context_versions());
+insert into rollcall_internal.context_access_version (version) values (rollcall.context_access_version());

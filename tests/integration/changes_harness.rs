@@ -49,6 +49,7 @@ pub fn all_changes_of(table: &str) -> Value {
 /// The pipeline and its recorded deliveries.
 pub struct ChangesHarness {
     pub changes: PostgresChanges,
+    pub database: Database,
     deliveries: Arc<RecordedDeliveries>,
     stop: CancellationToken,
 }
@@ -96,10 +97,10 @@ impl ChangesHarness {
     pub fn open_with(url: &str, settings: PostgresChangesSettings) -> Self {
         let database = Database::new(url, None, 4).expect("a URL");
         let received = Arc::new(RecordedDeliveries::default());
-        let (changes, engine) = PostgresChanges::new(database, received.clone(), settings);
+        let (changes, engine) = PostgresChanges::new(database.clone(), received.clone(), settings);
         let stop = CancellationToken::new();
         tokio::spawn(engine.run(stop.clone()));
-        Self { changes, deliveries: received, stop }
+        Self { changes, database, deliveries: received, stop }
     }
 
     /// Blocks deliveries until the guard is dropped.
@@ -107,20 +108,35 @@ impl ChangesHarness {
         self.deliveries.gate.clone().lock_owned().await
     }
 
-    /// Subscribes without waiting for the confirmation.
+    /// A connection of its own.
+    pub fn next_conn() -> ConnId {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        ConnId::new(0, NEXT.fetch_add(1, Ordering::Relaxed), 0)
+    }
+
+    /// Subscribes on a connection of its own without waiting for the confirmation.
     pub async fn subscribe(
         &self,
         topic: &str,
         principal: Arc<ChannelPrincipal>,
         subscriptions: Value,
     ) -> Listener {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let conn = ConnId::new(0, NEXT.fetch_add(1, Ordering::Relaxed), 0);
+        self.subscribe_on(Self::next_conn(), topic, principal, subscriptions).await
+    }
+
+    /// Subscribes without waiting for the confirmation.
+    pub async fn subscribe_on(
+        &self,
+        conn: ConnId,
+        topic: &str,
+        principal: Arc<ChannelPrincipal>,
+        subscriptions: Value,
+    ) -> Listener {
         let subscriptions = subscriptions.as_array().expect("a list").iter();
         let raw = subscriptions.map(|one| RawValue::from_string(one.to_string()).expect("JSON"));
         let requested: Vec<_> = raw.filter_map(|raw| RequestedBinding::parse(&raw)).collect();
         let topic: Arc<str> = topic.into();
-        let prepared = self.changes.prepare(topic.clone(), &requested, false, principal).await;
+        let prepared = self.changes.prepare(conn, topic.clone(), &requested, false, principal).await;
         let system = Arc::new(SystemMessages::default());
         let read = self.deliveries.events.lock().len();
         let subscription = prepared.activate((ChannelId::next(), conn), system.clone(), || {});

@@ -132,7 +132,7 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>
         .execute(
             "insert into rollcall.atomic_chat_units (user_id, content, created_at)
              select $u, case when n % 2 = 0 then 'The greenhouse heating failed again, Mara Lind said.' else 'I asked Mara Lind about the greenhouse heating.' end,
-               now() - n * interval '1 hour'
+               date_trunc('day', now()) - n * interval '1 hour' -- all on one day, as days are groups of units
              from generate_series(1, 12) n",
             &[("u", user.id)],
         )

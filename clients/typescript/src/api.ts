@@ -8,7 +8,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The console */
+        /**
+         * Returns the web console.
+         * @description Returns the web console.
+         */
         get: operations["console"];
         put?: never;
         post?: never;
@@ -26,8 +29,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Look at one user, with the number of devices
-         * @description A path that is no UUID is a 404, whoever asks.
+         * Returns the presence of one user with the number of devices.
+         * @description A path that is not a UUID is answered with 404, also without a token.
          */
         get: operations["card"];
         put?: never;
@@ -45,14 +48,17 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List whom one blocks */
+        /**
+         * Returns the users that the caller blocks.
+         * @description Returns the users that the caller blocks.
+         */
         get: operations["blocks"];
         put?: never;
         /**
-         * Block a user
-         * @description Neither sees the other from then on, whatever else is allowed.
+         * Blocks a user.
+         * @description From then on neither user sees the other, whatever the other settings allow.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         post: operations["block"];
         delete?: never;
@@ -72,8 +78,8 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * End a block
-         * @description Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         * Removes the block of a user.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         delete: operations["unblock"];
         options?: never;
@@ -91,8 +97,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Broadcast several messages
-         * @description To whoever is in the channels now. Private messages need the policies' leave to insert; without it they are dropped, and the answer is 202 all the same.
+         * Broadcasts several messages to channels.
+         * @description Same as `/realtime/v1/api/broadcast`, without the prefix of the gateway.
          */
         post: operations["broadcastWithoutPrefix"];
         delete?: never;
@@ -111,8 +117,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Broadcast one message
-         * @description The body is the payload: a JSON object (anything else arrives as `_json`), or bytes as `application/octet-stream`, which only serializer 2.0.0 can hear.
+         * Broadcasts one message to a channel.
+         * @description Same as the route under `/realtime/v1`, without the prefix of the gateway.
          */
         post: operations["broadcastOneWithoutPrefix"];
         delete?: never;
@@ -128,14 +134,17 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List contacts and requests */
+        /**
+         * Returns the caller's contacts and contact requests.
+         * @description Returns the caller's contacts and contact requests.
+         */
         get: operations["contacts"];
         put?: never;
         /**
-         * Ask for a contact
-         * @description Asking somebody who has asked before accepts; asking again changes nothing.
+         * Sends a contact request.
+         * @description A request to a user who already sent one accepts it. A repeated request changes nothing.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         post: operations["askForContact"];
         delete?: never;
@@ -155,10 +164,10 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * End a contact
-         * @description Or decline a request, or take one back.
+         * Removes a contact.
+         * @description Also declines a contact request, or withdraws one.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         delete: operations["removeContact"];
         options?: never;
@@ -176,8 +185,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Accept a request
-         * @description Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         * Accepts a contact request.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         post: operations["acceptContact"];
         delete?: never;
@@ -193,14 +202,17 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the own conversations */
+        /**
+         * Returns the caller's conversations.
+         * @description Returns the caller's conversations.
+         */
         get: operations["conversations"];
         put?: never;
         /**
-         * Begin a conversation
-         * @description Whoever begins it takes part.
+         * Creates a conversation.
+         * @description The creator becomes a participant.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         post: operations["beginConversation"];
         delete?: never;
@@ -216,12 +228,16 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who is typing? */
+        /**
+         * Returns who is typing in a conversation.
+         * @description Returns who is typing in a conversation.
+         */
         get: operations["typing"];
         put?: never;
         /**
-         * Type, or stop typing
-         * @description Lasts 5 s unless refreshed; a repeat within 2 s refreshes without telling anybody. Who takes no part in the conversation gets a 404.
+         * Reports that the caller started or stopped typing.
+         * @description Typing ends after 5 s unless it is refreshed. A repeat within 2 s refreshes it without notifying others. Users who
+         *     do not participate in the conversation get 404.
          */
         post: operations["setTyping"];
         delete?: never;
@@ -240,15 +256,15 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Add a participant
-         * @description Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         * Adds a participant to a conversation.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         post: operations["addParticipant"];
         /**
-         * Remove a participant, or leave
-         * @description Only who began the conversation removes others.
+         * Removes a participant from a conversation, or leaves it.
+         * @description Only the creator of a conversation may remove other participants.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         delete: operations["removeParticipant"];
         options?: never;
@@ -263,7 +279,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Is the channels' server there? */
+        /**
+         * Answers while the server of the channels runs.
+         * @description Same as `/realtime/v1/api/ping`, without the prefix of the gateway.
+         */
         get: operations["pingWithoutPrefix"];
         put?: never;
         post?: never;
@@ -283,8 +302,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Look at many users
-         * @description As `GET /api/presence/users`, by id.
+         * Returns the presence of up to 1,000 users.
+         * @description As `GET /api/presence/users`, by user ID.
          */
         post: operations["batch"];
         delete?: never;
@@ -303,10 +322,11 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Push an event to users' sockets
-         * @description At most once: recipients who have no socket open now miss it. Their sockets get it in their dialect.
+         * Sends a custom event to the sockets of users.
+         * @description Delivers at most once: recipients without an open socket miss the event. Each socket receives the event in the format
+         *     of its dialect.
          *
-         *     For `service_role` and holders of `presence:admin`.
+         *     Requires role `service_role` or permission `presence:admin`.
          */
         post: operations["pushToSockets"];
         delete?: never;
@@ -322,7 +342,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the own devices */
+        /**
+         * Returns the caller's devices.
+         * @description Returns the caller's devices.
+         */
         get: operations["devices"];
         put?: never;
         post?: never;
@@ -343,10 +366,10 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Sign a device off
-         * @description Offline at once, and its sockets are closed.
+         * Signs a device off.
+         * @description The device is offline at once, and its sockets are closed.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         delete: operations["signOffDevice"];
         options?: never;
@@ -361,7 +384,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Everything that is kept on the own presence */
+        /**
+         * Returns all stored presence data of the caller.
+         * @description Returns all stored presence data of the caller.
+         */
         get: operations["exportMine"];
         put?: never;
         post?: never;
@@ -381,8 +407,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Keep a device alive
-         * @description For devices without a socket. Tells nobody unless it brings the device back. `active` says that somebody is using it.
+         * Keeps a device without a socket live.
+         * @description Other users are notified only if the heartbeat brings the device back. `active` reports that the device is in use.
          */
         post: operations["heartbeat"];
         delete?: never;
@@ -398,7 +424,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** When were they last here? */
+        /**
+         * Returns when users were last seen.
+         * @description Returns when users were last seen.
+         */
         get: operations["lastSeen"];
         put?: never;
         post?: never;
@@ -419,10 +448,11 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Erase the own presence
-         * @description Settings, devices, last seen, typing and history; closes the user's sockets. The user then reads as never seen.
+         * Erases the presence data of the caller.
+         * @description Erases settings, devices, last seen, typing and history, and closes the user's sockets. The user then counts as never
+         *     seen.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         delete: operations["forgetMe"];
         options?: never;
@@ -437,13 +467,16 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read the own settings */
+        /**
+         * Returns the caller's settings.
+         * @description Returns the caller's settings.
+         */
         get: operations["settings"];
         /**
-         * Replace the own settings
-         * @description What is not named goes back to its default.
+         * Replaces the caller's settings.
+         * @description Absent fields get their default.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         put: operations["replaceSettings"];
         post?: never;
@@ -451,10 +484,10 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Change some of the own settings
-         * @description What is not named stays.
+         * Changes some of the caller's settings.
+         * @description Absent fields are kept.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         patch: operations["changeSettings"];
         trace?: never;
@@ -469,10 +502,11 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sign a device off while the page is being closed
-         * @description For `navigator.sendBeacon`, which can set no headers and reads no answer: the token may be in the body, whose media type does not matter. Offline at once, and the device's sockets are closed.
+         * Signs a device off while its page is closing.
+         * @description For `navigator.sendBeacon`, which cannot set headers or read the response: the token may be in the body, whose media
+         *     type is ignored. The device is offline at once, and its sockets are closed.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         post: operations["signOff"];
         delete?: never;
@@ -489,16 +523,17 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read the own status
-         * @description Whoever was never here is `offline` to themselves.
+         * Returns the caller's own status.
+         * @description Users without a presence row get status `offline`. Fields that are not shared with others are included.
          */
         get: operations["ownStatus"];
         put?: never;
         /**
-         * Set the own status
-         * @description `busy`, `dnd` and `invisible` are chosen for all devices and hold until changed; `online`, `away` and `offline` are the device's. A text that is left out stays, `null` clears it. A repeat within 5 s changes nothing.
+         * Sets the status of the caller.
+         * @description `busy`, `dnd` and `invisible` hold on all devices until changed; `online`, `away` and `offline` are the state of
+         *     the device. An absent text is kept, `null` clears it. Repeating the same status within 5 s changes nothing.
          *
-         *     Limit: 10 status updates a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 10 requests per minute and user, burst 10 (`PRESENCE_UPDATES_PER_MINUTE`).
          */
         post: operations["setStatus"];
         delete?: never;
@@ -515,8 +550,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Presence, as it changes
-         * @description The first frame is `initial_state` with everybody related to the user; then updates as they happen.
+         * Opens a socket that receives presence changes.
+         * @description The first message is `initial_state` with all users related to the caller; updates follow.
          */
         get: operations["presenceSocket"];
         put?: never;
@@ -535,8 +570,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Look at several users
-         * @description Without `user_ids`: contacts, team members and people in shared conversations, as far as the caller may see them. Ids that are unknown or not visible are left out.
+         * Returns the presence of several users.
+         * @description Without `user_ids`: contacts, team members and participants of shared conversations. Unknown and invisible users
+         *     are left out.
          */
         get: operations["users"];
         put?: never;
@@ -554,7 +590,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Look at one user */
+        /**
+         * Returns the presence of one user.
+         * @description Returns the presence of one user.
+         */
         get: operations["user"];
         put?: never;
         post?: never;
@@ -572,13 +611,13 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read the own visibility list
-         * @description Who sees the user while invisible.
+         * Returns the caller's visibility list.
+         * @description Users on the list see the real state of the caller, also while the caller is invisible.
          */
         get: operations["visibilityList"];
         /**
-         * Replace the own visibility list
-         * @description Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         * Replaces the caller's visibility list.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         put: operations["replaceVisibilityList"];
         post?: never;
@@ -598,17 +637,17 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Put a user on the visibility list
-         * @description Whoever is on the list sees the real state, also while the user is invisible.
+         * Adds a user to the caller's visibility list.
+         * @description Users on the list see the real state of the caller, also while the caller is invisible.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         post: operations["enlist"];
         /**
-         * Take a user off the visibility list
-         * @description Whoever is on the list sees the real state, also while the user is invisible.
+         * Removes a user from the caller's visibility list.
+         * @description Users on the list see the real state of the caller, also while the caller is invisible.
          *
-         *     Limit: 120 changes of this kind a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */
         delete: operations["unlist"];
         options?: never;
@@ -624,8 +663,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Are channels well?
-         * @description As the usual compose files of Supabase ask it. There is one tenant, whatever it is called.
+         * Returns the health of the channels.
+         * @description The health check of Supabase's compose files. The server has one tenant; its name is ignored.
          */
         get: operations["tenantHealth"];
         put?: never;
@@ -649,7 +688,7 @@ export interface paths {
          * Ask a model, with what is known of the user
          * @description Question and answer are saved once. With `stream` the answer is server-sent events: context, delta, done or error, then [DONE].
          *
-         *     Limit: 20 chat requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 20 requests per minute and user, burst 20 (`CHAT_REQUESTS_PER_MINUTE`).
          */
         post: operations["chat"];
         delete?: never;
@@ -669,7 +708,7 @@ export interface paths {
          * The assembled prompt, layer by layer
          * @description Without calling a model: for seeing and debugging.
          *
-         *     Limit: 30 context requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
         get: operations["showContext"];
         put?: never;
@@ -691,7 +730,7 @@ export interface paths {
          * How the context engine is
          * @description The counts are the caller's own; the service's are everybody's.
          *
-         *     Limit: 30 context requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
         get: operations["contextHealth"];
         put?: never;
@@ -715,7 +754,7 @@ export interface paths {
          * Say by hand that a source has changed
          * @description Triggers notice by themselves. An unknown event is a 400 with `validTypes`.
          *
-         *     Limit: 30 context requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
         post: operations["invalidate"];
         delete?: never;
@@ -737,7 +776,7 @@ export interface paths {
          * Say what the user does on a device
          * @description Sets off a warm-up, which keeps nobody waiting; sockets hear bundle_ready.
          *
-         *     Limit: 30 context requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
         post: operations["noteContext"];
         delete?: never;
@@ -759,7 +798,7 @@ export interface paths {
          * Make profiles of new units
          * @description Oldest units first. At most one a user at a time; `force` takes the place of one that runs.
          *
-         *     Limit: 30 context requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
         post: operations["rollUp"];
         delete?: never;
@@ -781,7 +820,7 @@ export interface paths {
          * Compile what will be wanted
          * @description Answers when it is done.
          *
-         *     Limit: 30 context requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
         post: operations["warmUp"];
         delete?: never;
@@ -798,8 +837,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What the user does on other devices
-         * @description Opens for everybody: who is no valid user is closed with 4001 `Unauthorized`. Also at `/` of `WS_PORT`.
+         * Opens a socket that receives the context of the user's other devices.
+         * @description The socket opens without a valid token too and is then closed with code 4001. Also served at `/` of `WS_PORT`.
          */
         get: operations["contextSocket"];
         put?: never;
@@ -818,8 +857,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Why does somebody see somebody?
-         * @description For `service_role`.
+         * Explains why a user sees another user, or does not.
+         * @description The token must have role `service_role`.
          */
         get: operations["explain"];
         put?: never;
@@ -838,8 +877,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Is the server well?
-         * @description Open, as balancers have no token; asks its dependencies at most once a second.
+         * Returns the health of the server and its dependencies.
+         * @description Requires no token, because load balancers have none. The dependencies are checked at most once per second.
          */
         get: operations["health"];
         put?: never;
@@ -858,8 +897,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What the server counts
-         * @description Prometheus text; 404 where nothing is counted.
+         * Returns the metrics of the server to callers with a token.
+         * @description The same metrics as `/metrics`.
          */
         get: operations["metricsWithToken"];
         put?: never;
@@ -878,8 +917,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The servers on this database
-         * @description For `service_role`.
+         * Returns the nodes that serve this database.
+         * @description The token must have role `service_role`.
          */
         get: operations["nodes"];
         put?: never;
@@ -897,7 +936,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The sockets' description */
+        /**
+         * Returns the description of the sockets.
+         * @description Returns the description of the sockets.
+         */
         get: operations["asyncapi"];
         put?: never;
         post?: never;
@@ -914,7 +956,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A file of the pages */
+        /**
+         * Returns a file of the console.
+         * @description Returns a file of the console.
+         */
         get: operations["consoleFile"];
         put?: never;
         post?: never;
@@ -932,8 +977,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Tokens of the demo's people
-         * @description Only from a demo server on loopback, for its own pages; 404 elsewhere.
+         * Returns tokens of the demo users.
+         * @description Available only on a demo server on a loopback address, for its own pages. Other servers answer 404.
          */
         get: operations["demo"];
         put?: never;
@@ -951,7 +996,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** This description, to read and to try */
+        /**
+         * Returns the API reference with request forms.
+         * @description Returns the API reference with request forms.
+         */
         get: operations["docs"];
         put?: never;
         post?: never;
@@ -968,7 +1016,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Is the server there? */
+        /**
+         * Answers `ok` while the server runs.
+         * @description Answers `ok` while the server runs.
+         */
         get: operations["alive"];
         put?: never;
         post?: never;
@@ -986,8 +1037,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What the server counts
-         * @description Prometheus text; 404 where nothing is counted.
+         * Returns the metrics of the server.
+         * @description Metrics of sockets, deliveries, latencies and requests in the text format of Prometheus.
          */
         get: operations["metrics"];
         put?: never;
@@ -1005,7 +1056,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** This description */
+        /**
+         * Returns this description of the REST API.
+         * @description Returns this description of the REST API.
+         */
         get: operations["openapi"];
         put?: never;
         post?: never;
@@ -1025,8 +1079,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Broadcast several messages
-         * @description To whoever is in the channels now. Private messages need the policies' leave to insert; without it they are dropped, and the answer is 202 all the same.
+         * Broadcasts several messages to channels.
+         * @description Delivers to the sockets that are in the channels now. Private messages require the right to insert by the policies on
+         *     `realtime.messages`; without it they are dropped, and the response is 202 too.
          */
         post: operations["broadcast"];
         delete?: never;
@@ -1045,8 +1100,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Broadcast one message
-         * @description The body is the payload: a JSON object (anything else arrives as `_json`), or bytes as `application/octet-stream`, which only serializer 2.0.0 can hear.
+         * Broadcasts one message to a channel.
+         * @description The body is the payload: a JSON object (another value arrives as `_json`), or bytes as `application/octet-stream`,
+         *     which only sockets with serializer 2.0.0 receive.
          */
         post: operations["broadcastOne"];
         delete?: never;
@@ -1063,8 +1119,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Is the server well?
-         * @description Open, as balancers have no token; asks its dependencies at most once a second.
+         * Returns the health of the server and its dependencies.
+         * @description The path that clients of Supabase Realtime use; same as `/api/v1/system/health`.
          */
         get: operations["channelsHealth"];
         put?: never;
@@ -1082,7 +1138,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Is the channels' server there? */
+        /**
+         * Answers while the server of the channels runs.
+         * @description Answers while the server of the channels runs.
+         */
         get: operations["ping"];
         put?: never;
         post?: never;
@@ -1100,8 +1159,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Who is present in a channel
-         * @description On all nodes, as `presence_state` tells a client. A private channel's is for whoever may read its presence by the policies on `realtime.messages`, and so for the service.
+         * Returns the presence state of a channel on all nodes.
+         * @description The same state as in a `presence_state` message. A private channel requires the right to read its presence by the
+         *     policies on `realtime.messages`.
          */
         get: operations["channelPresence"];
         put?: never;
@@ -1120,8 +1180,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Channels: broadcast, presence, database changes
-         * @description Phoenix channels as Supabase Realtime speaks them; `supabase-js` and the other official clients connect here. `vsn` picks the serializer.
+         * Opens a socket for channels: broadcast, presence and database changes.
+         * @description Phoenix channels as Supabase Realtime has them, for `supabase-js` and the other official clients.
          */
         get: operations["channelsSocket"];
         put?: never;
@@ -1140,8 +1200,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Channels: broadcast, presence, database changes
-         * @description Phoenix channels as Supabase Realtime speaks them; `supabase-js` and the other official clients connect here. `vsn` picks the serializer.
+         * Opens a socket for channels: broadcast, presence and database changes.
+         * @description Same as `/realtime/v1/websocket`, without the prefix of the gateway.
          */
         get: operations["channelsSocketWithoutPrefix"];
         put?: never;
@@ -1165,7 +1225,7 @@ export interface paths {
          * Create a chat completion with the context of a user
          * @description Request, response, stream chunks and errors have the format of OpenAI's API. `metadata.conversation_id` names the conversation; without it the prompt has the context of the user only, and nothing is saved.
          *
-         *     Limit: 20 chat requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 20 requests per minute and user, burst 20 (`CHAT_REQUESTS_PER_MINUTE`).
          */
         post: operations["createChatCompletion"];
         delete?: never;
@@ -1182,7 +1242,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the models
+         * Lists the models of the providers
          * @description Default models of the configured providers, and the models that the role may use.
          */
         get: operations["listModels"];
@@ -1202,8 +1262,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Presence for devices and services
-         * @description `{type, payload}` frames, with acknowledgements.
+         * Opens a presence socket for devices and services.
+         * @description Messages have the form `{type, payload}` and are acknowledged.
          */
         get: operations["devicesSocket"];
         put?: never;
@@ -1218,62 +1278,112 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description Somebody whom the caller blocks. */
+        /** @description Presences of users by their ID. */
+        BatchAnswer: {
+            /** @description Presences of the visible users, by user ID. */
+            presences: {
+                [key: string]: components["schemas"]["Presence"];
+            };
+        };
+        /** @description Users whose presence to return. */
+        BatchBody: {
+            /** @description IDs of the users: 1 to 1,000. */
+            user_ids: components["schemas"]["UserId"][];
+        };
+        /** @description A user blocked by the caller. */
         Block: {
             /**
              * Format: date-time
-             * @description Since when.
+             * @description Time at which the block was created.
              */
             created_at: string;
-            /** @description Whom. */
+            /** @description ID of the blocked user (UUID). */
             user_id: components["schemas"]["UserId"];
         };
-        /** @description One user as services and devices know them. */
-        Card: {
-            /** @description What the user wrote. */
-            custom_status: string | null;
-            /** @description How many devices are live; one to whoever may not see them. */
-            devices_online: number;
+        /** @description Result of a custom event. */
+        BroadcastAnswer: {
             /**
-             * Format: date-time
-             * @description When any device was last live; `null` where it is not shared.
+             * Format: int64
+             * @description Number of recipients with an open socket.
              */
-            last_seen_at: string | null;
-            /** @description The full value. */
-            online_status: components["schemas"]["Status"];
-            /** @description Whose. */
-            user_id: components["schemas"]["UserId"];
+            delivered_to: number;
+        };
+        /** @description Messages to broadcast to channels. */
+        BroadcastBatch: {
+            /** @description The messages. All are accepted, or none. */
+            messages: components["schemas"]["BroadcastMessage"][];
+        };
+        /** @description A custom event and its recipients. */
+        BroadcastBody: {
+            /** @description Category of the event. Any other value is answered with 422. */
+            category: components["schemas"]["Category"];
+            /** @description Name of the event: 1 to 255 characters. */
+            event: string;
+            /** @description Payload of the event, forwarded unchanged. */
+            payload: {
+                [key: string]: unknown;
+            };
+            /** @description IDs of the recipients: 1 to 1,000. */
+            recipients: components["schemas"]["UserId"][];
+        };
+        /** @description A message to broadcast. */
+        BroadcastMessage: {
+            /** @description Name of the event. */
+            event: string;
+            /** @description ID of the message; receivers find it in `meta.id`. */
+            id?: string | null;
+            /** @description Payload of the message, forwarded unchanged. */
+            payload: {
+                [key: string]: unknown;
+            };
+            /** @description Whether the private channel of that name is meant; public by default. */
+            private?: boolean | null;
+            /** @description Name of the channel, without `realtime:`. */
+            topic: string;
         };
         /**
-         * @description What an event is about.
+         * @description Category of a custom event.
          * @enum {string}
          */
         Category: "presence" | "typing" | "custom";
+        /** @description Presence state of a channel. */
+        ChannelPresence: {
+            /** @description Tracked payloads by key: `{key: {metas: [{phx_ref, …}]}}`. */
+            presence: {
+                [key: string]: unknown;
+            };
+            /** @description Whether the channel is private. */
+            private: boolean;
+            /** @description Name of the channel, without `realtime:`. */
+            topic: string;
+        };
         /** @description A server-sent event of an answer. */
         ChatEvent: {
             /** @description JSON of a `context`, `delta`, `done` or `error`; at last `[DONE]`. */
             data: "[DONE]" | string;
         };
-        /** @description A contact or a request, as the caller sees it. */
+        /** @description A contact or a contact request, as the caller sees it. */
         Contact: {
             /**
              * Format: date-time
-             * @description When it was accepted.
+             * @description Time at which the contact was accepted; `null` for a request.
              */
             accepted_at: string | null;
             /**
              * Format: date-time
-             * @description When it was asked for.
+             * @description Time at which the contact was requested.
              */
             created_at: string;
-            /**
-             * @description The other side asks, the caller asked, or both agreed.
-             * @enum {string}
-             */
-            status: "pending_in" | "pending_out" | "accepted";
-            /** @description The other side. */
+            /** @description State of the contact, as the caller sees it. */
+            status: components["schemas"]["ContactStatus"];
+            /** @description ID of the other user (UUID). */
             user_id: components["schemas"]["UserId"];
         };
+        /**
+         * @description State of a contact, as seen by one side.
+         * @enum {string}
+         */
+        ContactStatus: "pending_in" | "pending_out" | "accepted";
         /** @description How the context engine is. */
         ContextHealth: {
             /** @description Bundles. */
@@ -1351,96 +1461,134 @@ export interface components {
             /** @description What it took. */
             used: number;
         };
-        /** @description A conversation as one of its participants sees it. */
+        /** @description A conversation as seen by a participant. */
         Conversation: {
             /**
              * Format: date-time
-             * @description When.
+             * @description Time at which the conversation was created.
              */
             created_at: string;
-            /** @description Who began it. */
+            /** @description ID of the user who created the conversation (UUID). */
             created_by: components["schemas"]["UserId"];
-            /** @description Which. */
+            /** @description ID of the conversation (UUID). */
             id: components["schemas"]["ConversationId"];
-            /** @description Who takes part, in order of joining. */
+            /** @description IDs of the participants, in order of joining. */
             participant_ids: components["schemas"]["UserId"][];
-            /** @description What it is called. */
+            /** @description Title of the conversation; `null` without one. */
             title: string | null;
+        };
+        /** @description Title and participants of a new conversation. */
+        ConversationBody: {
+            /** @description IDs of the other participants: at most 1,000. */
+            participant_ids: components["schemas"]["UserId"][];
+            /** @description Title of the conversation: at most 255 characters after trimming. */
+            title?: string | null;
         };
         /**
          * Format: uuid
-         * @description A conversation that people type in.
+         * @description ID of a conversation (UUID).
          */
         ConversationId: string;
-        /** @description The tokens of a demo. */
+        /** @description Tokens of a demo server. */
         Demo: {
-            /** @description The demo data's people. */
+            /** @description Users of the demo data. */
             people: {
-                /** @description What they are called. */
+                /** @description Name of the demo user. */
                 name: string;
-                /** @description Valid for twelve hours. */
+                /** @description Token of the user, valid for 12 hours. */
                 token: string;
-                /** @description Who. */
+                /** @description ID of the demo user (UUID). */
                 user_id: components["schemas"]["UserId"];
             }[];
             /** @description A token of the service role. */
             service_token: string;
         };
-        /** @description A device as its owner sees it. */
+        /** @description A device as shown to its owner. */
         Device: {
-            /** @description The client's version. */
+            /** @description Version of the client application. */
             app_version: string | null;
-            /** @description Whether a running server holds a socket of it. */
+            /** @description Whether a running node holds a socket of the device. */
             connected: boolean;
-            /** @description As the client named it. */
+            /** @description ID of the device, chosen by the client. */
             device_id: components["schemas"]["DeviceId"];
-            /** @description For people. */
+            /** @description Name of the device for people. */
             device_name: string | null;
-            /** @description Phone, desktop and the like, in the client's words. */
+            /** @description Type as reported by the client, for example phone or desktop. */
             device_type: string | null;
             /**
              * Format: date-time
-             * @description Since when nobody has looked at it.
+             * @description Time since which the device has been idle; `null` if it is in use.
              */
             idle_since: string | null;
             /**
              * Format: date-time
-             * @description When it was last known to be live.
+             * @description Time at which the device was last known to be live.
              */
             last_heartbeat_at: string;
-            /** @description iOS, web and the like, in the client's words. */
+            /** @description Platform as reported by the client, for example iOS or web. */
             platform: string | null;
             /**
              * Format: date-time
-             * @description Since when it has been live, or was the last time.
+             * @description Start of the current or last live session.
              */
             session_started_at: string;
-            /** @description Online, away or offline. */
+            /** @description Status of the device: online, away or offline. */
             status: components["schemas"]["Status"];
         };
-        /** @description A device of one user: 1 to 255 characters, none of them a control character. */
+        /** @description ID of a device of one user: 1 to 255 characters, chosen by the client. */
         DeviceId: string;
-        /** @description It is done. */
-        Done: {
+        /** @description Result of an erasure. */
+        Erasure: {
+            /** @description Number of erased rows by table. */
+            erased: {
+                [key: string]: number;
+            };
             /**
-             * @description Always `true`.
-             * @constant
+             * @description Always `true` in this response.
+             * @enum {boolean}
              */
             success: true;
+            /** @description ID of the user (UUID). */
+            user_id: components["schemas"]["UserId"];
         };
-        /** @description What every error of every route looks like. */
+        /** @description Envelope of every error response. */
         Error: {
-            /** @description Which fields are wrong; only where it is about fields. */
+            /** @description The invalid fields. Present only if the error is about fields. */
             details?: components["schemas"]["FieldError"][];
-            /** @description For programs. */
-            error: string;
-            /** @description For a person; never SQL, paths or secrets. */
+            /**
+             * @description Stable code of the error, for programs.
+             * @enum {string}
+             */
+            error: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "RATE_LIMITED" | "INTERNAL_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR" | "UPGRADE_REQUIRED";
+            /** @description English text for people. It contains no SQL, paths or secrets. */
             message: string;
-            /** @description The status again. */
+            /** @description HTTP status of the response. */
             statusCode: number;
-            /** @constant */
+            /**
+             * @description Always `false` in an error.
+             * @constant
+             */
             success: false;
         };
+        /** @description All stored presence data of a user. */
+        Export: {
+            /** @description Rows by the table that stores them. */
+            data: {
+                [key: string]: unknown;
+            };
+            /**
+             * Format: date-time
+             * @description Time of the export.
+             */
+            exported_at: string;
+            /** @description ID of the user (UUID). */
+            user_id: components["schemas"]["UserId"];
+        };
+        /**
+         * @description One of the two forms in which a user is shown.
+         * @enum {string}
+         */
+        Face: "public" | "trusted";
         /** @description One field and what is wrong with it. */
         FieldError: {
             /** @description Its path from the body's root; empty for the whole. */
@@ -1448,161 +1596,326 @@ export interface components {
             /** @description What is wrong, for a person. */
             message: string;
         };
-        /** @description Whether the server is well. */
+        /** @description Health of the server and its dependencies. */
         Health: {
-            /** @description What was found, by what was asked. */
+            /** @description Results of the checks, by dependency. */
             checks: {
                 [key: string]: {
-                    /** @description How long the answer took. */
+                    /** @description Duration of the check in milliseconds. */
                     latency_ms: number;
-                    /** @description What is wrong. */
+                    /** @description Reason why the check failed. */
                     message?: string;
-                    /** @description Whether the server can do its work with this. */
+                    /** @description Whether the dependency is available. */
                     ok: boolean;
                 } & {
                     [key: string]: unknown;
                 };
             };
-            /**
-             * @description `unavailable` if one of the checks is not well, `draining` once the server is stopping.
-             * @enum {string}
-             */
-            status: "ok" | "unavailable" | "draining";
+            /** @description `unavailable` if a check failed, `draining` while the server stops. */
+            status: components["schemas"]["HealthStatus"];
             /**
              * Format: date-time
-             * @description When.
+             * @description Time of the report.
              */
             timestamp: string;
-            /** @description The server's version. */
+            /**
+             * @description Version of the server.
+             * @example 0.1.0
+             */
             version: string;
         };
-        /** @description When a user was last here. */
+        /**
+         * @description Whether the server can serve requests.
+         * @enum {string}
+         */
+        HealthStatus: "ok" | "unavailable" | "draining";
+        /** @description Response to a heartbeat. */
+        HeartbeatAnswer: {
+            /**
+             * Format: int64
+             * @description Milliseconds until the next heartbeat is due.
+             */
+            next_heartbeat_ms: number;
+            /**
+             * Format: date-time
+             * @description Current time of the server.
+             */
+            server_time: string;
+            /**
+             * @description Always `true` in this response.
+             * @enum {boolean}
+             */
+            success: true;
+        };
+        /** @description A heartbeat of a device. */
+        HeartbeatBody: {
+            /** @description Whether the device is in use. */
+            active?: boolean | null;
+            device_id?: components["schemas"]["DeviceId"] | null;
+            user_id?: components["schemas"]["UserId"] | null;
+        };
+        /** @description Last activity of a user. */
         LastSeen: {
             /**
              * Format: date-time
-             * @description When any device was last live; `null` where it is not shared.
+             * @description Time at which a device was last live; `null` if the user does not share it.
              */
             last_seen: string | null;
-            /** @description Whose. */
+            /** @description ID of the user (UUID). */
             user_id: components["schemas"]["UserId"];
         };
-        /** @description A server on the database. */
+        /** @description A node (server process) and its lease. */
         Node: {
-            /** @description Whether the lease runs. */
+            /** @description Whether the lease of the node is valid. */
             alive: boolean;
-            /** @description Devices whose sockets it holds. */
+            /**
+             * Format: int64
+             * @description Number of devices whose sockets the node holds.
+             */
             devices: number;
             /**
              * Format: uuid
-             * @description Which.
+             * @description ID of the node (UUID).
              */
             id: string;
             /**
              * Format: date-time
-             * @description Until when it counts as alive without renewing again.
+             * @description Time at which the lease expires if it is not renewed.
              */
             lease_expires_at: string;
             /**
              * Format: date-time
-             * @description When it last renewed its lease.
+             * @description Time at which the node last renewed its lease.
              */
             renewed_at: string;
             /**
              * Format: date-time
-             * @description Since when.
+             * @description Time at which the node started.
              */
             started_at: string;
         };
-        /** @description One user as the caller may see them. */
+        /** @description Presence of a user, as the caller may see it. */
         Presence: {
-            /** @description What the user does. */
+            /** @description Activity text of the user. */
             activity?: string;
-            /** @description The full value. */
+            /** @description Full status of the user. */
             availability: components["schemas"]["Status"];
-            /** @description Where the user does it. */
+            /** @description Page that the user is on. */
             current_page?: string;
-            /** @description What the user wrote. */
+            /** @description Custom status text of the user. */
             custom_status?: string;
             /**
              * Format: date-time
-             * @description Since when every live device has been idle.
+             * @description Time since which all live devices of the user have been idle.
              */
             idle_since?: string;
-            /** @description Whether the user types in a conversation shared with the caller; in lists. */
+            /** @description Whether the user is typing in a conversation shared with the caller. Present only in lists. */
             is_typing?: boolean;
             /**
              * Format: date-time
-             * @description When any device was last live; `null` where it is not shared.
+             * @description Time at which a device was last live; `null` if the user does not share it.
              */
             last_seen: string | null;
-            /** @description Whether the user can be reached. */
+            /** @description Whether the user is reachable. */
             status: components["schemas"]["Reach"];
-            /** @description Whose. */
+            /** @description ID of the user this presence belongs to (UUID). */
+            user_id: components["schemas"]["UserId"];
+        };
+        /** @description The presence of one user in the format of the devices API. */
+        PresenceSummary: {
+            /** @description Custom status text; `null` without one. */
+            custom_status: string | null;
+            /**
+             * Format: int64
+             * @description Number of live devices; 1 if the viewer may not see the user's devices.
+             */
+            devices_online: number;
+            /**
+             * Format: date-time
+             * @description Time at which a device was last live; `null` if the user does not share it.
+             */
+            last_seen_at: string | null;
+            /** @description Status that the caller sees. */
+            online_status: components["schemas"]["Status"];
+            /** @description ID of the user (UUID). */
             user_id: components["schemas"]["UserId"];
         };
         /**
-         * @description Whether a user can be reached; `busy` and `dnd` read `online`.
+         * @description Whether a user is reachable. `busy` and `dnd` count as `online`.
          * @enum {string}
          */
         Reach: "online" | "away" | "offline";
-        /** @description What errors of the channels' routes look like. */
-        RealtimeError: {
-            /** @description For a person, in the words that clients know. */
+        /** @description An error in the words of Supabase Realtime. */
+        RealtimeErrorText: {
+            /** @description Text as clients of Supabase Realtime know it. */
             error: string;
         };
-        /** @description What the channels' routes say beside data. */
+        /** @description Validation errors of a request. */
+        RealtimeFieldErrors: {
+            /** @description Lists of errors by field; for a batch, the errors of each message by position. */
+            errors: {
+                [key: string]: unknown;
+            };
+        };
+        /** @description A message in the words of Supabase Realtime. */
         RealtimeMessage: {
-            /** @description For a person, in the words that clients know. */
+            /** @description Text as clients of Supabase Realtime know it. */
             message: string;
         };
-        /** @description What a user shares, and with whom. */
+        /** @description Rejection of a request: errors by field, or a message if the policies could not be checked. */
+        RealtimeRejection: components["schemas"]["RealtimeFieldErrors"] | components["schemas"]["RealtimeMessage"];
+        /** @description Privacy settings of a user. */
         Settings: {
-            /** @description Whether they see what the user does, and where. */
+            /** @description Whether viewers see the user's activity and page. */
             show_activity: boolean;
-            /** @description Whether they see what the user wrote. */
+            /** @description Whether viewers see the custom status. */
             show_custom_status: boolean;
-            /** @description Whether they learn when the user was last here. */
+            /** @description Whether viewers see when the user was last seen. */
             show_last_seen: boolean;
-            /** @description Whether participants of a conversation see the user type. */
+            /** @description Whether participants of a conversation see the user's typing. */
             show_typing: boolean;
             /** @description Who may see the user. */
             visibility: components["schemas"]["Visibility"];
         };
-        /** @description What somebody sees of somebody, and why. */
-        Sighting: {
-            /** @description `self`, `block`, `list`, `setting`, `contact`, `team`: Rollcall's own policies; `policy`: another one; `never_seen`, `grant`, `error`; `row_level_security`: it is switched off. */
-            decided_by: string;
-            /** @description The row or setting that decides. */
-            evidence: {
-                [key: string]: unknown;
-            } | null;
-            /** @description Which face. */
-            face: ("public" | "trusted") | null;
-            /** @description The policies that allow it, or the one that forbids it. */
-            policy: string | null;
-            /** @description In words. */
-            reason: string;
-            /** @description Whether there is something to see. */
-            visible: boolean;
+        /** @description Settings to save. All fields are optional. */
+        SettingsBody: {
+            /** @description Whether viewers see the user's activity and page. */
+            show_activity?: boolean | null;
+            /** @description Whether viewers see the custom status. */
+            show_custom_status?: boolean | null;
+            /** @description Whether viewers see when the user was last seen. */
+            show_last_seen?: boolean | null;
+            /** @description Whether participants of a conversation see the user's typing. */
+            show_typing?: boolean | null;
+            visibility?: components["schemas"]["Visibility"] | null;
+        };
+        /** @description A sign-off of a device by a page that is closing. */
+        SignOffBody: {
+            /** @description ID of the device to sign off. */
+            device_id: components["schemas"]["DeviceId"];
+            /** @description Token of the user, if the request has no header `Authorization`. */
+            token?: string | null;
         };
         /**
-         * @description What a user may set. `busy`, `dnd` and `invisible` are chosen for all devices and hold until changed; the others are a device's.
+         * @description A status that a user may set. `busy`, `dnd` and `invisible` hold on all devices until changed; the others are the
+         *     state of one device.
          * @enum {string}
          */
         Status: "online" | "away" | "busy" | "dnd" | "invisible" | "offline";
+        /** @description A status with its optional fields. */
+        StatusBody: {
+            /** @description Activity text: at most 140 characters after trimming. `null` clears the text. */
+            activity?: string | null;
+            /** @description Page that the user is on: at most 2,048 characters after trimming. `null` clears the page. */
+            current_page?: string | null;
+            /**
+             * @description Custom status text: at most 140 characters after trimming. Control characters, direction overrides and markup
+             *     are neutralized. `null` clears the text.
+             */
+            custom_status?: string | null;
+            /**
+             * Format: date-time
+             * @description Time at which the custom status expires. `null` clears the time.
+             */
+            custom_status_expires_at?: string | null;
+            device_id?: components["schemas"]["DeviceId"] | null;
+            /** @description New status. Any other value is answered with 422. */
+            status: components["schemas"]["Status"];
+            user_id?: components["schemas"]["UserId"] | null;
+        };
+        /** @description Response of a request that returns nothing else. */
+        Success: {
+            /**
+             * @description Always `true` in this response.
+             * @enum {boolean}
+             */
+            success: true;
+        };
+        /** @description Health of the channels. */
+        TenantHealth: {
+            /** @description Health of the only tenant. */
+            data: components["schemas"]["TenantHealthData"];
+        };
+        /** @description Health of a tenant. */
+        TenantHealthData: {
+            /**
+             * Format: int32
+             * @description Number of channel sockets of this node.
+             */
+            connected_cluster: number;
+            /** @description Whether the database is available. */
+            db_connected: boolean;
+            /** @description Whether the channels work in full. */
+            healthy: boolean;
+            /** @description Always `null` in this server. */
+            node: string | null;
+            /** @description Always `null` in this server. */
+            region: string | null;
+            /** @description Whether broadcasts from the database arrive. */
+            replication_connected: boolean;
+        };
+        /** @description A user who is typing. */
+        Typing: {
+            /**
+             * Format: date-time
+             * @description Time at which the typing was last reported.
+             */
+            updated_at: string;
+            /** @description ID of the user who is typing (UUID). */
+            user_id: components["schemas"]["UserId"];
+        };
+        /** @description Typing of the caller in a conversation. */
+        TypingBody: {
+            /** @description Whether the caller is typing: `false` after stopping. */
+            is_typing: boolean;
+        };
         /**
          * Format: uuid
-         * @description A person: the `sub` of a token, `auth.uid()` in SQL.
+         * @description ID of a user (UUID): the `sub` claim of a token, `auth.uid()` in SQL.
          */
         UserId: string;
+        /** @description Bodies that name one user. */
+        UserIdBody: {
+            /** @description ID of the other user (UUID). It must not be the caller's own. */
+            user_id: components["schemas"]["UserId"];
+        };
         /**
-         * @description Who may see a user at all: nobody but the visibility list, whoever shares a team, accepted contacts, or everyone who is signed in.
+         * @description Who may see a user, besides the users on the visibility list.
          * @enum {string}
          */
         Visibility: "nobody" | "team" | "contacts" | "everyone";
+        /** @description Explains why a viewer sees a face of a user, or none. */
+        VisibilityExplanation: {
+            /**
+             * @description The deciding rule: `self`, `block`, `list`, `setting`, `contact`, `team`, `policy`, `never_seen`, `grant`,
+             *     `error`, or `row_level_security` if it is disabled.
+             */
+            decided_by: string;
+            /** @description The deciding row or setting; `null` without one. */
+            evidence: {
+                [key: string]: unknown;
+            } | null;
+            face: components["schemas"]["Face"] | null;
+            /** @description The policies that allow it, or the policy that denies it. */
+            policy: string | null;
+            /** @description The reason in one English sentence. */
+            reason: string;
+            /** @description Whether the viewer sees the user. */
+            visible: boolean;
+        };
+        /** @description The users on a visibility list. */
+        VisibilityList: {
+            /** @description IDs of the users on the list. */
+            user_ids: components["schemas"]["UserId"][];
+        };
+        /** @description A new visibility list. */
+        VisibilityListBody: {
+            /** @description IDs of the users on the list: at most 1,000, without the caller's own. */
+            user_ids: components["schemas"]["UserId"][];
+        };
     };
     responses: {
-        /** @description It is being done, or was changed, at the same time. */
+        /** @description The request conflicts with a concurrent one or with the current state. */
         Conflict: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1612,7 +1925,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "CONFLICT",
-                 *       "message": "the contact is being ended",
+                 *       "message": "the contact is being removed; try again",
                  *       "statusCode": 409,
                  *       "success": false
                  *     }
@@ -1625,7 +1938,7 @@ export interface components {
                 };
             };
         };
-        /** @description Not allowed: another user's id, or what the database's policies do not let the caller do. */
+        /** @description The caller may not act for that user, or a row-level security policy denies the request. */
         Forbidden: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1635,7 +1948,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "FORBIDDEN",
-                 *       "message": "that is another user",
+                 *       "message": "you cannot act for another user; use a token with role service_role or an admin permission",
                  *       "statusCode": 403,
                  *       "success": false
                  *     }
@@ -1648,7 +1961,7 @@ export interface components {
                 };
             };
         };
-        /** @description Something went wrong on the server's side. The log has its cause, by `x-request-id`. */
+        /** @description The server failed. The log contains the cause under the `x-request-id` of the response. */
         InternalError: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1658,7 +1971,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "INTERNAL_ERROR",
-                 *       "message": "something went wrong on our side",
+                 *       "message": "internal server error; include x-request-id when you report it",
                  *       "statusCode": 500,
                  *       "success": false
                  *     }
@@ -1671,7 +1984,7 @@ export interface components {
                 };
             };
         };
-        /** @description Missing or malformed parameters, JSON that does not parse, or something that the request refers to does not exist. `details` names the fields. */
+        /** @description A parameter or field is missing or malformed, the JSON is invalid, or the request refers to something that does not exist. `details` names the fields. */
         InvalidRequest: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1683,11 +1996,11 @@ export interface components {
                  *       "details": [
                  *         {
                  *           "field": "user_id",
-                 *           "message": "is not a UUID"
+                 *           "message": "must be a UUID"
                  *         }
                  *       ],
                  *       "error": "INVALID_REQUEST",
-                 *       "message": "user_id: is not a UUID",
+                 *       "message": "user_id: must be a UUID",
                  *       "statusCode": 400,
                  *       "success": false
                  *     }
@@ -1700,7 +2013,7 @@ export interface components {
                 };
             };
         };
-        /** @description The path has no such method. */
+        /** @description The path does not have this method. */
         MethodNotAllowed: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1710,7 +2023,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "METHOD_NOT_ALLOWED",
-                 *       "message": "this method is not supported here",
+                 *       "message": "method not allowed; see the Allow header",
                  *       "statusCode": 405,
                  *       "success": false
                  *     }
@@ -1723,7 +2036,7 @@ export interface components {
                 };
             };
         };
-        /** @description Not there, or not visible to the caller: the two cannot be told apart. */
+        /** @description The resource does not exist or is not visible to the caller. The response does not tell which. */
         NotFound: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1746,7 +2059,7 @@ export interface components {
                 };
             };
         };
-        /** @description The body is longer than the route takes. */
+        /** @description The body exceeds the maximum size of the route. */
         PayloadTooLarge: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1756,7 +2069,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "PAYLOAD_TOO_LARGE",
-                 *       "message": "the body is longer than 65536 bytes",
+                 *       "message": "the body exceeds the maximum of 65536 bytes",
                  *       "statusCode": 413,
                  *       "success": false
                  *     }
@@ -1769,7 +2082,7 @@ export interface components {
                 };
             };
         };
-        /** @description Too often; `Retry-After` says when to come back. */
+        /** @description The rate limit is exceeded. `Retry-After` gives the seconds to wait. */
         RateLimited: {
             headers: {
                 "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -1783,7 +2096,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "RATE_LIMITED",
-                 *       "message": "too many requests, try again in 6 s",
+                 *       "message": "rate limit exceeded; retry after 6 s",
                  *       "statusCode": 429,
                  *       "success": false
                  *     }
@@ -1796,7 +2109,7 @@ export interface components {
                 };
             };
         };
-        /** @description Something that the route depends on is out of reach; `Retry-After` says when to come back. */
+        /** @description A dependency of the route is unavailable. `Retry-After` gives the seconds to wait. */
         ServiceUnavailable: {
             headers: {
                 "Retry-After": components["headers"]["RetryAfter"];
@@ -1807,7 +2120,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "SERVICE_UNAVAILABLE",
-                 *       "message": "the database is out of reach, try again soon",
+                 *       "message": "the database is unavailable; try again later",
                  *       "statusCode": 503,
                  *       "success": false
                  *     }
@@ -1820,7 +2133,7 @@ export interface components {
                 };
             };
         };
-        /** @description No token (`UNAUTHORIZED`), or one that is not believed: malformed, expired, signed by somebody else (`INVALID_TOKEN`). */
+        /** @description The token is missing (`UNAUTHORIZED`), or malformed, expired or signed with another key (`INVALID_TOKEN`). */
         Unauthorized: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1843,7 +2156,7 @@ export interface components {
                 };
             };
         };
-        /** @description Well-formed, but a value outside its set. `details` names the fields. */
+        /** @description A value is well-formed but not one of the allowed values. `details` names the fields. */
         Unprocessable: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1855,11 +2168,11 @@ export interface components {
                  *       "details": [
                  *         {
                  *           "field": "status",
-                 *           "message": "must be one of online, away, busy, dnd, invisible, offline"
+                 *           "message": "must be one of online, away, busy, dnd, invisible, offline (got \"idle\")"
                  *         }
                  *       ],
                  *       "error": "UNPROCESSABLE",
-                 *       "message": "status: must be one of online, away, busy, dnd, invisible, offline",
+                 *       "message": "status: must be one of online, away, busy, dnd, invisible, offline (got \"idle\")",
                  *       "statusCode": 422,
                  *       "success": false
                  *     }
@@ -1872,7 +2185,7 @@ export interface components {
                 };
             };
         };
-        /** @description The body is not declared to be JSON. */
+        /** @description The content type of the body is not JSON. */
         UnsupportedMediaType: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1882,7 +2195,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "UNSUPPORTED_MEDIA_TYPE",
-                 *       "message": "the body must be JSON, with Content-Type: application/json",
+                 *       "message": "Content-Type: must be application/json",
                  *       "statusCode": 415,
                  *       "success": false
                  *     }
@@ -1895,7 +2208,7 @@ export interface components {
                 };
             };
         };
-        /** @description The path is a WebSocket's. */
+        /** @description The path is a WebSocket, and the request is not a WebSocket handshake. */
         UpgradeRequired: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1905,7 +2218,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": "UPGRADE_REQUIRED",
-                 *       "message": "this is a WebSocket, and the request does not ask for one",
+                 *       "message": "the route is a WebSocket; send a WebSocket handshake",
                  *       "statusCode": 426,
                  *       "success": false
                  *     }
@@ -1922,15 +2235,15 @@ export interface components {
     parameters: never;
     requestBodies: never;
     headers: {
-        /** @description How many may come at once. */
+        /** @description Maximum number of requests in a burst. */
         RateLimitLimit: number;
-        /** @description How many more may come now. */
+        /** @description Number of requests that are allowed now. */
         RateLimitRemaining: number;
-        /** @description Seconds until the whole allowance is there again. */
+        /** @description Seconds until the whole burst is allowed again. */
         RateLimitReset: number;
-        /** @description The request's id, the client's own if it sent one; the log has it too. */
+        /** @description ID of the request: the one that the client sent, or a new one. The log contains it. */
         RequestId: string;
-        /** @description Seconds after which to come back. */
+        /** @description Seconds to wait before the next request. */
         RetryAfter: number;
     };
     pathItems: never;
@@ -1946,7 +2259,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The page. */
+            /** @description The page or file. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -1956,7 +2269,7 @@ export interface operations {
                     "text/html": string;
                 };
             };
-            /** @description The browser has it. */
+            /** @description The copy of the browser is current. */
             304: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -1972,7 +2285,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Whom.
+                 * @description ID of the user (UUID).
                  * @example a0000000-0000-4000-8000-000000000002
                  */
                 user_id: components["schemas"]["UserId"];
@@ -1981,7 +2294,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The user. */
+            /** @description Presence of the user. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -1997,7 +2310,7 @@ export interface operations {
                      *       "user_id": "a0000000-0000-4000-8000-000000000002"
                      *     }
                      */
-                    "application/json": components["schemas"]["Card"];
+                    "application/json": components["schemas"]["PresenceSummary"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -2011,7 +2324,10 @@ export interface operations {
     blocks: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -2020,7 +2336,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Oldest first. */
+            /** @description Blocked users, oldest block first. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2041,7 +2357,6 @@ export interface operations {
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -2049,14 +2364,17 @@ export interface operations {
     block: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -2064,14 +2382,11 @@ export interface operations {
                  *       "user_id": "a0000000-0000-4000-8000-000000000005"
                  *     }
                  */
-                "application/json": {
-                    /** @description Whom; not oneself. */
-                    user_id: components["schemas"]["UserId"];
-                };
+                "application/json": components["schemas"]["UserIdBody"];
             };
         };
         responses: {
-            /** @description Was blocked. */
+            /** @description The user was already blocked. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2086,10 +2401,10 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
-            /** @description Blocked. */
+            /** @description The user was blocked. */
             201: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2104,13 +2419,12 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["RateLimited"];
@@ -2121,13 +2435,16 @@ export interface operations {
     unblock: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path: {
                 /**
-                 * @description Whom.
+                 * @description ID of the other user (UUID).
                  * @example a0000000-0000-4000-8000-000000000005
                  */
                 user_id: components["schemas"]["UserId"];
@@ -2136,7 +2453,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Ended. */
+            /** @description The block was removed. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2151,14 +2468,13 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -2171,7 +2487,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 8,000,000 bytes. */
         requestBody: {
             content: {
                 /**
@@ -2187,27 +2503,11 @@ export interface operations {
                  *       ]
                  *     }
                  */
-                "application/json": {
-                    /** @description All are taken, or none. */
-                    messages: {
-                        /** @description The event's name. */
-                        event: string;
-                        /** @description Arrives as `meta.id`. */
-                        id?: string | null;
-                        /** @description Passed on as it came. */
-                        payload: {
-                            [key: string]: unknown;
-                        };
-                        /** @description Which of the two channels of that name; public by default. */
-                        private?: boolean | null;
-                        /** @description The channel's name, without `realtime:`. */
-                        topic: string;
-                    }[];
-                };
+                "application/json": components["schemas"]["BroadcastBatch"];
             };
         };
         responses: {
-            /** @description On their way. */
+            /** @description The messages were accepted. */
             202: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2216,7 +2516,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["InvalidRequest"];
-            /** @description No token or key, or one that is not believed. */
+            /** @description The token or key is missing or invalid. */
             401: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2234,7 +2534,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
-            /** @description One or more are wrong; position by position, what. */
+            /** @description At least one message is invalid; the errors are listed by position. */
             422: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2255,15 +2555,10 @@ export interface operations {
                      *       }
                      *     }
                      */
-                    "application/json": {
-                        /** @description By field. */
-                        errors: {
-                            [key: string]: unknown;
-                        };
-                    };
+                    "application/json": components["schemas"]["RealtimeFieldErrors"];
                 };
             };
-            /** @description Too many messages. */
+            /** @description The message rate of the node is exceeded. */
             429: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2285,25 +2580,25 @@ export interface operations {
     broadcastOneWithoutPrefix: {
         parameters: {
             query?: {
-                /** @description Which of the two channels of that name. */
+                /** @description Whether the private channel of that name is meant. */
                 private?: boolean;
             };
             header?: never;
             path: {
                 /**
-                 * @description The event's name.
+                 * @description Name of the event.
                  * @example tide
                  */
                 event: string;
                 /**
-                 * @description The channel's name, without `realtime:`.
+                 * @description Name of the channel, without `realtime:`.
                  * @example harbour
                  */
                 topic: string;
             };
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 8,000,000 bytes. */
         requestBody: {
             content: {
                 /**
@@ -2317,7 +2612,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description On its way. */
+            /** @description The message was accepted. */
             202: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2326,7 +2621,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["InvalidRequest"];
-            /** @description No token or key, or one that is not believed. */
+            /** @description The token or key is missing or invalid. */
             401: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2341,7 +2636,7 @@ export interface operations {
                     "application/json": components["schemas"]["RealtimeMessage"];
                 };
             };
-            /** @description A private channel that the caller may not speak in. */
+            /** @description The policies deny the caller the private channel. */
             403: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2357,7 +2652,7 @@ export interface operations {
                 };
             };
             413: components["responses"]["PayloadTooLarge"];
-            /** @description Neither JSON nor bytes. */
+            /** @description The content type is neither JSON nor binary. */
             415: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2369,10 +2664,10 @@ export interface operations {
                      *       "error": "Unsupported Media Type. Use application/json or application/octet-stream"
                      *     }
                      */
-                    "application/json": components["schemas"]["RealtimeError"];
+                    "application/json": components["schemas"]["RealtimeErrorText"];
                 };
             };
-            /** @description Too large, or the policies could not be asked. */
+            /** @description The payload is too large, or the policies could not be checked. */
             422: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2393,7 +2688,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Too many messages. */
+            /** @description The message rate of the node is exceeded. */
             429: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2415,7 +2710,10 @@ export interface operations {
     contacts: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -2424,7 +2722,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Both ways, oldest first. */
+            /** @description Contacts and requests of both directions, oldest first. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2447,7 +2745,6 @@ export interface operations {
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -2455,14 +2752,17 @@ export interface operations {
     askForContact: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -2470,14 +2770,11 @@ export interface operations {
                  *       "user_id": "a0000000-0000-4000-8000-000000000004"
                  *     }
                  */
-                "application/json": {
-                    /** @description Whom; not oneself. */
-                    user_id: components["schemas"]["UserId"];
-                };
+                "application/json": components["schemas"]["UserIdBody"];
             };
         };
         responses: {
-            /** @description Was asked for, or is accepted by this. */
+            /** @description The request existed, or this request accepted one. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2498,7 +2795,7 @@ export interface operations {
                     "application/json": components["schemas"]["Contact"];
                 };
             };
-            /** @description Asked. */
+            /** @description The request was sent. */
             201: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2533,13 +2830,16 @@ export interface operations {
     removeContact: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path: {
                 /**
-                 * @description Whom.
+                 * @description ID of the other user (UUID).
                  * @example a0000000-0000-4000-8000-000000000006
                  */
                 user_id: components["schemas"]["UserId"];
@@ -2548,7 +2848,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Ended. */
+            /** @description The contact was removed. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2563,14 +2863,13 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -2579,13 +2878,16 @@ export interface operations {
     acceptContact: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path: {
                 /**
-                 * @description Whom.
+                 * @description ID of the other user (UUID).
                  * @example a0000000-0000-4000-8000-000000000005
                  */
                 user_id: components["schemas"]["UserId"];
@@ -2594,7 +2896,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Accepted. */
+            /** @description The contact was accepted. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2619,7 +2921,6 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -2628,7 +2929,10 @@ export interface operations {
     conversations: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -2637,7 +2941,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Newest first. */
+            /** @description Conversations of the caller, newest first. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2664,7 +2968,6 @@ export interface operations {
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -2672,14 +2975,17 @@ export interface operations {
     beginConversation: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -2690,16 +2996,11 @@ export interface operations {
                  *       "title": "Harbour"
                  *     }
                  */
-                "application/json": {
-                    /** @description Who else takes part. */
-                    participant_ids: components["schemas"]["UserId"][];
-                    /** @description At most 255 characters after trimming. */
-                    title?: string | null;
-                };
+                "application/json": components["schemas"]["ConversationBody"];
             };
         };
         responses: {
-            /** @description Begun. */
+            /** @description The conversation was created. */
             201: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2727,7 +3028,6 @@ export interface operations {
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["RateLimited"];
@@ -2741,16 +3041,16 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description ID of the conversation.
+                 * @description ID of the conversation (UUID).
                  * @example c0000000-0000-4000-8000-000000000001
                  */
-                conversation_id: string;
+                conversation_id: components["schemas"]["ConversationId"];
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Those who type now, as far as the caller may see. */
+            /** @description Users who are typing, as far as the caller may see it. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2765,15 +3065,7 @@ export interface operations {
                      *       }
                      *     ]
                      */
-                    "application/json": {
-                        /**
-                         * Format: date-time
-                         * @description Since when it was told.
-                         */
-                        updated_at: string;
-                        /** @description Who. */
-                        user_id: components["schemas"]["UserId"];
-                    }[];
+                    "application/json": components["schemas"]["Typing"][];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -2790,14 +3082,14 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description ID of the conversation.
+                 * @description ID of the conversation (UUID).
                  * @example c0000000-0000-4000-8000-000000000001
                  */
-                conversation_id: string;
+                conversation_id: components["schemas"]["ConversationId"];
             };
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -2805,14 +3097,11 @@ export interface operations {
                  *       "is_typing": true
                  *     }
                  */
-                "application/json": {
-                    /** @description Typing, or stopped. */
-                    is_typing: boolean;
-                };
+                "application/json": components["schemas"]["TypingBody"];
             };
         };
         responses: {
-            /** @description Noted. */
+            /** @description The typing state was recorded. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2824,7 +3113,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -2840,18 +3129,21 @@ export interface operations {
     addParticipant: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path: {
                 /**
-                 * @description Which conversation.
+                 * @description ID of the conversation (UUID).
                  * @example c0000000-0000-4000-8000-000000000001
                  */
                 id: components["schemas"]["ConversationId"];
                 /**
-                 * @description Whom.
+                 * @description ID of the participant (UUID).
                  * @example a0000000-0000-4000-8000-000000000003
                  */
                 user_id: components["schemas"]["UserId"];
@@ -2860,7 +3152,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The conversation after it. */
+            /** @description The conversation with the participant. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2889,7 +3181,6 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -2898,18 +3189,21 @@ export interface operations {
     removeParticipant: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path: {
                 /**
-                 * @description Which conversation.
+                 * @description ID of the conversation (UUID).
                  * @example c0000000-0000-4000-8000-000000000001
                  */
                 id: components["schemas"]["ConversationId"];
                 /**
-                 * @description Whom.
+                 * @description ID of the participant (UUID).
                  * @example a0000000-0000-4000-8000-000000000003
                  */
                 user_id: components["schemas"]["UserId"];
@@ -2918,7 +3212,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Removed. */
+            /** @description The participant was removed. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2933,14 +3227,13 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -2955,7 +3248,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is. */
+            /** @description The server of the channels runs. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -2979,7 +3272,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -2989,14 +3282,11 @@ export interface operations {
                  *       ]
                  *     }
                  */
-                "application/json": {
-                    /** @description Whom. */
-                    user_ids: components["schemas"]["UserId"][];
-                };
+                "application/json": components["schemas"]["BatchBody"];
             };
         };
         responses: {
-            /** @description Those who are visible, by id. */
+            /** @description Presences of the visible users. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3017,12 +3307,7 @@ export interface operations {
                      *       }
                      *     }
                      */
-                    "application/json": {
-                        /** @description By id. */
-                        presences: {
-                            [key: string]: components["schemas"]["Presence"];
-                        };
-                    };
+                    "application/json": components["schemas"]["BatchAnswer"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -3041,7 +3326,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -3056,22 +3341,11 @@ export interface operations {
                  *       ]
                  *     }
                  */
-                "application/json": {
-                    /** @description What it is about; any other word is a 422. */
-                    category: components["schemas"]["Category"];
-                    /** @description Its name. */
-                    event: string;
-                    /** @description Passed on as it came. */
-                    payload: {
-                        [key: string]: unknown;
-                    };
-                    /** @description To whom. */
-                    recipients: components["schemas"]["UserId"][];
-                };
+                "application/json": components["schemas"]["BroadcastBody"];
             };
         };
         responses: {
-            /** @description Handed over. */
+            /** @description The event was handed to the sockets. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3083,10 +3357,7 @@ export interface operations {
                      *       "delivered_to": 1
                      *     }
                      */
-                    "application/json": {
-                        /** @description How many of them have a socket open. */
-                        delivered_to: number;
-                    };
+                    "application/json": components["schemas"]["BroadcastAnswer"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -3102,7 +3373,10 @@ export interface operations {
     devices: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -3111,7 +3385,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The devices, the latest first. */
+            /** @description Devices of the caller, most recently live first. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3147,13 +3421,16 @@ export interface operations {
     signOffDevice: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path: {
                 /**
-                 * @description Which device.
+                 * @description ID of the device to sign off.
                  * @example laptop
                  */
                 device_id: components["schemas"]["DeviceId"];
@@ -3162,7 +3439,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Signed off. */
+            /** @description The device was signed off. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3177,7 +3454,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -3192,7 +3469,10 @@ export interface operations {
     exportMine: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -3201,7 +3481,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Rows by table. */
+            /** @description All rows by table. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3218,19 +3498,7 @@ export interface operations {
                      *       "user_id": "a0000000-0000-4000-8000-000000000001"
                      *     }
                      */
-                    "application/json": {
-                        /** @description Rows, by the table that holds them. */
-                        data: {
-                            [key: string]: unknown;
-                        };
-                        /**
-                         * Format: date-time
-                         * @description When.
-                         */
-                        exported_at: string;
-                        /** @description Whose. */
-                        user_id: components["schemas"]["UserId"];
-                    };
+                    "application/json": components["schemas"]["Export"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -3244,13 +3512,13 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Which of the user's devices sends this, where the body does not say. */
+                /** @description ID of the device, unless the body names it. */
                 "X-Device-ID"?: components["schemas"]["DeviceId"];
             };
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -3259,18 +3527,11 @@ export interface operations {
                  *       "device_id": "laptop"
                  *     }
                  */
-                "application/json": {
-                    /** @description Whether somebody is using it. */
-                    active?: boolean;
-                    /** @description Which device. */
-                    device_id?: components["schemas"]["DeviceId"];
-                    /** @description Whose, for the service and admins. */
-                    user_id?: components["schemas"]["UserId"];
-                };
+                "application/json": components["schemas"]["HeartbeatBody"];
             };
         };
         responses: {
-            /** @description Noted. */
+            /** @description The heartbeat was recorded. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3284,20 +3545,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": {
-                        /** @description When the next one is due, in milliseconds. */
-                        next_heartbeat_ms: number;
-                        /**
-                         * Format: date-time
-                         * @description The server's clock.
-                         */
-                        server_time: string;
-                        /**
-                         * @description Always `true`.
-                         * @constant
-                         */
-                        success: true;
-                    };
+                    "application/json": components["schemas"]["HeartbeatAnswer"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -3313,7 +3561,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Whom, joined by commas: 1 to 1,000 ids. Without it everybody related to the caller.
+                 * @description IDs of the users, separated by commas (1 to 1,000). Without it, all users related to the caller are returned.
                  * @example a0000000-0000-4000-8000-000000000002
                  */
                 user_ids?: string;
@@ -3324,7 +3572,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Those who are visible; `null` where it is not shared. */
+            /** @description Last activity of the visible users. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3352,7 +3600,10 @@ export interface operations {
     forgetMe: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -3361,7 +3612,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Erased. */
+            /** @description The data was erased. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3380,19 +3631,7 @@ export interface operations {
                      *       "user_id": "a0000000-0000-4000-8000-000000000006"
                      *     }
                      */
-                    "application/json": {
-                        /** @description How many rows went, by table. */
-                        erased: {
-                            [key: string]: number;
-                        };
-                        /**
-                         * @description Always `true`.
-                         * @constant
-                         */
-                        success: true;
-                        /** @description Whose. */
-                        user_id: components["schemas"]["UserId"];
-                    };
+                    "application/json": components["schemas"]["Erasure"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -3406,7 +3645,10 @@ export interface operations {
     settings: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -3415,7 +3657,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The settings. */
+            /** @description Settings of the caller. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3444,14 +3686,17 @@ export interface operations {
     replaceSettings: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -3459,22 +3704,11 @@ export interface operations {
                  *       "visibility": "team"
                  *     }
                  */
-                "application/json": {
-                    /** @description Whether they see what the user does, and where. */
-                    show_activity?: boolean | null;
-                    /** @description Whether they see what the user wrote. */
-                    show_custom_status?: boolean | null;
-                    /** @description Whether they learn when the user was last here. */
-                    show_last_seen?: boolean | null;
-                    /** @description Whether participants of a conversation see the user type. */
-                    show_typing?: boolean | null;
-                    /** @description Who may see the user; any other word is a 422. */
-                    visibility?: components["schemas"]["Visibility"] | null;
-                };
+                "application/json": components["schemas"]["SettingsBody"];
             };
         };
         responses: {
-            /** @description The settings after it. */
+            /** @description The new settings of the caller. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3510,14 +3744,17 @@ export interface operations {
     changeSettings: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -3525,22 +3762,11 @@ export interface operations {
                  *       "show_last_seen": false
                  *     }
                  */
-                "application/json": {
-                    /** @description Whether they see what the user does, and where. */
-                    show_activity?: boolean | null;
-                    /** @description Whether they see what the user wrote. */
-                    show_custom_status?: boolean | null;
-                    /** @description Whether they learn when the user was last here. */
-                    show_last_seen?: boolean | null;
-                    /** @description Whether participants of a conversation see the user type. */
-                    show_typing?: boolean | null;
-                    /** @description Who may see the user; any other word is a 422. */
-                    visibility?: components["schemas"]["Visibility"] | null;
-                };
+                "application/json": components["schemas"]["SettingsBody"];
             };
         };
         responses: {
-            /** @description The settings after it. */
+            /** @description The new settings of the caller. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3580,7 +3806,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -3588,16 +3814,11 @@ export interface operations {
                  *       "device_id": "laptop"
                  *     }
                  */
-                "application/json": {
-                    /** @description Which device. */
-                    device_id: components["schemas"]["DeviceId"];
-                    /** @description The token, where there is no `Authorization`. */
-                    token?: string;
-                };
+                "application/json": components["schemas"]["SignOffBody"];
             };
         };
         responses: {
-            /** @description Signed off, or there was no such device. */
+            /** @description The device was signed off, or did not exist. */
             204: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3621,7 +3842,10 @@ export interface operations {
     ownStatus: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -3630,7 +3854,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The own presence, with everything that is not shared. */
+            /** @description The caller's own presence. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3660,13 +3884,13 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Which of the user's devices sends this, where the body does not say. */
+                /** @description ID of the device, unless the body names it. */
                 "X-Device-ID"?: components["schemas"]["DeviceId"];
             };
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -3676,29 +3900,11 @@ export interface operations {
                  *       "status": "busy"
                  *     }
                  */
-                "application/json": {
-                    /** @description What the user does: at most 140 characters after trimming. */
-                    activity?: string | null;
-                    /** @description Where the user does it: at most 2,048 characters after trimming. */
-                    current_page?: string | null;
-                    /** @description What the user writes: at most 140 characters after trimming. Control characters, direction overrides and markup are neutralised. */
-                    custom_status?: string | null;
-                    /**
-                     * Format: date-time
-                     * @description When that ends by itself.
-                     */
-                    custom_status_expires_at?: string | null;
-                    /** @description Which device says so. */
-                    device_id?: components["schemas"]["DeviceId"];
-                    /** @description The new status; any other word is `UNPROCESSABLE`. */
-                    status: components["schemas"]["Status"];
-                    /** @description Whose, for the service and admins. */
-                    user_id?: components["schemas"]["UserId"];
-                };
+                "application/json": components["schemas"]["StatusBody"];
             };
         };
         responses: {
-            /** @description The user's presence after it, as the user sees it. */
+            /** @description The new presence, as the user sees it. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3735,15 +3941,15 @@ export interface operations {
     presenceSocket: {
         parameters: {
             query?: {
-                /** @description Which of the user's devices this is. */
+                /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
-                /** @description The token, for browsers, which cannot set headers on sockets. */
+                /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
-                /** @description Follows these users beside those whom the caller is related to. */
+                /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
                 user_ids?: string;
             };
             header?: {
-                /** @description The same; counts first. */
+                /** @description ID of the device that opens the socket; preferred to the query. */
                 "X-Device-ID"?: components["schemas"]["DeviceId"];
             };
             path?: never;
@@ -3751,7 +3957,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A WebSocket from here on. */
+            /** @description The connection is a WebSocket from here on. */
             101: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3771,7 +3977,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Whom, joined by commas: 1 to 1,000 ids. Without it everybody related to the caller.
+                 * @description IDs of the users, separated by commas (1 to 1,000). Without it, all users related to the caller are returned.
                  * @example a0000000-0000-4000-8000-000000000002
                  */
                 user_ids?: string;
@@ -3782,7 +3988,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Those who are visible. */
+            /** @description Presences of the visible users. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3817,7 +4023,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Whom.
+                 * @description ID of the user (UUID).
                  * @example a0000000-0000-4000-8000-000000000002
                  */
                 user_id: components["schemas"]["UserId"];
@@ -3826,7 +4032,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The user. */
+            /** @description Presence of the user. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3857,7 +4063,10 @@ export interface operations {
     visibilityList: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
@@ -3866,7 +4075,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The list. */
+            /** @description The visibility list, in order of entry. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -3878,10 +4087,7 @@ export interface operations {
                      *       "user_ids": []
                      *     }
                      */
-                    "application/json": {
-                        /** @description Who is on it, in order of entry. */
-                        user_ids: components["schemas"]["UserId"][];
-                    };
+                    "application/json": components["schemas"]["VisibilityList"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -3894,14 +4100,17 @@ export interface operations {
     replaceVisibilityList: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -3909,14 +4118,11 @@ export interface operations {
                  *       "user_ids": []
                  *     }
                  */
-                "application/json": {
-                    /** @description Who shall be on it: nobody else, and never oneself. */
-                    user_ids: components["schemas"]["UserId"][];
-                };
+                "application/json": components["schemas"]["VisibilityListBody"];
             };
         };
         responses: {
-            /** @description The list after it. */
+            /** @description The new visibility list. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3931,10 +4137,7 @@ export interface operations {
                      *       "user_ids": []
                      *     }
                      */
-                    "application/json": {
-                        /** @description Who is on it, in order of entry. */
-                        user_ids: components["schemas"]["UserId"][];
-                    };
+                    "application/json": components["schemas"]["VisibilityList"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -3950,13 +4153,16 @@ export interface operations {
     enlist: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path: {
                 /**
-                 * @description Whom.
+                 * @description ID of the other user (UUID).
                  * @example a0000000-0000-4000-8000-000000000003
                  */
                 user_id: components["schemas"]["UserId"];
@@ -3965,7 +4171,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Was on the list. */
+            /** @description The user was already on the list. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3980,10 +4186,10 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
-            /** @description On the list now. */
+            /** @description The user was added to the list. */
             201: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -3998,7 +4204,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -4012,13 +4218,16 @@ export interface operations {
     unlist: {
         parameters: {
             query?: {
-                /** @description Whom it is about, where that is not the caller: for `service_role` and holders of `presence:admin`. Done as that user, so that it does exactly what they could do. */
+                /**
+                 * @description ID of the user to act for, by default the caller. Another user requires role `service_role` or permission
+                 *     `presence:admin`. The request then runs with the rights of that user.
+                 */
                 user_id?: components["schemas"]["UserId"];
             };
             header?: never;
             path: {
                 /**
-                 * @description Whom.
+                 * @description ID of the other user (UUID).
                  * @example a0000000-0000-4000-8000-000000000003
                  */
                 user_id: components["schemas"]["UserId"];
@@ -4027,7 +4236,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Off the list now. */
+            /** @description The user was removed from the list. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -4042,7 +4251,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["Done"];
+                    "application/json": components["schemas"]["Success"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -4060,7 +4269,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Any name.
+                 * @description Name of the tenant, which is ignored.
                  * @example realtime-dev
                  */
                 id: string;
@@ -4069,7 +4278,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description How they are. */
+            /** @description Health of the channels. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -4088,23 +4297,7 @@ export interface operations {
                      *       }
                      *     }
                      */
-                    "application/json": {
-                        /** @description What was found. */
-                        data: {
-                            /** @description Channel sockets of this node. */
-                            connected_cluster: number;
-                            /** @description Whether the database answers. */
-                            db_connected: boolean;
-                            /** @description Whether channels work in full. */
-                            healthy: boolean;
-                            /** @description Not told. */
-                            node?: null;
-                            /** @description There is none. */
-                            region?: null;
-                            /** @description Whether broadcasts from the database arrive. */
-                            replication_connected: boolean;
-                        };
-                    };
+                    "application/json": components["schemas"]["TenantHealth"];
                 };
             };
             401: components["responses"]["Unauthorized"];
@@ -4125,7 +4318,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -4568,7 +4761,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -4688,7 +4881,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -4781,7 +4974,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -4866,7 +5059,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -4941,13 +5134,13 @@ export interface operations {
     contextSocket: {
         parameters: {
             query?: {
-                /** @description Which of the user's devices this is. */
+                /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
-                /** @description The token, for browsers, which cannot set headers on sockets. */
+                /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
             };
             header?: {
-                /** @description The same; counts first. */
+                /** @description ID of the device that opens the socket; preferred to the query. */
                 "X-Device-ID"?: components["schemas"]["DeviceId"];
             };
             path?: never;
@@ -4955,7 +5148,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A WebSocket from here on. */
+            /** @description The connection is a WebSocket from here on. */
             101: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -4975,12 +5168,12 @@ export interface operations {
         parameters: {
             query: {
                 /**
-                 * @description At whom.
+                 * @description ID of the user who is looked at (UUID).
                  * @example a0000000-0000-4000-8000-000000000006
                  */
                 subject: components["schemas"]["UserId"];
                 /**
-                 * @description Who looks.
+                 * @description ID of the user who looks (UUID).
                  * @example a0000000-0000-4000-8000-000000000001
                  */
                 viewer: components["schemas"]["UserId"];
@@ -4991,7 +5184,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A row a face; one, if nothing is visible. */
+            /** @description One entry for each form of the user; one entry if nothing is visible. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5010,7 +5203,7 @@ export interface operations {
                      *       }
                      *     ]
                      */
-                    "application/json": components["schemas"]["Sighting"][];
+                    "application/json": components["schemas"]["VisibilityExplanation"][];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -5029,7 +5222,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Well. */
+            /** @description All health checks passed. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5056,7 +5249,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description Not well, or stopping. */
+            /** @description A check failed, or the server stops. */
             503: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5068,7 +5261,7 @@ export interface operations {
                      *       "checks": {
                      *         "database": {
                      *           "latency_ms": 2000,
-                     *           "message": "out of reach",
+                     *           "message": "timed out",
                      *           "ok": false
                      *         }
                      *       },
@@ -5091,7 +5284,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Sockets, deliveries, latencies, requests. */
+            /** @description Metrics in the text format of Prometheus. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5117,7 +5310,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The oldest first. */
+            /** @description The nodes, oldest first. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5154,7 +5347,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The document. */
+            /** @description The description as a JSON document. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5175,7 +5368,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Which.
+                 * @description Name of the file.
                  * @example index.html
                  */
                 file: string;
@@ -5184,7 +5377,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The page. */
+            /** @description The page or file. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5194,7 +5387,7 @@ export interface operations {
                     "text/html": string;
                 };
             };
-            /** @description The browser has it. */
+            /** @description The copy of the browser is current. */
             304: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5215,7 +5408,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The tokens. */
+            /** @description Tokens of the demo users. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5244,7 +5437,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The page. */
+            /** @description The page or file. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5254,7 +5447,7 @@ export interface operations {
                     "text/html": string;
                 };
             };
-            /** @description The browser has it. */
+            /** @description The copy of the browser is current. */
             304: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5273,7 +5466,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `ok`. */
+            /** @description The server runs: the text `ok`. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5294,7 +5487,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Sockets, deliveries, latencies, requests. */
+            /** @description Metrics in the text format of Prometheus. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5316,7 +5509,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The document. */
+            /** @description The description as a JSON document. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5338,7 +5531,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 8,000,000 bytes. */
         requestBody: {
             content: {
                 /**
@@ -5354,27 +5547,11 @@ export interface operations {
                  *       ]
                  *     }
                  */
-                "application/json": {
-                    /** @description All are taken, or none. */
-                    messages: {
-                        /** @description The event's name. */
-                        event: string;
-                        /** @description Arrives as `meta.id`. */
-                        id?: string | null;
-                        /** @description Passed on as it came. */
-                        payload: {
-                            [key: string]: unknown;
-                        };
-                        /** @description Which of the two channels of that name; public by default. */
-                        private?: boolean | null;
-                        /** @description The channel's name, without `realtime:`. */
-                        topic: string;
-                    }[];
-                };
+                "application/json": components["schemas"]["BroadcastBatch"];
             };
         };
         responses: {
-            /** @description On their way. */
+            /** @description The messages were accepted. */
             202: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5383,7 +5560,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["InvalidRequest"];
-            /** @description No token or key, or one that is not believed. */
+            /** @description The token or key is missing or invalid. */
             401: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5401,7 +5578,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
-            /** @description One or more are wrong; position by position, what. */
+            /** @description At least one message is invalid; the errors are listed by position. */
             422: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5422,15 +5599,10 @@ export interface operations {
                      *       }
                      *     }
                      */
-                    "application/json": {
-                        /** @description By field. */
-                        errors: {
-                            [key: string]: unknown;
-                        };
-                    };
+                    "application/json": components["schemas"]["RealtimeFieldErrors"];
                 };
             };
-            /** @description Too many messages. */
+            /** @description The message rate of the node is exceeded. */
             429: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5452,25 +5624,25 @@ export interface operations {
     broadcastOne: {
         parameters: {
             query?: {
-                /** @description Which of the two channels of that name. */
+                /** @description Whether the private channel of that name is meant. */
                 private?: boolean;
             };
             header?: never;
             path: {
                 /**
-                 * @description The event's name.
+                 * @description Name of the event.
                  * @example tide
                  */
                 event: string;
                 /**
-                 * @description The channel's name, without `realtime:`.
+                 * @description Name of the channel, without `realtime:`.
                  * @example harbour
                  */
                 topic: string;
             };
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 8,000,000 bytes. */
         requestBody: {
             content: {
                 /**
@@ -5484,7 +5656,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description On its way. */
+            /** @description The message was accepted. */
             202: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5493,7 +5665,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["InvalidRequest"];
-            /** @description No token or key, or one that is not believed. */
+            /** @description The token or key is missing or invalid. */
             401: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5508,7 +5680,7 @@ export interface operations {
                     "application/json": components["schemas"]["RealtimeMessage"];
                 };
             };
-            /** @description A private channel that the caller may not speak in. */
+            /** @description The policies deny the caller the private channel. */
             403: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5524,7 +5696,7 @@ export interface operations {
                 };
             };
             413: components["responses"]["PayloadTooLarge"];
-            /** @description Neither JSON nor bytes. */
+            /** @description The content type is neither JSON nor binary. */
             415: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5536,10 +5708,10 @@ export interface operations {
                      *       "error": "Unsupported Media Type. Use application/json or application/octet-stream"
                      *     }
                      */
-                    "application/json": components["schemas"]["RealtimeError"];
+                    "application/json": components["schemas"]["RealtimeErrorText"];
                 };
             };
-            /** @description Too large, or the policies could not be asked. */
+            /** @description The payload is too large, or the policies could not be checked. */
             422: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5560,7 +5732,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Too many messages. */
+            /** @description The message rate of the node is exceeded. */
             429: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5588,7 +5760,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Well. */
+            /** @description All health checks passed. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5615,7 +5787,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description Not well, or stopping. */
+            /** @description A check failed, or the server stops. */
             503: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5627,7 +5799,7 @@ export interface operations {
                      *       "checks": {
                      *         "database": {
                      *           "latency_ms": 2000,
-                     *           "message": "out of reach",
+                     *           "message": "timed out",
                      *           "ok": false
                      *         }
                      *       },
@@ -5650,7 +5822,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is. */
+            /** @description The server of the channels runs. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5676,7 +5848,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description The channel's name without `realtime:`.
+                 * @description Name of the channel, without `realtime:`.
                  * @example harbour
                  */
                 topic: string;
@@ -5685,7 +5857,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Per key what its channels track. */
+            /** @description Tracked payloads by key. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5708,20 +5880,11 @@ export interface operations {
                      *       "topic": "harbour"
                      *     }
                      */
-                    "application/json": {
-                        /** @description `{key: {metas: [{phx_ref, …}]}}`. */
-                        presence: {
-                            [key: string]: unknown;
-                        };
-                        /** @description Whether it is the private one. */
-                        private: boolean;
-                        /** @description The channel's name. */
-                        topic: string;
-                    };
+                    "application/json": components["schemas"]["ChannelPresence"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
-            /** @description No token or key, or one that is not believed. */
+            /** @description The token or key is missing or invalid. */
             401: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5736,7 +5899,7 @@ export interface operations {
                     "application/json": components["schemas"]["RealtimeMessage"];
                 };
             };
-            /** @description A private channel that the caller may not see. */
+            /** @description The policies deny the caller the private channel. */
             403: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5751,7 +5914,7 @@ export interface operations {
                     "application/json": components["schemas"]["RealtimeMessage"];
                 };
             };
-            /** @description `private` is neither, or the policies could not be asked. */
+            /** @description `private` is invalid, or the policies could not be checked. */
             422: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5767,12 +5930,10 @@ export interface operations {
                      *       }
                      *     }
                      */
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
+                    "application/json": components["schemas"]["RealtimeRejection"];
                 };
             };
-            /** @description Too many ask the policies. */
+            /** @description Too many requests check the policies. */
             429: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5794,9 +5955,9 @@ export interface operations {
     channelsSocket: {
         parameters: {
             query?: {
-                /** @description A token or key; needed unless `x-api-key` holds it. */
+                /** @description Token or key; required unless the header `x-api-key` has it. */
                 apikey?: string;
-                /** @description `1.0.0` (the default): objects. `2.0.0`: arrays and binary frames. */
+                /** @description Serializer version: `1.0.0` (the default) for objects, `2.0.0` for arrays and binary frames. */
                 vsn?: string;
             };
             header?: never;
@@ -5805,7 +5966,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A WebSocket from here on. */
+            /** @description The connection is a WebSocket from here on. */
             101: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5813,7 +5974,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Not the handshake of a WebSocket. */
+            /** @description The request is not a WebSocket handshake. */
             400: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5825,10 +5986,10 @@ export interface operations {
                      *       "error": "not a WebSocket handshake"
                      *     }
                      */
-                    "application/json": components["schemas"]["RealtimeError"];
+                    "application/json": components["schemas"]["RealtimeErrorText"];
                 };
             };
-            /** @description No key, or one that is not believed. */
+            /** @description The key is missing or invalid. */
             401: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5840,10 +6001,10 @@ export interface operations {
                      *       "error": "API key is missing"
                      *     }
                      */
-                    "application/json": components["schemas"]["RealtimeError"];
+                    "application/json": components["schemas"]["RealtimeErrorText"];
                 };
             };
-            /** @description A serializer that there is not. */
+            /** @description The serializer version is not supported. */
             403: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5851,7 +6012,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Too many sockets or joins. */
+            /** @description The node has too many sockets or joins. */
             429: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5863,10 +6024,10 @@ export interface operations {
                      *       "error": "Too many connected users"
                      *     }
                      */
-                    "application/json": components["schemas"]["RealtimeError"];
+                    "application/json": components["schemas"]["RealtimeErrorText"];
                 };
             };
-            /** @description A header that is too long. */
+            /** @description A header value is too long. */
             431: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5881,9 +6042,9 @@ export interface operations {
     channelsSocketWithoutPrefix: {
         parameters: {
             query?: {
-                /** @description A token or key; needed unless `x-api-key` holds it. */
+                /** @description Token or key; required unless the header `x-api-key` has it. */
                 apikey?: string;
-                /** @description `1.0.0` (the default): objects. `2.0.0`: arrays and binary frames. */
+                /** @description Serializer version: `1.0.0` (the default) for objects, `2.0.0` for arrays and binary frames. */
                 vsn?: string;
             };
             header?: never;
@@ -5892,7 +6053,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A WebSocket from here on. */
+            /** @description The connection is a WebSocket from here on. */
             101: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5900,7 +6061,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Not the handshake of a WebSocket. */
+            /** @description The request is not a WebSocket handshake. */
             400: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5912,10 +6073,10 @@ export interface operations {
                      *       "error": "not a WebSocket handshake"
                      *     }
                      */
-                    "application/json": components["schemas"]["RealtimeError"];
+                    "application/json": components["schemas"]["RealtimeErrorText"];
                 };
             };
-            /** @description No key, or one that is not believed. */
+            /** @description The key is missing or invalid. */
             401: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5927,10 +6088,10 @@ export interface operations {
                      *       "error": "API key is missing"
                      *     }
                      */
-                    "application/json": components["schemas"]["RealtimeError"];
+                    "application/json": components["schemas"]["RealtimeErrorText"];
                 };
             };
-            /** @description A serializer that there is not. */
+            /** @description The serializer version is not supported. */
             403: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5938,7 +6099,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Too many sockets or joins. */
+            /** @description The node has too many sockets or joins. */
             429: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5950,10 +6111,10 @@ export interface operations {
                      *       "error": "Too many connected users"
                      *     }
                      */
-                    "application/json": components["schemas"]["RealtimeError"];
+                    "application/json": components["schemas"]["RealtimeErrorText"];
                 };
             };
-            /** @description A header that is too long. */
+            /** @description A header value is too long. */
             431: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5972,7 +6133,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -6051,7 +6212,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The models. */
+            /** @description Models that the caller may use. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -6085,15 +6246,15 @@ export interface operations {
     devicesSocket: {
         parameters: {
             query?: {
-                /** @description Which of the user's devices this is. */
+                /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
-                /** @description The token, for browsers, which cannot set headers on sockets. */
+                /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
-                /** @description Follows these users beside those whom the caller is related to. */
+                /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
                 user_ids?: string;
             };
             header?: {
-                /** @description The same; counts first. */
+                /** @description ID of the device that opens the socket; preferred to the query. */
                 "X-Device-ID"?: components["schemas"]["DeviceId"];
             };
             path?: never;
@@ -6101,7 +6262,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A WebSocket from here on. */
+            /** @description The connection is a WebSocket from here on. */
             101: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];

@@ -27,7 +27,8 @@ use crate::{
     lifecycle::ErrorChain,
     pg::{
         self, AUTHORIZATION_CONNECTIONS, Database, PgError,
-        listener::{AUTHORIZATION, NotificationHandler},
+        listener::NotificationHandler,
+        notification::Notification,
         queries::rights::{self, ProbeFailure, ProbeResult, RightsProbe},
     },
     telemetry::metric,
@@ -79,15 +80,10 @@ pub fn authorizer(database: Database) -> (Authorizer, AuthorizationWorker, Autho
 pub struct AuthorizationNotifications(Arc<Shared>);
 
 impl NotificationHandler for AuthorizationNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        if channel != AUTHORIZATION {
-            return;
-        }
-        // Payload: `<ms>|<source>|<value hashes>`. Without readable hashes everything is invalidated.
-        let value_hashes = payload.splitn(3, '|').nth(2).unwrap_or_default().split(',');
-        let value_hashes: Vec<u32> =
-            value_hashes.filter_map(|hash| u32::from_str_radix(hash, 16).ok()).collect();
-        self.0.cache.lock().invalidate(&value_hashes);
+    fn on_notification(&self, notification: &Notification) {
+        let Notification::Authorization { value_hashes, .. } = notification else { return };
+        // Without hashes everything is invalidated.
+        self.0.cache.lock().invalidate(value_hashes);
         self.0.wake.notify_one();
     }
 

@@ -7,11 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::jittered;
 use crate::lifecycle::ErrorChain;
-use crate::pg::{
-    Database,
-    listener::{AUTHORIZATION, NotificationHandler},
-    queries::messages,
-};
+use crate::pg::{Database, listener::NotificationHandler, notification::Notification, queries::messages};
 
 /// Interval of the maintenance. Partitions are created three days ahead.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
@@ -76,10 +72,9 @@ impl PartitionMaintainer {
 pub struct PartitionNotifications(Arc<Notify>);
 
 impl NotificationHandler for PartitionNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        let command = payload.split('|').nth(1);
-        if channel == AUTHORIZATION
-            && matches!(command, Some("drop table" | "alter table" | "drop schema" | "drop owned"))
+    fn on_notification(&self, notification: &Notification) {
+        if let Notification::Authorization { source, .. } = notification
+            && matches!(source.as_str(), "drop table" | "alter table" | "drop schema" | "drop owned")
         {
             self.0.notify_one();
         }

@@ -9,7 +9,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::pg::listener::{MESSAGES, NotificationHandler};
+use crate::pg::{listener::NotificationHandler, notification::Notification};
 
 /// Maximum number of queued IDs. Above it, the queue is replaced by a gap.
 const MAX_PENDING: usize = 100_000;
@@ -107,16 +107,13 @@ impl PendingIds {
 pub struct MessageNotifications(pub(super) Arc<PendingIds>);
 
 impl NotificationHandler for MessageNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        if channel != MESSAGES {
-            return;
-        }
-        let ids = payload.split_once('|').map_or(payload, |(_, ids)| ids);
+    fn on_notification(&self, notification: &Notification) {
+        let Notification::Messages(ids) = notification else { return };
         let mut state = self.0.state.lock();
         if state.queue.is_empty() {
             state.oldest_received_at = Instant::now();
         }
-        state.queue.extend(ids.split(',').filter_map(|id| id.parse().ok()).map(PendingItem::Row));
+        state.queue.extend(ids.iter().copied().map(PendingItem::Row));
         if state.queue.len() > MAX_PENDING {
             let since = state.queue.iter().find_map(PendingItem::gap_start);
             let oldest = state.oldest_received_at;
@@ -151,11 +148,6 @@ mod tests {
         (0..count).map(|_| Uuid::new_v4()).collect()
     }
 
-    fn payload(ids: &[Uuid]) -> String {
-        let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
-        format!("1700000000000|{}", ids.join(","))
-    }
-
     #[tokio::test(start_paused = true)]
     async fn rows_keep_their_order_around_a_gap() {
         let pending = Arc::new(PendingIds::new());
@@ -165,15 +157,14 @@ mod tests {
         assert_eq!(pending.next_batch(10).await, [PendingItem::Gap(created_at)]);
 
         let rows = ids(5);
-        notifications.on_notification(MESSAGES, &payload(&rows[..3]));
+        notifications.on_notification(&Notification::Messages(rows[..3].to_vec()));
         tokio::time::advance(std::time::Duration::from_secs(5)).await;
         let disconnected_at = Instant::now();
         notifications.on_disconnected();
         tokio::time::advance(std::time::Duration::from_secs(5)).await;
         notifications.on_connected();
-        notifications.on_notification(MESSAGES, &payload(&rows[3..]));
-        notifications.on_notification("another_channel", &payload(&ids(1)));
-        notifications.on_notification(MESSAGES, "not an id");
+        notifications.on_notification(&Notification::Messages(rows[3..].to_vec()));
+        notifications.on_notification(&Notification::Visibility);
 
         let row = |n: usize| PendingItem::Row(rows[n]);
         assert_eq!(pending.next_batch(2).await, [row(0), row(1)]);
@@ -191,7 +182,7 @@ mod tests {
         tokio::time::advance(std::time::Duration::from_secs(5)).await;
         let first = Instant::now();
         for chunk in ids(MAX_PENDING + 1).chunks(200) {
-            notifications.on_notification(MESSAGES, &payload(chunk));
+            notifications.on_notification(&Notification::Messages(chunk.to_vec()));
         }
         assert_eq!(pending.next_batch(1_000_000).await, [PendingItem::Gap(first)]);
     }

@@ -33,7 +33,8 @@ use crate::{
     model::NodeId,
     pg::{
         Connection, Database, PgError,
-        listener::{BUS, NotificationHandler},
+        listener::NotificationHandler,
+        notification::{BusSignal, HandledIds, Notification},
         queries::{bus as queries, channel_presence::live_nodes},
     },
     telemetry::metric,
@@ -55,10 +56,6 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(9);
 /// Purges after the last message; then nothing of it is left.
 const PURGE_ROUNDS: u32 = 8;
 
-/// Commands in a notification, after the ID of the sending node.
-const HELLO: &str = "hello";
-const ACK: &str = "here";
-
 /// Notifications that have not been handled. Bounded by `MAX_PENDING`.
 #[derive(Debug, Default)]
 struct PendingNotifications {
@@ -79,28 +76,23 @@ pub struct BusNotifications {
 }
 
 impl NotificationHandler for BusNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        if channel != BUS {
-            return;
-        }
-        let mut parts = payload.split(' ');
-        let Some(from) = parts.next().and_then(|node| node.parse().ok()).map(NodeId) else { return };
+    fn on_notification(&self, notification: &Notification) {
+        let Notification::Bus { from, signal } = *notification else { return };
         if from == self.node {
             return;
         }
         self.peers.seen(from);
         let mut pending = self.pending.0.lock();
-        match (parts.next(), parts.next()) {
-            (Some(HELLO), _) => pending.hello_received = true,
-            (Some(slot), Some(id)) => {
-                let (Ok(slot), Ok(id)) = (slot.parse(), id.parse()) else { return };
+        match signal {
+            BusSignal::Hello => pending.hello_received = true,
+            BusSignal::Entry { slot, id } => {
                 pending.entries.push_back((slot, id));
                 if pending.entries.len() > MAX_PENDING {
                     pending.entries.pop_front();
                     metrics::counter!(metric::BUS_DROPPED, "cause" => "unread").increment(1);
                 }
             }
-            _ => {}
+            BusSignal::Ack => {}
         }
         drop(pending);
         self.pending.1.notify_one();
@@ -143,6 +135,7 @@ pub struct BusReader<H> {
     notifications: BusNotifications,
     subscriber: H,
     ready: watch::Sender<bool>,
+    delivered: HandledIds<(i16, i64)>,
 }
 
 /// Creates the bus, its two tasks and its notification handler.
@@ -165,6 +158,7 @@ pub fn postgres_bus<H: BusSubscriber>(
             notifications: notifications.clone(),
             subscriber,
             ready,
+            delivered: HandledIds::default(),
         },
         notifications,
     )
@@ -241,7 +235,7 @@ impl<H: BusSubscriber> BusReader<H> {
     }
 
     /// Handles notifications until `stop` is cancelled.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = BACKOFF;
         loop {
             let work = async {
@@ -285,10 +279,10 @@ impl<H: BusSubscriber> BusReader<H> {
         }
     }
 
-    async fn handle(&self, pending: PendingNotifications) -> Result<(), PgError> {
+    async fn handle(&mut self, pending: PendingNotifications) -> Result<(), PgError> {
         let done = self.deliver_entries(pending.entries).await;
         if pending.hello_received {
-            self.notify_nodes(ACK).await?;
+            self.notify_nodes(BusSignal::Ack).await?;
         }
         if pending.connected
             && let Err(error) = self.announce().await
@@ -300,7 +294,8 @@ impl<H: BusSubscriber> BusReader<H> {
     }
 
     /// Reads entries and delivers their messages. Entries that cannot be read are counted as missed.
-    async fn deliver_entries(&self, entries: VecDeque<(i16, i64)>) -> Result<(), PgError> {
+    async fn deliver_entries(&mut self, mut entries: VecDeque<(i16, i64)>) -> Result<(), PgError> {
+        entries.retain(|entry| self.delivered.insert(*entry));
         if entries.is_empty() {
             return Ok(());
         }
@@ -324,9 +319,9 @@ impl<H: BusSubscriber> BusReader<H> {
         Ok(())
     }
 
-    async fn notify_nodes(&self, command: &str) -> Result<(), PgError> {
-        let command = format!("{} {command}", self.node);
-        let notify = |connection| async move { queries::notify(&connection, &command).await };
+    async fn notify_nodes(&self, signal: BusSignal) -> Result<(), PgError> {
+        let node = self.node;
+        let notify = |connection| async move { queries::notify(&connection, node, signal).await };
         self.database.within(STATEMENT_TIMEOUT, notify).await
     }
 
@@ -337,7 +332,7 @@ impl<H: BusSubscriber> BusReader<H> {
         let others: HashSet<NodeId> =
             live.into_iter().map(|live| live.node).filter(|node| *node != self.node).collect();
         let since = Instant::now();
-        self.notify_nodes(HELLO).await?;
+        self.notify_nodes(BusSignal::Hello).await?;
         if !self.notifications.peers.wait_until_seen(&others, since, ACK_TIMEOUT).await {
             tracing::info!("a live node did not answer hello");
         }

@@ -3,15 +3,10 @@
 
 use std::collections::HashMap;
 
-use uuid::Uuid;
-
 use super::{payload::RowError, registry::RegistrySnapshot};
-use crate::{
-    channels::ChannelPrincipal,
-    pg::{
-        queries::postgres_changes::TableAccess,
-        replication::{Operation, Relation, RowChange},
-    },
+use crate::pg::{
+    queries::postgres_changes::TableAccess,
+    replication::{Operation, Relation, RowChange},
 };
 
 /// How to decide whether a principal may see a row.
@@ -96,30 +91,22 @@ impl<'a> PrincipalAccess<'a> {
     }
 }
 
-/// The principals' user IDs in the text form of `uuid`. `None` if the `sub` claim is not a UUID; then only PostgreSQL
-/// can compare it.
-pub fn principal_ids(snapshot: &RegistrySnapshot) -> Vec<Option<String>> {
-    let principal_id =
-        |principal: &ChannelPrincipal| Some(Uuid::parse_str(principal.sub.as_deref()?).ok()?.to_string());
-    snapshot.principals.iter().map(|principal| principal_id(principal)).collect()
-}
-
-/// The access of each principal to a table, in the order of the snapshot's principals. `None` if the table or the
-/// role does not exist.
+/// The access to a table of those principals in `principals` whose role exists, by principal index.
 pub fn by_principal<'a>(
     access: &'a HashMap<(u32, String), TableAccess>,
     relation: &Relation,
-    snapshot: &RegistrySnapshot,
-    principal_ids: &'a [Option<String>],
-) -> Vec<Option<PrincipalAccess<'a>>> {
+    snapshot: &'a RegistrySnapshot,
+    principals: impl IntoIterator<Item = usize>,
+) -> HashMap<usize, PrincipalAccess<'a>> {
     let roles: HashMap<&str, &TableAccess> = access
         .iter()
         .filter(|((oid, _), _)| *oid == relation.oid)
         .map(|((_, role), access)| (&**role, access))
         .collect();
-    let principals = snapshot.principals.iter().zip(principal_ids);
-    let access_of = |(principal, principal_id): (&std::sync::Arc<ChannelPrincipal>, &'a Option<String>)| {
-        Some(PrincipalAccess::new(relation, roles.get(&*principal.role)?, principal_id.as_deref()))
+    let access_of = |principal: usize| {
+        let access = roles.get(&*snapshot.principals[principal].role)?;
+        let user_id = snapshot.user_ids[principal].as_deref();
+        Some((principal, PrincipalAccess::new(relation, access, user_id)))
     };
-    principals.map(access_of).collect()
+    principals.into_iter().filter_map(access_of).collect()
 }

@@ -5,11 +5,11 @@
 //! them again.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join_all};
 use tokio::{
     select,
     sync::mpsc,
@@ -23,7 +23,7 @@ use super::{
     reader::{self, FlushPosition, ReadError, StreamItem},
     rls::{
         executor::RlsExecutor,
-        slow_queue::{SlowQueueWorker, slow_queue},
+        lanes::{Lane, LaneWorker, Lanes},
     },
     slot::{self, SlotLease},
     state::{Shared, StreamState},
@@ -43,9 +43,12 @@ use crate::{
 const PUBLICATION: &str = "supabase_realtime";
 /// Number of connections for row-level security checks.
 const RLS_CONNECTIONS: usize = 2;
-/// Maximum duration of one row-level security check: in the shared queue, then in the slow queue.
+/// Maximum duration of one row-level security check or filter: in the shared queue and the quick lane, then in the slow
+/// lane.
 const RLS_TIMEOUT: Duration = Duration::from_millis(500);
 const SLOW_RLS_TIMEOUT: Duration = Duration::from_secs(15);
+/// Number of workers of the slow lane, each with a connection.
+const SLOW_WORKERS: usize = 2;
 /// Maximum number of changes in a batch.
 const MAX_BATCH: usize = 1_000;
 /// Attempts per batch while the database does not respond. After the last one, the batch counts as missed.
@@ -59,21 +62,25 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Engine {
     shared: Arc<Shared>,
     pipeline: ChangePipeline,
-    slow_worker: SlowQueueWorker,
+    lane_workers: Vec<LaneWorker>,
 }
 
 impl Engine {
     pub(super) fn new(shared: Arc<Shared>, sink: Arc<dyn DeliverySink>) -> Self {
         let connector = shared.database.direct_connector().clone();
-        let slow_rls = RlsExecutor::new(connector.clone(), 1, SLOW_RLS_TIMEOUT);
-        let (slow_queue, slow_worker) = slow_queue(slow_rls, Arc::clone(&sink));
+        let lanes = Lanes::default();
+        let worker = |lane, limit| {
+            lanes.worker(lane, RlsExecutor::new(connector.clone(), 1, limit), limit, Arc::clone(&sink))
+        };
+        let mut lane_workers = vec![worker(Lane::Quick, RLS_TIMEOUT)];
+        lane_workers.extend((0..SLOW_WORKERS).map(|_| worker(Lane::Slow, SLOW_RLS_TIMEOUT)));
         let rls = RlsExecutor::new(connector.clone(), RLS_CONNECTIONS, RLS_TIMEOUT);
-        Self { shared, pipeline: ChangePipeline::new(connector, rls, slow_queue, sink), slow_worker }
+        Self { shared, pipeline: ChangePipeline::new(connector.clone(), rls, lanes, sink), lane_workers }
     }
 
     /// Streams changes while there are subscriptions, until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, mut pipeline, slow_worker } = self;
+        let Self { shared, mut pipeline, lane_workers } = self;
         let mut lease = SlotLease::new(PUBLICATION, shared.settings.slot_name.clone());
         let slot_watch = async {
             match &shared.settings.slot_name {
@@ -116,7 +123,7 @@ impl Engine {
         };
         select! {
             () = stop.cancelled() => {}
-            () = slow_worker.run(stop.clone()) => {}
+            _ = join_all(lane_workers.into_iter().map(|worker| worker.run(stop.clone()))) => {}
             () = slot_watch => {}
             () = stream_loop => {}
         }
@@ -238,7 +245,9 @@ impl DeliveryLoop<'_> {
                         return Ok(());
                     }
                     metrics::gauge!(metric::POSTGRES_CHANGES_SUBSCRIPTIONS).set(shared.registry.len() as f64);
-                    shared.validator.recheck_if_publication_changed(&shared.database, &shared.registry).await;
+                    self.pipeline.retain(&shared.registry.snapshot());
+                    shared.cached_bytes.store(self.pipeline.cached_bytes(), Ordering::Relaxed);
+                    shared.validator.recheck_if_publication_changed(&shared.registry).await;
                     continue;
                 }
             };

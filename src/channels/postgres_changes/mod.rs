@@ -4,11 +4,13 @@
 //! 1. [`crate::pg::replication`] streams the WAL. `reader` buffers the changes, bounded by bytes; `engine` runs the
 //!    stream while there are subscriptions.
 //! 2. `pipeline` processes the buffered changes as one batch. `table_batch` groups them by table, `toast` fetches the
-//!    values that the WAL omits, [`filter`] evaluates the filters, `access` and `rls` decide which rows each principal
-//!    may see, and `fan_out` builds the events from [`rendered_row`] and [`payload`].
+//!    values that the WAL omits, `matching` finds the subscriptions by comparisons of constant cost, `access` and `rls` decide
+//!    which rows each principal may see, and `fan_out` evaluates the other filters, of visible rows only, and builds the
+//!    events from [`rendered_row`] and [`payload`]. `rls::lanes` delivers what must not delay the batch.
 //! 3. A [`DeliverySink`] delivers the events to the connections.
 //!
-//! [`params`] parses what a client requests, `validator` checks it in the database, and `registry` holds the subscriptions. To
+//! [`params`] parses what a client requests, `validator` checks it in the database, `budget` bounds it, and `registry` holds the
+//! subscriptions. To
 //! subscribe, call [`PostgresChanges::prepare`], then [`PreparedSubscription::activate`] with the reply to the join.
 //! Dropping the [`Subscription`] ends it.
 //!
@@ -17,11 +19,13 @@
 //! error before they are confirmed again.
 
 mod access;
+mod budget;
 mod delivery;
 mod engine;
 mod fan_out;
 pub mod filter;
 mod inspect;
+mod matching;
 pub mod params;
 pub mod payload;
 mod pipeline;
@@ -39,6 +43,7 @@ mod toast;
 pub mod types;
 mod validator;
 
+pub use budget::SubscriptionLimits;
 pub use delivery::{ChangeEvent, DeliverySink};
 pub use engine::Engine;
 pub use params::{ParamsError, RequestedBinding, SubscriptionParams, echo_bindings};

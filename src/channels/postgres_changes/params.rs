@@ -67,6 +67,14 @@ impl SubscriptionParams {
         (&*self.schema == "*" || *self.schema == *schema) && (&*self.table == "*" || *self.table == *table)
     }
 
+    /// Approximate memory of the parameters in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let filters: usize = self.filters.iter().map(Filter::size_bytes).sum();
+        let select: usize = self.select.iter().flatten().map(|name| name.len() + size_of::<Box<str>>()).sum();
+        self.schema.len() + self.table.len() + filters + select
+    }
+
     /// Formats the parameters as Supabase Realtime does in errors.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -1,11 +1,13 @@
 //! Processes a batch of changes: from row changes to delivered events.
 //!
 //! The number of queries depends on the tables, roles and principals of the batch, not on the number of subscribers:
-//! 1. wait until the batch's transactions are visible, and load the access of the subscribers' roles to its tables;
-//! 2. fetch the TOASTed columns that the WAL omits, and evaluate filters (`filter::evaluator`);
-//! 3. check row-level security (`rls`) once per principal and table, for all rows that match the principal's
+//! 1. wait until the batch's transactions are visible, load the access of the subscribers' roles to its tables, and
+//!    fetch the TOASTed columns that the WAL omits (`toast`);
+//! 2. find the subscriptions by comparisons of constant cost (`matching`);
+//! 3. check row-level security (`rls`) once per principal and table, for all rows that may match the principal's
 //!    filters. Policies that only compare the row's owner with the principal are evaluated in memory (`access`);
-//! 4. render each row once, build each payload once, and deliver the events (`fan_out`).
+//! 4. evaluate the other filters for visible rows, render each row once, build each payload once, and deliver the
+//!    events (`fan_out`). Filters that need PostgreSQL and slow policies go to a lane of their own (`rls::lanes`).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,12 +21,12 @@ use futures_util::{
 use tokio_postgres::Client;
 
 use super::{
-    access::{by_principal, principal_ids},
+    access::by_principal,
     delivery::DeliverySink,
     fan_out::{FanOut, render_in_database},
-    filter::evaluator::FilterEvaluator,
+    matching::PlanCache,
     registry::RegistrySnapshot,
-    rls::{check::check_rows, executor::RlsExecutor, slow_queue::SlowQueue},
+    rls::{check::check_rows, executor::RlsExecutor, lanes::Lanes},
     table_batch::{TableBatch, group_by_table},
     toast::fetch_toasted_columns,
     types::TypeCache,
@@ -40,10 +42,10 @@ pub struct ChangePipeline {
     connector: Connector,
     client: Option<Client>,
     types: TypeCache,
-    filter_evaluator: FilterEvaluator,
+    plans: PlanCache,
     rls_executor: RlsExecutor,
     sink: Arc<dyn DeliverySink>,
-    slow_queue: SlowQueue,
+    lanes: Lanes,
 }
 
 impl ChangePipeline {
@@ -52,11 +54,22 @@ impl ChangePipeline {
     pub fn new(
         connector: Connector,
         rls_executor: RlsExecutor,
-        slow_queue: SlowQueue,
+        lanes: Lanes,
         sink: Arc<dyn DeliverySink>,
     ) -> Self {
-        let (types, filter_evaluator) = (TypeCache::default(), FilterEvaluator::default());
-        Self { connector, client: None, types, filter_evaluator, rls_executor, sink, slow_queue }
+        let (types, plans) = (TypeCache::default(), PlanCache::default());
+        Self { connector, client: None, types, plans, rls_executor, sink, lanes }
+    }
+
+    /// Drops what subscriptions that no longer exist have left in caches.
+    pub fn retain(&mut self, snapshot: &Arc<RegistrySnapshot>) {
+        self.plans.retain(snapshot);
+    }
+
+    /// Bytes of filters in caches.
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.plans.size_bytes()
     }
 
     /// Delivers each change to the subscribers in the snapshot that requested it and may see it.
@@ -66,10 +79,13 @@ impl ChangePipeline {
     pub fn process<'a>(
         &'a mut self,
         batch: &'a mut [RowChange],
-        snapshot: &'a RegistrySnapshot,
+        snapshot: &'a Arc<RegistrySnapshot>,
     ) -> BoxFuture<'a, Result<(), PgError>> {
         async move {
-            let Some(mut tables) = group_by_table(batch, snapshot) else { return Ok(()) };
+            let mut tables = group_by_table(batch, snapshot);
+            if tables.is_empty() {
+                return Ok(());
+            }
             let client = self.take_or_connect().await?;
             let result = self.process_with(&client, batch, snapshot, &mut tables).await;
             if result.is_ok() {
@@ -98,35 +114,47 @@ impl ChangePipeline {
         &mut self,
         client: &Client,
         batch: &mut [RowChange],
-        snapshot: &RegistrySnapshot,
-        tables: &mut [TableBatch<'_>],
+        snapshot: &Arc<RegistrySnapshot>,
+        tables: &mut [TableBatch],
     ) -> Result<(), PgError> {
         let access = self.load_access(client, batch, snapshot, tables).await?;
         fetch_toasted_columns(client, batch, tables, &access).await?;
+        self.plans.retain(snapshot);
+        let mut principal_access = Vec::with_capacity(tables.len());
         for table in &mut *tables {
-            self.filter_evaluator.evaluate(client, &self.types, batch, table).await?;
-            table.match_subscriptions(batch);
+            let plan = self.plans.plan(client, &self.types, &table.relation, snapshot).await?;
+            table.match_subscriptions(plan, batch, snapshot);
+            let groups = (0..table.change_indexes.len()).flat_map(|row| table.matches(row));
+            let groups: HashSet<usize> = groups.map(|matched| matched.group).collect();
+            let members = groups.iter().flat_map(|group| &snapshot.groups[*group].members);
+            let principals: HashSet<usize> = members.map(|member| member.principal).collect();
+            principal_access.push(by_principal(&access, &table.relation, snapshot, principals));
         }
-        let principal_ids = principal_ids(snapshot);
-        let principal_access: Vec<_> = tables
-            .iter()
-            .map(|table| by_principal(&access, table.relation(batch), snapshot, &principal_ids))
-            .collect();
-        let rls =
-            check_rows(&mut self.rls_executor, &self.slow_queue, batch, snapshot, tables, &principal_access)
-                .await?;
+        let queued_owners = self.lanes.owners();
+        let rls = check_rows(
+            &mut self.rls_executor,
+            &self.lanes,
+            batch,
+            snapshot,
+            tables,
+            &principal_access,
+            &queued_owners,
+        )
+        .await?;
         let database_rendered = render_in_database(client, &self.types, batch, tables).await?;
         let fan_out = FanOut {
             batch,
+            snapshot,
             tables,
             access: &principal_access,
             rls: &rls,
             types: &self.types,
             database_rendered: &database_rendered,
+            queued_owners: &queued_owners,
         };
         let (events, deferred) = fan_out.build();
         self.sink.deliver(events).await;
-        self.slow_queue.enqueue(deferred);
+        self.lanes.enqueue(deferred);
         Ok(())
     }
 
@@ -136,7 +164,7 @@ impl ChangePipeline {
         client: &Client,
         batch: &[RowChange],
         snapshot: &RegistrySnapshot,
-        tables: &[TableBatch<'_>],
+        tables: &[TableBatch],
     ) -> Result<HashMap<(u32, String), TableAccess>, PgError> {
         let changes =
             || tables.iter().flat_map(|table| table.change_indexes.iter().map(|index| &batch[*index]));
@@ -144,10 +172,7 @@ impl ChangePipeline {
         let xids: Vec<i64> = xids.into_iter().collect();
         let oids: HashSet<u32> = changes().map(|change| change.relation.oid).collect();
         let oids: Vec<u32> = oids.into_iter().collect();
-        let members = tables.iter().flat_map(|table| &table.groups).flat_map(|group| &group.members);
-        let roles: HashSet<&str> =
-            members.map(|member| &*snapshot.principals[member.principal].role).collect();
-        let roles: Vec<&str> = roles.into_iter().collect();
+        let roles: Vec<&str> = snapshot.roles.iter().map(|role| &**role).collect();
         // Both queries are sent at once; the second runs after the first has finished.
         let ((), access) = try_join(
             postgres_changes::wait_until_visible(client, &xids),

@@ -14,6 +14,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::params::SubscriptionParams;
 use crate::{channels::ChannelPrincipal, hub::ConnId, model::ChannelId};
@@ -117,7 +118,23 @@ pub struct SubscriptionGroup {
 pub struct RegistrySnapshot {
     /// The principals, each one once.
     pub principals: Vec<Arc<ChannelPrincipal>>,
+    /// The principals' user IDs in the text form of `uuid`. `None` if the `sub` claim is not a UUID; then only
+    /// PostgreSQL can compare it.
+    pub user_ids: Vec<Option<String>>,
+    /// The principals' roles, each one once.
+    pub roles: HashSet<Box<str>>,
+    /// Schema and table of the bindings; `*` is all.
+    targets: HashSet<(Box<str>, Box<str>)>,
     pub groups: Vec<SubscriptionGroup>,
+}
+
+impl RegistrySnapshot {
+    /// Whether a subscription includes a table.
+    #[must_use]
+    pub fn includes_table(&self, schema: &str, table: &str) -> bool {
+        let is_target = |schema: &str, table: &str| self.targets.contains(&(schema.into(), table.into()));
+        is_target(schema, table) || is_target("*", table) || is_target(schema, "*") || is_target("*", "*")
+    }
 }
 
 #[derive(Default)]
@@ -129,7 +146,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Removes a channel and deactivates it, because an older snapshot or the slow queue may still refer to it.
+    /// Removes a channel and deactivates it, because an older snapshot or a lane may still refer to it.
     fn remove(&mut self, id: ChannelId) -> Option<Arc<SubscribedChannel>> {
         let entry = self.entries.remove(&id)?;
         entry.channel.is_active.store(false, Ordering::Release);
@@ -271,10 +288,15 @@ impl SubscriptionRegistry {
         let mut groups: HashMap<Arc<SubscriptionSpec>, usize> = HashMap::new();
         for entry in inner.entries.values() {
             let principal = *principals.entry(Arc::clone(&entry.principal)).or_insert_with(|| {
+                let user_id = entry.principal.sub.as_deref().and_then(|sub| Uuid::parse_str(sub).ok());
+                snapshot.user_ids.push(user_id.map(|id| id.to_string()));
+                snapshot.roles.insert(entry.principal.role.clone());
                 snapshot.principals.push(Arc::clone(&entry.principal));
                 snapshot.principals.len() - 1
             });
             let group = *groups.entry(Arc::clone(&entry.spec)).or_insert_with(|| {
+                let targets = entry.spec.bindings.iter().map(|binding| &binding.params);
+                snapshot.targets.extend(targets.map(|params| (params.schema.clone(), params.table.clone())));
                 snapshot
                     .groups
                     .push(SubscriptionGroup { spec: Arc::clone(&entry.spec), members: Vec::new() });

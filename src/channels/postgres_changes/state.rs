@@ -1,10 +1,17 @@
 //! State that the engine and the subscriptions share.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use tokio::sync::{Notify, watch};
 
-use super::{registry::SubscriptionRegistry, validator::ParamsValidator};
+use super::{
+    budget::{SubscriptionBudget, SubscriptionLimits},
+    registry::SubscriptionRegistry,
+    validator::ParamsValidator,
+};
 use crate::{
     pg::Database,
     settings::{ParseResult, count, defaults},
@@ -37,6 +44,8 @@ pub struct PostgresChangesSettings {
         value_parser = wal_bytes
     )]
     pub max_lag_bytes: u64,
+    #[command(flatten)]
+    pub limits: SubscriptionLimits,
 }
 
 impl Default for PostgresChangesSettings {
@@ -76,8 +85,11 @@ pub struct Shared {
     pub database: Database,
     pub registry: SubscriptionRegistry,
     pub validator: ParamsValidator,
+    pub budget: Arc<SubscriptionBudget>,
     /// Notified when a subscription needs the stream.
     pub start_requested: Notify,
     pub stream_state: watch::Sender<StreamState>,
     pub settings: PostgresChangesSettings,
+    /// Bytes of filters in the caches of the pipeline, at its last poll.
+    pub cached_bytes: AtomicUsize,
 }

@@ -1,6 +1,12 @@
 //! Subscribing: validates the parameters, waits for the stream, and registers the channel.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rand::Rng;
@@ -11,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    budget::{Reservation, SubscriptionBudget},
     delivery::DeliverySink,
     engine::Engine,
     params::RequestedBinding,
@@ -35,6 +42,8 @@ pub struct PreparedSubscription {
     spec: SubscriptionSpec,
     principal: Arc<ChannelPrincipal>,
     validation: Result<Limitations, SubscribeError>,
+    /// `None` if the subscription was refused.
+    reservation: Option<Reservation>,
 }
 
 /// An active subscription; ends when dropped.
@@ -45,6 +54,7 @@ pub struct Subscription {
     conn: ConnId,
     system_messages: Arc<dyn SystemMessageSink>,
     retry_task: Mutex<Option<AbortHandle>>,
+    _reservation: Option<Reservation>,
 }
 
 impl std::fmt::Debug for PreparedSubscription {
@@ -63,12 +73,14 @@ impl PostgresChanges {
         settings: PostgresChangesSettings,
     ) -> (Self, Engine) {
         let shared = Arc::new(Shared {
-            database,
             registry: SubscriptionRegistry::default(),
-            validator: ParamsValidator::default(),
+            validator: ParamsValidator::new(database.direct_connector().clone()),
+            budget: Arc::new(SubscriptionBudget::new(settings.limits)),
             start_requested: Notify::new(),
             stream_state: watch::Sender::new(StreamState::Stopped),
             settings,
+            cached_bytes: AtomicUsize::new(0),
+            database,
         });
         let engine = Engine::new(Arc::clone(&shared), sink);
         (Self(shared), engine)
@@ -78,6 +90,7 @@ impl PostgresChanges {
     /// [`PreparedSubscription::activate`], after the reply to its join.
     pub async fn prepare(
         &self,
+        conn: ConnId,
         topic: Arc<str>,
         requested: &[RequestedBinding],
         is_legacy: bool,
@@ -94,10 +107,19 @@ impl PostgresChanges {
             }
         }
         let spec = SubscriptionSpec { topic, bindings: bindings.into(), is_legacy };
+        let bytes = spec.bindings.iter().map(|binding| binding.params.size_bytes()).sum();
+        let reservation = self.0.budget.reserve(conn, principal.sub.as_deref(), spec.bindings.len(), bytes);
+        let reservation = match reservation {
+            Ok(reservation) => Some(reservation),
+            Err(error) => {
+                validation = validation.and(Err(SubscribeError::Refused(error.to_string())));
+                None
+            }
+        };
         if validation.is_ok() {
-            validation = validate_and_wait(&self.0, &spec, &principal).await;
+            validation = validate_and_wait(&self.0, conn, &spec, &principal).await;
         }
-        PreparedSubscription { shared: Arc::clone(&self.0), spec, principal, validation }
+        PreparedSubscription { shared: Arc::clone(&self.0), spec, principal, validation, reservation }
     }
 
     /// Waits until changes are streamed; false if they are not within the timeout.
@@ -110,6 +132,14 @@ impl PostgresChanges {
     #[must_use]
     pub fn subscription_count(&self) -> usize {
         self.0.registry.len()
+    }
+
+    /// Bytes that the subscriptions hold: their parameters, and what caches derive from them.
+    #[must_use]
+    pub fn accounted_bytes(&self) -> usize {
+        self.0.budget.used_bytes()
+            + self.0.validator.cached_bytes()
+            + self.0.cached_bytes.load(Ordering::Relaxed)
     }
 
     /// State of the stream of changes.
@@ -135,9 +165,16 @@ impl PreparedSubscription {
         system_messages: Arc<dyn SystemMessageSink>,
         reply: impl FnOnce(),
     ) -> Subscription {
-        let Self { shared, spec, principal, validation } = self;
-        let subscription =
-            Subscription { shared, id, spec, conn, system_messages, retry_task: Mutex::default() };
+        let Self { shared, spec, principal, validation, reservation } = self;
+        let subscription = Subscription {
+            shared,
+            id,
+            spec,
+            conn,
+            system_messages,
+            retry_task: Mutex::default(),
+            _reservation: reservation,
+        };
         match validation {
             Ok(limitations) => subscription.register(principal, &limitations, reply),
             Err(error) => {
@@ -155,7 +192,7 @@ impl Subscription {
         if let Some(retry_task) = self.retry_task.lock().take() {
             retry_task.abort();
         }
-        match validate_and_wait(&self.shared, &self.spec, &principal).await {
+        match validate_and_wait(&self.shared, self.conn, &self.spec, &principal).await {
             Ok(limitations) if self.shared.registry.contains(self.id) => {
                 self.shared.registry.replace_principal(self.id, principal);
                 send_limitations(&*self.system_messages, &limitations);
@@ -195,7 +232,7 @@ impl Subscription {
             loop {
                 let delay_seconds = rand::rng().random_range(RETRY_DELAY_SECONDS);
                 sleep(Duration::from_secs_f64(delay_seconds)).await;
-                match validate_and_wait(&shared, &spec, &principal).await {
+                match validate_and_wait(&shared, ids.1, &spec, &principal).await {
                     Ok(limitations) => {
                         shared.registry.register(ids, spec, principal, Arc::clone(&system_messages), || {});
                         send_limitations(&*system_messages, &limitations);
@@ -232,21 +269,14 @@ fn send_limitations(system_messages: &dyn SystemMessageSink, limitations: &[Arc<
 /// Validates the bindings and waits for the stream; returns the limitations.
 async fn validate_and_wait(
     shared: &Shared,
+    conn: ConnId,
     spec: &SubscriptionSpec,
     principal: &ChannelPrincipal,
 ) -> Result<Limitations, SubscribeError> {
     shared.registry.restart_idle_timer();
     shared.start_requested.notify_one();
-    let mut limitations = Limitations::new();
-    for binding in spec.bindings.iter() {
-        for limitation in
-            shared.validator.validate(&shared.database, &binding.params, &principal.role).await?.iter()
-        {
-            if !limitations.contains(limitation) {
-                limitations.push(Arc::clone(limitation));
-            }
-        }
-    }
+    let claimant = (conn, principal.sub.as_deref());
+    let limitations = shared.validator.validate(Some(claimant), &spec.bindings, &principal.role).await?;
     let mut state = shared.stream_state.subscribe();
     let started = timeout(STREAM_START_TIMEOUT, state.wait_for(|state| *state != StreamState::Stopped)).await;
     match started {

@@ -20,10 +20,19 @@ pub fn policy_error(table: &str, error: &str) -> String {
     )
 }
 
-/// Sent when a check exceeded its timeout or the slow queue is full. `table` is schema-qualified.
+/// Sent when PostgreSQL could not evaluate a filter. `table` is schema-qualified.
+#[must_use]
+pub fn filter_error(table: &str, column: &str, error: &str) -> String {
+    format!(
+        "Changes of {table} are not delivered to you because the filter on column {column} raised an error: {error}"
+    )
+}
+
+/// Sent when a policy or a filter exceeded its timeout, or too many of its deliveries are queued. `table` is schema-qualified.
 #[must_use]
 pub fn check_timed_out(table: &str) -> String {
     format!(
-        "Changes of {table} were skipped because the row-level security check took too long. Fetch the rows again."
+        "Changes of {table} were skipped because the row-level security check or a filter took too long. Fetch the \
+         rows again."
     )
 }

@@ -20,11 +20,11 @@ use crate::pg::{
 pub async fn fetch_toasted_columns(
     client: &Client,
     batch: &mut [RowChange],
-    tables: &[TableBatch<'_>],
+    tables: &[TableBatch],
     access: &HashMap<(u32, String), TableAccess>,
 ) -> Result<(), PgError> {
     for table in tables {
-        let relation = std::sync::Arc::clone(table.relation(batch));
+        let relation = &table.relation;
         if relation.identity == ReplicaIdentity::Full {
             continue;
         }
@@ -32,7 +32,7 @@ pub async fn fetch_toasted_columns(
         else {
             continue;
         };
-        let Some(key_columns) = key_indexes(access, &relation) else { continue };
+        let Some(key_columns) = key_indexes(access, relation) else { continue };
         // Indexes in the batch, and the columns that any of the rows lacks.
         let (mut rows, mut columns) = (Vec::new(), Vec::new());
         for index in &table.change_indexes {

@@ -52,7 +52,7 @@ impl TypeCache {
             for oid in to_load {
                 self.by_oid.entry(oid).or_insert_with(|| {
                     let name = Box::from("unknown");
-                    Arc::new(TypeInfo { name, qualified: "pg_catalog.text".into(), kind: TypeKind::Other })
+                    Arc::new(TypeInfo::new(name, "pg_catalog.text", TypeKind::Other))
                 });
             }
             inner_oids.retain(|oid| !self.by_oid.contains_key(oid));
@@ -101,9 +101,9 @@ impl TypeCache {
 
     #[cfg(test)]
     pub(super) fn for_test(types: impl IntoIterator<Item = (u32, TypeKind)>) -> Self {
-        let by_oid = types.into_iter().map(|(oid, kind)| {
-            (oid, Arc::new(TypeInfo { name: "t".into(), qualified: "pg_catalog.t".into(), kind }))
-        });
+        let by_oid = types
+            .into_iter()
+            .map(|(oid, kind)| (oid, Arc::new(TypeInfo::new("t".into(), "pg_catalog.t", kind))));
         Self { by_oid: by_oid.collect(), filled_at: Some(Instant::now()) }
     }
 }

@@ -1,29 +1,48 @@
 //! Validates the parameters of subscriptions in the database.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
     sync::{
-        Arc,
-        atomic::{AtomicI32, Ordering},
+        Arc, Weak,
+        atomic::{AtomicI32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio_postgres::error::DbError;
+use tokio_postgres::{
+    Client,
+    error::{DbError, SqlState},
+};
 
-use super::{params::SubscriptionParams, registry::SubscriptionRegistry};
+use super::{
+    filter::{Filter, Operator},
+    params::SubscriptionParams,
+    registry::{Binding, SubscriptionRegistry},
+};
 use crate::{
+    hub::ConnId,
     lifecycle::ErrorChain,
     pg::{
-        Database, PgError,
-        queries::postgres_changes::{self, ParamsToCheck},
+        Connector, PgError,
+        queries::postgres_changes::{self, ParamsToCheck, PublishedTable},
     },
 };
 
 /// How long a successful validation is cached, so that many equal joins are validated once.
 const CHECK_CACHE_TTL: Duration = Duration::from_secs(2);
-const MAX_CACHED_CHECKS: usize = 10_000;
+/// Maximum bytes of cached parameters.
+const MAX_CACHED_BYTES: usize = 8 << 20;
+/// Number of connections for checks whose cost does not depend on the client's choice.
+const PLAIN_CONNECTIONS: usize = 2;
+/// Maximum duration of a query for such a check, and for one that compiles regular expressions.
+const PLAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const PATTERN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum number of checks of regular expressions that wait or run, per connection, user and node.
+const MAX_PENDING_PATTERNS_PER_CLIENT: usize = 4;
+const MAX_PENDING_PATTERNS_PER_USER: usize = 8;
+const MAX_PENDING_PATTERNS: usize = 64;
 
 /// Why a subscription failed. The texts are those of Supabase Realtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,53 +58,226 @@ pub enum SubscribeError {
 /// Reasons why some changes are never delivered to a subscriber, sent with the confirmation.
 pub type Limitations = Vec<Arc<str>>;
 
-/// Time and result of a successful validation.
-type CachedCheck = (Instant, Arc<Limitations>);
+/// Who waits for a validation: connection and `sub` claim.
+type Claimant<'a> = (ConnId, Option<&'a str>);
+
+/// Schema and table of parameters.
+type Target = (Box<str>, Box<str>);
+
+/// What a pass over several bindings has read, so that it is read once. Dropped after the pass.
+#[derive(Default)]
+struct CatalogPass {
+    tables: HashMap<Target, Arc<[PublishedTable]>>,
+    /// By table OID and role.
+    limitations: HashMap<(u32, Box<str>), Vec<String>>,
+}
+
+#[derive(Default)]
+struct CheckCache {
+    /// Time and limitations by parameters and role.
+    entries: HashMap<(SubscriptionParams, Box<str>), (Instant, Arc<Limitations>)>,
+    bytes: usize,
+}
+
+impl CheckCache {
+    fn get(&self, key: &(SubscriptionParams, Box<str>)) -> Option<Arc<Limitations>> {
+        let (cached_at, limitations) = self.entries.get(key)?;
+        (cached_at.elapsed() < CHECK_CACHE_TTL).then(|| Arc::clone(limitations))
+    }
+
+    fn insert(&mut self, key: (SubscriptionParams, Box<str>), limitations: Arc<Limitations>) {
+        let bytes = key.0.size_bytes();
+        if self.bytes + bytes > MAX_CACHED_BYTES {
+            self.remove_expired();
+        }
+        if self.bytes + bytes <= MAX_CACHED_BYTES
+            && self.entries.insert(key, (Instant::now(), limitations)).is_none()
+        {
+            self.bytes += bytes;
+        }
+    }
+
+    fn remove_expired(&mut self) {
+        self.entries.retain(|_, (cached_at, _)| cached_at.elapsed() < CHECK_CACHE_TTL);
+        self.entries.shrink_to(self.entries.len() * 2);
+        self.bytes = self.entries.keys().map(|(params, _)| params.size_bytes()).sum();
+    }
+}
 
 /// Validates parameters in the database and caches the results.
-#[derive(Default)]
+///
+/// It has connections of its own, so that subscribing never waits for the pools of other work nor makes it wait.
+/// Regular expressions, which may take long to compile, have one connection and a short timeout.
 pub struct ParamsValidator {
-    cache: Mutex<HashMap<(SubscriptionParams, Box<str>), CachedCheck>>,
+    connector: Connector,
+    cache: Mutex<CheckCache>,
     publication_state: AtomicI32,
+    plain: [tokio::sync::Mutex<Option<Client>>; PLAIN_CONNECTIONS],
+    next_plain: AtomicUsize,
+    patterns: tokio::sync::Mutex<Option<Client>>,
+    pending: Mutex<PendingPatterns>,
+    /// One check at a time per connection, so that many joins of one connection delay the others by one check.
+    turns: Mutex<HashMap<ConnId, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// Checks of regular expressions that wait or run.
+#[derive(Default)]
+struct PendingPatterns {
+    by_conn: HashMap<ConnId, usize>,
+    by_user: HashMap<Box<str>, usize>,
+    node: usize,
+}
+
+/// Counts a check until dropped.
+struct PendingPermit<'a> {
+    pending: &'a Mutex<PendingPatterns>,
+    conn: ConnId,
+    user: Option<Box<str>>,
+}
+
+impl Drop for PendingPermit<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.pending.lock();
+        pending.node -= 1;
+        decrement(&mut pending.by_conn, &self.conn);
+        if let Some(user) = &self.user {
+            decrement(&mut pending.by_user, user);
+        }
+    }
+}
+
+fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 impl ParamsValidator {
-    /// Validates parameters for a role; returns the limitations.
+    /// Creates a validator; it opens connections when needed.
+    #[must_use]
+    pub fn new(connector: Connector) -> Self {
+        Self {
+            connector,
+            cache: Mutex::default(),
+            publication_state: AtomicI32::new(0),
+            plain: Default::default(),
+            next_plain: AtomicUsize::new(0),
+            patterns: Default::default(),
+            pending: Mutex::default(),
+            turns: Mutex::default(),
+        }
+    }
+
+    /// Bytes of cached parameters.
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.lock().bytes
+    }
+
+    /// Validates bindings for a role; returns the limitations. The bounds on pending checks of regular expressions
+    /// apply to `claimant`, if any.
     ///
     /// # Errors
-    /// If the parameters are invalid or the database is unavailable.
+    /// If the parameters are invalid, too many checks are pending, or the database is unavailable.
     pub async fn validate(
         &self,
-        database: &Database,
+        claimant: Option<Claimant<'_>>,
+        bindings: &[Binding],
+        role: &str,
+    ) -> Result<Limitations, SubscribeError> {
+        let mut pass = CatalogPass::default();
+        let mut all = Limitations::new();
+        for binding in bindings {
+            for limitation in self.validate_params(claimant, &mut pass, &binding.params, role).await?.iter() {
+                if !all.contains(limitation) {
+                    all.push(Arc::clone(limitation));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn validate_params(
+        &self,
+        claimant: Option<Claimant<'_>>,
+        pass: &mut CatalogPass,
         params: &SubscriptionParams,
         role: &str,
     ) -> Result<Arc<Limitations>, SubscribeError> {
         let key = (params.clone(), role.into());
-        if let Some((cached_at, limitations)) = self.cache.lock().get(&key)
-            && cached_at.elapsed() < CHECK_CACHE_TTL
-        {
-            return Ok(Arc::clone(limitations));
+        if let Some(limitations) = self.cache.lock().get(&key) {
+            return Ok(limitations);
         }
-        let limitations = Arc::new(self.query_database(database, params, role).await?);
-        let mut cache = self.cache.lock();
-        if cache.len() >= MAX_CACHED_CHECKS {
-            cache.clear();
-        }
-        cache.insert(key, (Instant::now(), Arc::clone(&limitations)));
+        let limitations = Arc::new(self.query_database(claimant, pass, params, role).await?);
+        self.cache.lock().insert(key, Arc::clone(&limitations));
         Ok(limitations)
+    }
+
+    /// The lock that the checks of a connection hold in turn.
+    fn turn(&self, conn: ConnId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock();
+        if let Some(turn) = turns.get(&conn).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(conn, Arc::downgrade(&turn));
+        turn
+    }
+
+    fn count_pending(&self, (conn, user): Claimant<'_>) -> Result<PendingPermit<'_>, SubscribeError> {
+        let mut pending = self.pending.lock();
+        let by_conn = pending.by_conn.get(&conn).copied().unwrap_or(0);
+        let by_user = user.and_then(|user| pending.by_user.get(user)).copied().unwrap_or(0);
+        let exceeded = if by_conn >= MAX_PENDING_PATTERNS_PER_CLIENT {
+            Some(("connection", MAX_PENDING_PATTERNS_PER_CLIENT))
+        } else if by_user >= MAX_PENDING_PATTERNS_PER_USER {
+            Some(("user", MAX_PENDING_PATTERNS_PER_USER))
+        } else if pending.node >= MAX_PENDING_PATTERNS {
+            Some(("node", MAX_PENDING_PATTERNS))
+        } else {
+            None
+        };
+        if let Some((holder, max)) = exceeded {
+            return Err(SubscribeError::Unavailable(format!(
+                "too_many_pending_filters: {max} filters with regular expressions are being validated for this \
+                 {holder}. Subscribing is tried again in some seconds."
+            )));
+        }
+        pending.node += 1;
+        *pending.by_conn.entry(conn).or_default() += 1;
+        if let Some(user) = user {
+            *pending.by_user.entry(user.into()).or_default() += 1;
+        }
+        Ok(PendingPermit { pending: &self.pending, conn, user: user.map(Box::from) })
     }
 
     async fn query_database(
         &self,
-        database: &Database,
+        claimant: Option<Claimant<'_>>,
+        pass: &mut CatalogPass,
         params: &SubscriptionParams,
         role: &str,
     ) -> Result<Limitations, SubscribeError> {
-        let unavailable = |error: PgError| SubscribeError::Unavailable(ErrorChain(&error).to_string());
-        let client = database.server_connection().await.map_err(unavailable)?;
-        let tables = postgres_changes::published_tables(&client, &params.schema, &params.table)
-            .await
-            .map_err(unavailable)?;
+        let turn = claimant.map(|(conn, _)| self.turn(conn));
+        let turn_guard = match &turn {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        };
+        let position = self.next_plain.fetch_add(1, Ordering::Relaxed) % PLAIN_CONNECTIONS;
+        let mut connection = self.plain[position].lock().await;
+        let client = connect(&self.connector, &mut connection, PLAIN_TIMEOUT).await.map_err(unavailable)?;
+        let target = (params.schema.clone(), params.table.clone());
+        let tables = match pass.tables.get(&target) {
+            Some(tables) => Arc::clone(tables),
+            None => {
+                let tables = postgres_changes::published_tables(client, &params.schema, &params.table).await;
+                Arc::clone(pass.tables.entry(target).or_insert(tables.map_err(unavailable)?.into()))
+            }
+        };
         if tables.is_empty() {
             return Err(SubscribeError::Refused(format!(
                 "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given \
@@ -96,58 +288,94 @@ impl ParamsValidator {
         let to_check = ParamsToCheck {
             columns: params.filters.iter().map(|filter| &*filter.column).collect(),
             operators: params.filters.iter().map(|filter| filter.operator.as_str()).collect(),
-            values: params.filters.iter().map(|filter| &*filter.value).collect(),
+            // Regular expressions are compiled below.
+            values: params.filters.iter().map(plain_value).collect(),
             select: params.select.iter().flatten().map(|name| &**name).collect(),
         };
         // Without filters and `select` the result depends only on the role, so one table is enough.
-        let tables =
-            if to_check.columns.is_empty() && to_check.select.is_empty() { &tables[..1] } else { &tables };
+        let is_plain = to_check.columns.is_empty() && to_check.select.is_empty();
+        let tables = if is_plain { &tables[..1] } else { &tables[..] };
         for table in tables {
-            if let Err(error) = postgres_changes::check_params(&client, table.oid, role, &to_check).await {
-                let Some(db) = database_error(&error).filter(|db| !is_outage(db.code().code())) else {
-                    return Err(unavailable(error));
-                };
-                return Err(SubscribeError::Refused(format!(
-                    "Unable to subscribe to changes with given parameters. An exception happened so please check your \
-                     connect parameters: {}. Exception: ERROR {} ({}) {}",
-                    params.describe(),
-                    db.code().code(),
-                    sqlstate_name(db.code().code()),
-                    db.message(),
-                )));
-            }
+            let result = postgres_changes::check_params(client, table.oid, role, &to_check).await;
+            result.map_err(|error| check_error(error, params))?;
         }
         // Limitations are not reported for subscriptions to several tables.
-        let [table] = tables else { return Ok(Limitations::new()) };
-        if &*params.schema == "*" || &*params.table == "*" {
-            return Ok(Limitations::new());
+        let limitations = match tables {
+            [table] if !params.is_wildcard() => match pass.limitations.entry((table.oid, role.into())) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(unknown) => {
+                    let limitations = postgres_changes::limitations(client, table.oid, role).await;
+                    unknown.insert(limitations.map_err(unavailable)?).clone()
+                }
+            },
+            _ => Vec::new(),
+        };
+        drop(connection);
+        drop(turn_guard);
+        let patterns: Vec<&Filter> = params.filters.iter().filter(|filter| is_regex(filter)).collect();
+        if !patterns.is_empty() {
+            let _permit = claimant.map(|claimant| self.count_pending(claimant)).transpose()?;
+            self.check_patterns(&patterns, tables[0].oid, role, params).await?;
         }
-        let limitations =
-            postgres_changes::limitations(&client, table.oid, role).await.map_err(unavailable)?;
         Ok(limitations.into_iter().map(Arc::from).collect())
     }
 
-    /// Checks whether the tables of the publication have changed; if so, validates all subscriptions again.
-    pub async fn recheck_if_publication_changed(&self, database: &Database, registry: &SubscriptionRegistry) {
+    /// Compiles regular expressions, which does not depend on the table.
+    async fn check_patterns(
+        &self,
+        patterns: &[&Filter],
+        table: u32,
+        role: &str,
+        params: &SubscriptionParams,
+    ) -> Result<(), SubscribeError> {
+        let mut connection = self.patterns.lock().await;
+        let client = connect(&self.connector, &mut connection, PATTERN_TIMEOUT).await.map_err(unavailable)?;
+        for pattern in patterns {
+            let to_check = ParamsToCheck {
+                columns: vec![&*pattern.column],
+                operators: vec![pattern.operator.as_str()],
+                values: vec![&*pattern.value],
+                select: Vec::new(),
+            };
+            match postgres_changes::check_params(client, table, role, &to_check).await {
+                Ok(()) => {}
+                Err(error)
+                    if database_error(&error).is_some_and(|db| *db.code() == SqlState::QUERY_CANCELED) =>
+                {
+                    return Err(SubscribeError::Refused(format!(
+                        "filter_too_complex: compiling the regular expression of the filter on column {} took more \
+                         than {} ms. Use a simpler expression.",
+                        pattern.column,
+                        PATTERN_TIMEOUT.as_millis()
+                    )));
+                }
+                Err(error) => return Err(check_error(error, params)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks whether the tables of the publication have changed; if so, validates all subscriptions again. Drops
+    /// expired entries of the cache.
+    pub async fn recheck_if_publication_changed(&self, registry: &SubscriptionRegistry) {
+        self.cache.lock().remove_expired();
         let state = async {
-            let client = database.server_connection().await?;
-            postgres_changes::publication_state(&client).await
+            let mut connection = self.plain[0].lock().await;
+            let client = connect(&self.connector, &mut connection, PLAIN_TIMEOUT).await?;
+            postgres_changes::publication_state(client).await
         };
         // An unavailable database is handled by the stream.
         let Ok(state) = state.await else { return };
         if self.publication_state.swap(state, Ordering::AcqRel) == state {
             return;
         }
-        self.cache.lock().clear();
+        *self.cache.lock() = CheckCache::default();
         let mut rejected = HashMap::new();
         for (spec, principal) in registry.distinct_specs() {
-            for binding in spec.bindings.iter() {
-                if let Err(SubscribeError::Refused(reason)) =
-                    self.validate(database, &binding.params, &principal.role).await
-                {
-                    rejected.insert((Arc::clone(&spec), Arc::clone(&principal)), reason);
-                    break;
-                }
+            if let Err(SubscribeError::Refused(reason)) =
+                self.validate(None, &spec.bindings, &principal.role).await
+            {
+                rejected.insert((spec, principal), reason);
             }
         }
         if !rejected.is_empty() {
@@ -161,6 +389,51 @@ impl ParamsValidator {
             });
         }
     }
+}
+
+/// Returns the connection, opened if necessary, with a limit on the duration of each statement.
+async fn connect<'a>(
+    connector: &Connector,
+    connection: &'a mut Option<Client>,
+    limit: Duration,
+) -> Result<&'a Client, PgError> {
+    match connection {
+        Some(client) if !client.is_closed() => {}
+        _ => {
+            let client = connector.client("changes").await?;
+            client.batch_execute(&format!("set statement_timeout = {}", limit.as_millis())).await?;
+            *connection = Some(client);
+        }
+    }
+    connection.as_ref().ok_or_else(|| PgError::Unavailable("the connection is not open".into()))
+}
+
+const fn is_regex(filter: &Filter) -> bool {
+    matches!(filter.operator, Operator::Match | Operator::IMatch)
+}
+
+/// The operand that is checked on a connection for plain checks: a regular expression is not compiled there.
+fn plain_value(filter: &Filter) -> &str {
+    if is_regex(filter) { "" } else { &filter.value }
+}
+
+fn unavailable(error: PgError) -> SubscribeError {
+    SubscribeError::Unavailable(ErrorChain(&error).to_string())
+}
+
+/// The error of a failed check.
+fn check_error(error: PgError, params: &SubscriptionParams) -> SubscribeError {
+    let Some(db) = database_error(&error).filter(|db| !is_outage(db.code().code())) else {
+        return unavailable(error);
+    };
+    SubscribeError::Refused(format!(
+        "Unable to subscribe to changes with given parameters. An exception happened so please check your connect \
+         parameters: {}. Exception: ERROR {} ({}) {}",
+        params.describe(),
+        db.code().code(),
+        sqlstate_name(db.code().code()),
+        db.message(),
+    ))
 }
 
 /// The error that PostgreSQL reported, if any.

@@ -29,7 +29,8 @@ use crate::{
     model::{ChannelId, NodeId, Topic},
     pg::{
         Database, PgError,
-        listener::{CHANNEL_PRESENCE, NotificationHandler},
+        listener::NotificationHandler,
+        notification::{ChannelRows, Notification},
         queries::channel_presence::{self as queries, PresenceRow},
     },
     telemetry::metric,
@@ -49,10 +50,8 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_
 enum PendingChange {
     /// The rows of these channels changed.
     Channels(HashSet<i64>),
-    /// All rows were rewritten.
-    Rewritten,
-    /// The node has shut down.
-    Left,
+    /// All rows were rewritten or deleted.
+    All,
 }
 
 #[derive(Default)]
@@ -70,22 +69,17 @@ pub struct RemoteChanges {
 }
 
 impl RemoteChanges {
-    fn record(&self, payload: &str) {
-        let Some((node, change)) = payload.split_once(' ') else { return };
-        let Ok(node) = node.parse::<NodeId>() else { return };
+    fn record(&self, node: NodeId, rows: &ChannelRows) {
         let mut pending = self.pending.lock();
         let pending_change =
             pending.nodes.entry(node).or_insert_with(|| PendingChange::Channels(HashSet::new()));
-        match (change, &mut *pending_change) {
-            ("gone", _) => *pending_change = PendingChange::Left,
-            ("*", _) => *pending_change = PendingChange::Rewritten,
-            (_, PendingChange::Rewritten) => {}
-            // The node is back: all its rows are read.
-            (_, PendingChange::Left) => *pending_change = PendingChange::Rewritten,
-            (channels, PendingChange::Channels(known)) => {
-                known.extend(channels.split(',').filter_map(|channel| channel.parse::<i64>().ok()));
+        match (rows, &mut *pending_change) {
+            (_, PendingChange::All) => {}
+            (ChannelRows::All, _) => *pending_change = PendingChange::All,
+            (ChannelRows::Changed(channels), PendingChange::Channels(known)) => {
+                known.extend(channels);
                 if known.len() > MAX_PENDING_CHANNELS {
-                    *pending_change = PendingChange::Rewritten;
+                    *pending_change = PendingChange::All;
                 }
             }
         }
@@ -120,9 +114,9 @@ impl RemoteChanges {
 pub struct RemotePresenceNotifications(pub Arc<RemoteChanges>);
 
 impl NotificationHandler for RemotePresenceNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
-        if channel == CHANNEL_PRESENCE {
-            self.0.record(payload);
+    fn on_notification(&self, notification: &Notification) {
+        if let Notification::ChannelPresence { node, rows } = notification {
+            self.0.record(*node, rows);
         }
     }
 
@@ -250,8 +244,7 @@ impl RemotePresence {
         for (node, change) in pending.nodes {
             match change {
                 _ if node == self.node => {}
-                PendingChange::Left => self.remove_node(node).await?,
-                PendingChange::Rewritten => _ = reread.insert(node),
+                PendingChange::All => _ = reread.insert(node),
                 // A node that was never read completely is read completely.
                 PendingChange::Channels(channels) if self.nodes.contains_key(&node) => {
                     self.read_changed(node, channels).await?
@@ -288,9 +281,14 @@ impl RemotePresence {
         }
         for live in live {
             let known = self.nodes.get(&live.node).and_then(|remote| remote.generation.as_ref());
-            let current = known == live.generation.as_ref() && !resync && !rewritten.contains(&live.node);
-            if let (Some(generation), false) = (live.generation, current) {
-                self.read_all(live.node, generation).await?;
+            let announced = rewritten.contains(&live.node);
+            let current = known == live.generation.as_ref() && !resync && !announced;
+            match live.generation {
+                Some(generation) if !current => self.read_all(live.node, generation).await?,
+                // The node has deleted its rows because it stops. Rows lost in a crash are not announced; the
+                // node writes them again.
+                None if announced => self.remove_node(live.node).await?,
+                _ => {}
             }
         }
         Ok(())
@@ -382,35 +380,26 @@ fn parse_row(row: PresenceRow) -> Option<(Topic, PresenceKey, Meta)> {
 mod tests {
     use super::*;
 
-    fn recorded(texts: &[&str]) -> HashMap<NodeId, PendingChange> {
-        let changes = RemoteChanges::default();
-        texts.iter().for_each(|text| changes.record(text));
-        changes.take().nodes
+    fn recorded(notified: &[ChannelRows]) -> Option<PendingChange> {
+        let (changes, node) = (RemoteChanges::default(), NodeId::random());
+        notified.iter().for_each(|rows| changes.record(node, rows));
+        changes.take().nodes.remove(&node)
     }
 
     #[test]
     fn changes_are_merged_per_node() {
-        let node = NodeId::random();
-        let single =
-            |changes: HashMap<NodeId, PendingChange>| changes.into_values().next().expect("one node");
+        let changed = |channels: &[i64]| ChannelRows::Changed(channels.to_vec());
         assert_eq!(
-            single(recorded(&[&format!("{node} 1,2"), &format!("{node} 2,3")])),
-            PendingChange::Channels([1, 2, 3].into())
+            recorded(&[changed(&[1, 2]), changed(&[2, 3])]),
+            Some(PendingChange::Channels([1, 2, 3].into()))
         );
-        assert_eq!(single(recorded(&[&format!("{node} *"), &format!("{node} 1")])), PendingChange::Rewritten);
-        assert_eq!(single(recorded(&[&format!("{node} 1"), &format!("{node} gone")])), PendingChange::Left);
-        assert_eq!(
-            single(recorded(&[&format!("{node} gone"), &format!("{node} 1")])),
-            PendingChange::Rewritten
-        );
-        assert!(recorded(&["", "nobody 1", "7"]).is_empty());
+        assert_eq!(recorded(&[ChannelRows::All, changed(&[1])]), Some(PendingChange::All));
+        assert_eq!(recorded(&[changed(&[1]), ChannelRows::All]), Some(PendingChange::All));
     }
 
     #[test]
     fn pending_channels_are_bounded() {
-        let node = NodeId::random();
-        let changes = RemoteChanges::default();
-        (0..=MAX_PENDING_CHANNELS).for_each(|channel| changes.record(&format!("{node} {channel}")));
-        assert_eq!(changes.take().nodes.remove(&node), Some(PendingChange::Rewritten));
+        let channels = (0..=MAX_PENDING_CHANNELS as i64).collect();
+        assert_eq!(recorded(&[ChannelRows::Changed(channels)]), Some(PendingChange::All));
     }
 }

@@ -13,7 +13,8 @@ function kind(document, schema) {
   if (schema.$ref) return schema.$ref.split("/").at(-1);
   if (schema.enum) return schema.enum.map((word) => JSON.stringify(word)).join(" | ");
   if ("const" in schema) return JSON.stringify(schema.const);
-  if (schema.anyOf) return schema.anyOf.map((one) => kind(document, one)).join(" | ");
+  const options = schema.anyOf ?? schema.oneOf;
+  if (options) return options.map((one) => kind(document, one)).join(" | ");
   if (schema.type === "array") return `list of ${kind(document, schema.items)}`;
   const type = [schema.type].flat().join(" | ");
   return schema.format ? `${type} (${schema.format})` : type;

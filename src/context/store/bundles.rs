@@ -92,8 +92,9 @@ pub async fn store(
 ) -> Result<Vec<StoredBundle>, PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/keep.sql");
-    let rows =
-        client.query(statement, &[&user, &Json(bundles), &point.seeing, &point.read_at, &notify]).await?;
+    let rows = client
+        .query(statement, &[&user, &Json(bundles), &point.seeing, &point.read_at, &notify, &point.access])
+        .await?;
     let stored = rows.iter().filter_map(|row| {
         Some(StoredBundle {
             id: row.get("id"),

@@ -154,7 +154,7 @@ pub(in crate::http) fn check_roles(messages: &[ChatMessage]) -> Result<(), ApiEr
     }
 }
 
-/// Validates `maxContextTokens`.
+/// Checks the range of `maxContextTokens`.
 pub(super) fn check_context_tokens(wanted: Option<usize>) -> Result<Option<usize>, ApiError> {
     match wanted {
         Some(tokens) if !CONTEXT_TOKENS_RANGE.contains(&tokens) => Err(ApiError::invalid(

@@ -6,12 +6,11 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    super::{ApiError, HttpState, Json},
+    super::{ApiError, FieldError, HttpState, Json},
     SuccessEnvelope,
     context_user::ContextUser,
 };
@@ -80,13 +79,28 @@ pub(super) async fn invalidate(
     Ok((allowance, Json(done)).into_response())
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UnknownEventType {
+    success: bool,
+    error: &'static str,
+    message: String,
+    status_code: u16,
+    details: [FieldError; 1],
+    valid_types: Vec<&'static str>,
+}
+
 /// The error envelope with the valid event types in `validTypes`.
 fn unknown_event_type() -> Response {
-    let valid: Vec<&str> = EVENTS.iter().map(|(event, _)| *event).collect();
+    let valid: Vec<&'static str> = EVENTS.iter().map(|(event, _)| *event).collect();
     let reason = format!("must be one of {}", valid.join(", "));
-    let body = json!({
-        "success": false, "error": "INVALID_REQUEST", "message": format!("eventType: {reason}"), "statusCode": 400,
-        "details": [{"field": "eventType", "message": reason}], "validTypes": valid,
-    });
+    let body = UnknownEventType {
+        success: false,
+        error: "INVALID_REQUEST",
+        message: format!("eventType: {reason}"),
+        status_code: 400,
+        details: [FieldError::new("eventType", reason)],
+        valid_types: valid,
+    };
     (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }

@@ -1,15 +1,64 @@
 //! Routes for device signals and the warm-up of bundles.
 
 use axum::{extract::State, response::IntoResponse};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use garde::Validate;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use super::{
-    super::{ApiError, HttpState, Json, extract::parse_json},
+    super::{ApiError, HttpState, Json, ValidJson, extract::parse_json, field_errors::nullable},
     SuccessEnvelope,
     context_user::ContextUser,
 };
-use crate::{model::DeviceId, protocol::context::context_update};
+use crate::{
+    model::{ConversationId, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId},
+    protocol::{ContextUpdate, StatusUpdate, max_chars},
+};
+
+/// Signals of a device. An absent field is kept, `null` clears it.
+#[derive(Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[garde(allow_unvalidated)]
+pub(super) struct SignalsBody {
+    /// ID of the device that reports the signals.
+    #[serde(alias = "device_id")]
+    device_id: DeviceId,
+    /// ID of the conversation that is open.
+    #[serde(default, deserialize_with = "nullable", alias = "active_conversation_id")]
+    #[schema(value_type = Option<ConversationId>)]
+    active_conversation_id: Option<Option<ConversationId>>,
+    /// IDs of the visible conversations: at most 100.
+    #[serde(default, deserialize_with = "list_or_null", alias = "visible_conversation_ids")]
+    #[garde(inner(length(max = DeviceContext::MAX_VISIBLE)))]
+    #[schema(max_items = 100)]
+    visible_conversation_ids: Option<Vec<ConversationId>>,
+    /// ID of the notebook that is open.
+    #[serde(default, deserialize_with = "nullable", alias = "active_notebook_id")]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    active_notebook_id: Option<Option<NotebookId>>,
+    /// ID of the persona that is selected.
+    #[serde(default, deserialize_with = "nullable", alias = "active_persona_id")]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    active_persona_id: Option<Option<PersonaId>>,
+    /// Page in the application: at most 2,048 characters after trimming. The last ten are kept.
+    #[serde(default, deserialize_with = "nullable", alias = "last_navigation_path")]
+    #[garde(inner(inner(custom(max_chars::<{ StatusUpdate::MAX_PAGE_CHARS }>))))]
+    #[schema(value_type = Option<String>)]
+    last_navigation_path: Option<Option<String>>,
+    /// Local time of the user: 14:30, or with a date and an offset.
+    #[serde(deserialize_with = "local_time", alias = "local_time")]
+    #[schema(value_type = String)]
+    local_time: LocalTime,
+}
+
+/// `null` reads as an empty list.
+fn list_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<ConversationId>>, D::Error> {
+    Option::deserialize(deserializer).map(|list: Option<Vec<_>>| Some(list.unwrap_or_default()))
+}
+
+fn local_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LocalTime, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,12 +70,17 @@ struct SessionData {
 pub(super) async fn record_signals(
     State(state): State<HttpState>,
     ContextUser { caller, user, allowance }: ContextUser,
-    Json(body): Json<Map<String, Value>>,
+    ValidJson(body): ValidJson<SignalsBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let update = context_update(&body, "")?;
-    if update.local_time.as_ref().is_none_or(Option::is_none) {
-        return Err(ApiError::invalid("localTime", "is required"));
-    }
+    let update = ContextUpdate {
+        device_id: body.device_id,
+        active_conversation_id: body.active_conversation_id,
+        visible_conversation_ids: body.visible_conversation_ids,
+        active_notebook_id: body.active_notebook_id,
+        active_persona_id: body.active_persona_id,
+        last_navigation_path: body.last_navigation_path,
+        local_time: Some(Some(body.local_time)),
+    };
     // The session ID is derived from user and device, so it is stable.
     let session = uuid::Builder::from_custom_bytes(session_bytes(user, &update.device_id)).into_uuid();
     state.presence.set_context(&caller, user, update).await?;

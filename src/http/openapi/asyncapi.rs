@@ -16,11 +16,12 @@ use crate::{
     protocol::{ErrorCode, StatusUpdate, Subscription},
 };
 
-/// What the server says.
+/// A message that clients send.
 fn client_message(kind: &'static str, description: &'static str, fields: Vec<Field>) -> Message {
     Message { kind, description, fields: with_type(kind, fields), example: None }
 }
 
+/// A message that the server sends.
 fn server_message(
     kind: &'static str,
     description: &'static str,
@@ -79,6 +80,7 @@ fn code() -> Shape {
     Shape::named("ErrorCode", "What is wrong.", Shape::string_enum(&ErrorCode::ALL.map(ErrorCode::as_str)))
 }
 
+/// One channel for each dialect.
 pub(super) fn channels() -> Vec<Channel> {
     vec![presence(), devices(), context(), channels::channel()]
 }
@@ -291,6 +293,7 @@ fn context() -> Channel {
     }
 }
 
+/// The whole AsyncAPI document.
 pub(super) fn document() -> Value {
     let (mut rendered, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     let mut schemas = Map::new();
@@ -357,9 +360,15 @@ fn query(channel: &str, schemas: &mut Map<String, Value>) -> Value {
     Shape::Object(vec![
         optional("token", Shape::text(), "The token, for browsers, which cannot set headers on sockets."),
         optional("device_id", device_id(), "Which of the user's devices this is."),
-        optional("user_ids", Shape::ids_in_query(), "Further users to follow."),
+        optional("user_ids", ids_in_query(), "Further users to follow."),
     ])
     .schema(schemas)
+}
+
+/// Up to 1000 user IDs joined by commas.
+fn ids_in_query() -> Shape {
+    const ID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+    Shape::Plain(json!({ "type": "string", "pattern": format!("^{ID}(,{ID}){{0,999}}$") }))
 }
 
 fn message_object(message: &Message, schemas: &mut Map<String, Value>) -> Value {

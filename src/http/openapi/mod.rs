@@ -9,22 +9,16 @@
 
 mod asyncapi;
 mod channels;
+mod complete;
 mod console;
 mod context;
 mod context_shapes;
-mod conversations;
 mod errors;
 mod openai;
 mod operation;
-mod people;
-mod presence;
-mod realtime;
-mod relations;
 mod render;
 mod schemas;
-mod sharing;
 mod socket_channel;
-mod sockets;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -40,52 +34,54 @@ use axum::{
 };
 use bytes::Bytes;
 use serde_json::Value;
+use utoipa::openapi::OpenApi;
 
 pub use operation::{Access, ExampleUser, HttpMethod, Operation, ParamIn, Parameter, ResponseSpec};
-use operation::{delete, get as read, patch, post, put};
+use operation::{get as read, post};
 
 /// Every route of the server, in the order in which people read about them; also an order in which all the examples
 /// can be carried out one after the other.
 #[must_use]
 pub fn operations() -> Vec<Operation> {
-    [
-        presence::operations(),
-        people::operations(),
-        sharing::operations(),
-        relations::operations(),
-        conversations::operations(),
-        context::operations(),
-        openai::operations(),
-        sockets::operations(),
-        realtime::operations(),
-        system::operations(),
-        console::operations(),
-        sharing::last_operations(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    [context::operations(), openai::operations(), system::operations(), console::operations()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
+/// The OpenAPI document of the routes that `described` describes.
 #[must_use]
-pub fn document() -> &'static Value {
-    static DOCUMENT: LazyLock<Value> = LazyLock::new(|| render::document(&operations()));
-    &DOCUMENT
+pub fn document(described: &OpenApi) -> Value {
+    let mut document = render::document(&operations());
+    let described = serde_json::to_value(described).expect("a description serializes");
+    for (path, methods) in described["paths"].as_object().into_iter().flatten() {
+        for (method, operation) in methods.as_object().into_iter().flatten() {
+            let mut operation = operation.as_object().cloned().unwrap_or_default();
+            complete::complete_operation(&mut operation);
+            document["paths"][path][method] = operation.into();
+        }
+    }
+    for (name, schema) in described["components"]["schemas"].as_object().into_iter().flatten() {
+        document["components"]["schemas"][name] = schema.clone();
+    }
+    complete::complete_schemas(&mut document);
+    document
 }
 
+/// The AsyncAPI document of the sockets.
 #[must_use]
 pub fn socket_document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(asyncapi::document);
     &DOCUMENT
 }
 
-/// `/openapi.json` and `/asyncapi.json`.
-pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| text(document()));
-    static ASYNCAPI: LazyLock<Bytes> = LazyLock::new(|| text(socket_document()));
+/// Routes `/openapi.json` and `/asyncapi.json`.
+pub fn routes<S: Clone + Send + Sync + 'static>(described: &OpenApi) -> Router<S> {
+    let openapi = text(&document(described));
+    let asyncapi = text(socket_document());
     Router::new()
-        .route("/openapi.json", get(async || json_response(OPENAPI.clone())))
-        .route("/asyncapi.json", get(async || json_response(ASYNCAPI.clone())))
+        .route("/openapi.json", get(async move || json_response(openapi.clone())))
+        .route("/asyncapi.json", get(async move || json_response(asyncapi.clone())))
 }
 
 fn text(document: &Value) -> Bytes {

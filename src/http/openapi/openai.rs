@@ -29,11 +29,11 @@ pub(super) fn operations() -> Vec<Operation> {
                 .rate_limit(LimitClass::Chat)
                 // The demo has no model.
                 .without_example(),
-            read("/v1/models", "listModels", "List the models")
+            read("/v1/models", "listModels", "Lists the models of the providers")
                 .description("Default models of the configured providers, and the models that the role may use.")
                 .response(
                     200,
-                    "The models.",
+                    "Models that the caller may use.",
                     Shape::any_object(),
                     json!({ "object": "list", "data": [
                         { "id": "gpt-4o-mini", "object": "model", "created": 0, "owned_by": "openai" },

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{schemas::Shape, types::user_id};
+use super::schemas::Shape;
 use crate::limits::LimitClass;
 
 /// A method that routes have.
@@ -31,14 +31,16 @@ impl HttpMethod {
     }
 }
 
+/// Callers that a route accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// Everybody, without a token.
     Open,
     /// Whoever has a token.
     Token,
     /// `service_role`, or a holder of `presence:admin`.
     Operator,
-    /// `service_role`.
+    /// Tokens with role `service_role`.
     Service,
 }
 
@@ -80,6 +82,7 @@ pub struct Parameter {
     pub example: Option<Value>,
 }
 
+/// A response without an error.
 #[derive(Debug, Clone)]
 pub struct ResponseSpec {
     pub status: u16,
@@ -134,18 +137,6 @@ pub(super) fn post(path: &'static str, id: &'static str, summary: &'static str) 
     Operation::new(HttpMethod::Post, path, id, summary)
 }
 
-pub(super) fn put(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(HttpMethod::Put, path, id, summary)
-}
-
-pub(super) fn patch(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(HttpMethod::Patch, path, id, summary)
-}
-
-pub(super) fn delete(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(HttpMethod::Delete, path, id, summary)
-}
-
 impl Operation {
     fn new(verb: HttpMethod, path: &'static str, id: &'static str, summary: &'static str) -> Self {
         Self {
@@ -184,12 +175,6 @@ impl Operation {
         self
     }
 
-    /// The example is somebody else's than Alice's.
-    pub(super) fn example_user(mut self, somebody: ExampleUser) -> Self {
-        self.example_user = somebody;
-        self
-    }
-
     /// The example is not carried out.
     pub(super) fn without_example(mut self) -> Self {
         self.is_example = false;
@@ -218,26 +203,6 @@ impl Operation {
         self.parameter(ParamIn::Query, name, shape, description, example)
     }
 
-    /// A parameter in the query string that must be there.
-    pub(super) fn required_query(
-        mut self,
-        name: &'static str,
-        shape: Shape,
-        description: &'static str,
-        example: impl Into<Value>,
-    ) -> Self {
-        let example = Some(example.into());
-        self.parameters.push(Parameter {
-            location: ParamIn::Query,
-            name,
-            description,
-            shape,
-            required: true,
-            example,
-        });
-        self
-    }
-
     /// A header; always optional.
     pub(super) fn header(self, name: &'static str, shape: Shape, description: &'static str) -> Self {
         self.parameter(ParamIn::Header, name, shape, description, None)
@@ -256,13 +221,7 @@ impl Operation {
         self
     }
 
-    /// `?user_id=` for the service and admins.
-    pub(super) fn user_id_parameter(self) -> Self {
-        let description = "Whom it is about, where that is not the caller: for `service_role` and holders of \
-                           `presence:admin`. Done as that user, so that it does exactly what they could do.";
-        self.query("user_id", user_id(), description, None)
-    }
-
+    /// Adds a request body.
     pub(super) fn request_body(mut self, shape: Shape, example: Value) -> Self {
         self.body = Some(Body { shape, example });
         self

@@ -12,27 +12,28 @@ use crate::{
     limits::{LimitClass, LimitSettings},
 };
 
+/// Schema components by their names.
 type Components = Map<String, Value>;
 
-const ABOUT: &str = "Who is here, what they are doing, what they will need next. Row-level security in PostgreSQL \
-decides what each caller sees; whoever is not visible is absent from lists, and a 404 by id.\n\n\
-Identify with `Authorization: Bearer <JWT>`, or an API key in `apikey`. Errors have one shape everywhere, and every \
-answer carries `x-request-id`. Names of fields may be written in camelCase in requests, too; fields that a route does \
-not know are ignored.\n\nThe sockets are described in [`/asyncapi.json`](asyncapi.json).";
+const ABOUT: &str = "Presence, realtime channels and AI context over PostgreSQL. Row-level security in PostgreSQL decides \
+what each caller sees: users and resources that the caller may not see are absent from lists and answered with 404.\n\n\
+Authenticate with `Authorization: Bearer <JWT>`, or with an API key in the header `apikey`. Every error response has the \
+same envelope, and every response has the header `x-request-id`. Field names in requests may be written in camelCase too. \
+Unknown fields are ignored.\n\nThe sockets are described in [`/asyncapi.json`](asyncapi.json).";
 
-/// The chapters, in order.
+/// The tags, in the order of the documentation.
 const TAGS: [(&str, &str); 11] = [
-    ("Presence", "One's own status and devices."),
-    ("People", "Looking at others."),
-    ("Sharing", "Who may see whom, and what; what is kept, and its erasure."),
-    ("Relations", "Contacts and blocks."),
+    ("Presence", "Status and devices of the caller."),
+    ("People", "Presence of other users."),
+    ("Sharing", "Privacy settings, visibility list, export and erasure."),
+    ("Relations", "Contacts and blocks of the caller."),
     ("Conversations", "Conversations and typing in them."),
-    ("Context", "The context engine: what a model is told, ready before it is asked."),
+    ("Context", "The context engine: bundles, roll-ups and chat."),
     ("OpenAI-compatible API", "Chat completions and models in the format of OpenAI's API."),
-    ("Sockets", "Where sockets open; what they say is in `/asyncapi.json`."),
-    ("Realtime", "Channels: broadcast and presence over HTTP."),
-    ("System", "The server itself."),
-    ("Console", "The pages."),
+    ("Sockets", "Socket handshakes; the messages are described in `/asyncapi.json`."),
+    ("Realtime", "Broadcast and presence of channels over HTTP, compatible with Supabase Realtime."),
+    ("System", "Health, metrics and operation of the server."),
+    ("Console", "Pages of the web console."),
 ];
 
 pub(super) fn document(operations: &[Operation]) -> Value {
@@ -45,8 +46,6 @@ pub(super) fn document(operations: &[Operation]) -> Value {
     schemas.insert("Error".to_owned(), errors::envelope());
     let faults = ERRORS.iter().chain([&UPGRADE_REQUIRED]);
     let responses: Map<_, _> = faults.map(|fault| (fault.name.to_owned(), fault.response())).collect();
-    let used = |tag: &str| operations.iter().any(|operation| operation.tag == tag);
-    let tags = TAGS.iter().filter(|(name, _)| used(name));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -56,8 +55,8 @@ pub(super) fn document(operations: &[Operation]) -> Value {
             "description": ABOUT,
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
-        "servers": [{ "url": "/", "description": "Where this description comes from" }],
-        "tags": tags.map(|(name, about)| json!({ "name": name, "description": about })).collect::<Value>(),
+        "servers": [{ "url": "/", "description": "The server that serves this description." }],
+        "tags": TAGS.iter().map(|(name, about)| json!({ "name": name, "description": about })).collect::<Value>(),
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -66,12 +65,13 @@ pub(super) fn document(operations: &[Operation]) -> Value {
             "securitySchemes": {
                 "token": {
                     "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-                    "description": "HS256 with the server's secret, or RS256, ES256, EdDSA by its JWKS. Claims: `sub` \
-                                    (the user's UUID), `role` (`anon`, `authenticated`, `service_role`), `exp`.",
+                    "description": "A JWT signed with HS256 and the secret of the server, or with RS256, ES256 or EdDSA and \
+                                    a key of its JWKS. Claims: `sub` (UUID of the user), `role` (`anon`, `authenticated` \
+                                    or `service_role`) and `exp`.",
                 },
                 "apikey": {
                     "type": "apiKey", "in": "header", "name": "apikey",
-                    "description": "A JWT or one of the server's opaque keys; counts where there is no `Authorization`.",
+                    "description": "A JWT or an API key of the server. Used if the request has no header `Authorization`.",
                 },
             },
         },
@@ -82,14 +82,14 @@ fn headers() -> Value {
     let number = |about: &str| json!({ "description": about, "schema": { "type": "integer", "minimum": 0 } });
     json!({
         "RequestId": {
-            "description": "The request's id, the client's own if it sent one; the log has it too.",
+            "description": "ID of the request: the one that the client sent, or a new one. The log contains it.",
             "required": true,
             "schema": { "type": "string", "minLength": 1, "maxLength": 64 },
         },
-        "RetryAfter": number("Seconds after which to come back."),
-        "RateLimitLimit": number("How many may come at once."),
-        "RateLimitRemaining": number("How many more may come now."),
-        "RateLimitReset": number("Seconds until the whole allowance is there again."),
+        "RetryAfter": number("Seconds to wait before the next request."),
+        "RateLimitLimit": number("Maximum number of requests in a burst."),
+        "RateLimitRemaining": number("Number of requests that are allowed now."),
+        "RateLimitReset": number("Seconds until the whole burst is allowed again."),
     })
 }
 
@@ -109,7 +109,7 @@ fn rendered(operation: &Operation, components: &mut Components) -> Value {
     if let Some(body) = &operation.body {
         rendered["requestBody"] = json!({
             "required": true,
-            "description": format!("At most {} bytes.", BodyLimit::default().0),
+            "description": format!("The body has at most {} bytes.", BodyLimit::default().0),
             "content": { "application/json": { "schema": body.shape.schema(components), "example": body.example } },
         });
     }
@@ -119,22 +119,25 @@ fn rendered(operation: &Operation, components: &mut Components) -> Value {
 fn description(operation: &Operation) -> String {
     let who = match operation.access {
         Access::Open | Access::Token => None,
-        Access::Operator => Some("For `service_role` and holders of `presence:admin`.".to_owned()),
-        Access::Service => Some("For `service_role`.".to_owned()),
+        Access::Operator => Some("Requires role `service_role` or permission `presence:admin`.".to_owned()),
+        Access::Service => Some("The token must have role `service_role`.".to_owned()),
     };
     let limit = operation.limit.map(|class| {
         let settings = LimitSettings::default();
-        let (what, limit) = match class {
-            LimitClass::PresenceUpdate => ("status updates", settings.presence_updates_per_minute),
-            LimitClass::Context => ("context requests", settings.context_requests_per_minute),
-            LimitClass::Chat => ("chat requests", settings.chat_requests_per_minute),
-            LimitClass::Manage => ("changes of this kind", settings.manage_requests_per_minute),
+        let (limit, setting) = match class {
+            LimitClass::PresenceUpdate => {
+                (settings.presence_updates_per_minute, "PRESENCE_UPDATES_PER_MINUTE")
+            }
+            LimitClass::Context => (settings.context_requests_per_minute, "CONTEXT_REQUESTS_PER_MINUTE"),
+            LimitClass::Chat => (settings.chat_requests_per_minute, "CHAT_REQUESTS_PER_MINUTE"),
+            LimitClass::Manage => (settings.manage_requests_per_minute, "MANAGE_REQUESTS_PER_MINUTE"),
         };
         let limit = limit.map_or(0, std::num::NonZeroU32::get);
-        format!("Limit: {limit} {what} a minute and user unless configured otherwise, as many at once.")
+        format!("Rate limit: {limit} requests per minute and user, burst {limit} (`{setting}`).")
     });
-    let said = [Some(operation.description.to_string()), who, limit];
-    said.into_iter().flatten().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n")
+    let parts = [Some(operation.description.to_string()), who, limit];
+    let parts: Vec<_> = parts.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    if parts.is_empty() { operation.summary.to_owned() } else { parts.join("\n\n") }
 }
 
 fn security(access: Access) -> Value {

@@ -9,13 +9,12 @@ pub(super) enum Shape {
     Named(&'static str, &'static str, Box<Self>),
     /// A list, with the least and the most items that it may have.
     List(Box<Self>, Option<(usize, usize)>),
-    /// An object whose keys are ids.
-    ById(Box<Self>),
     Object(Vec<Field>),
     /// One of several, at least.
     AnyOf(Vec<Self>),
     /// The text of such a value in JSON.
     JsonText(Box<Self>),
+    /// A schema in JSON, used unchanged.
     Plain(Value),
 }
 
@@ -102,20 +101,9 @@ impl Shape {
         Self::Plain(json!({ "type": "object", "additionalProperties": true }))
     }
 
+    /// A value that never differs.
     pub fn constant(value: impl Into<Value>) -> Self {
         Self::Plain(json!({ "const": value.into() }))
-    }
-
-    /// `{"success": true}`.
-    pub fn success() -> Self {
-        let fields = vec![field("success", Self::constant(true), "Always `true`.")];
-        Self::named("Done", "It is done.", Self::Object(fields))
-    }
-
-    /// Ids joined by commas.
-    pub fn ids_in_query() -> Self {
-        const ID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
-        Self::Plain(json!({ "type": "string", "pattern": format!("^{ID}(,{ID}){{0,999}}$") }))
     }
 
     /// Whether every text will do.
@@ -142,11 +130,6 @@ impl Shape {
                 }
                 list
             }
-            Self::ById(value) => json!({
-                "type": "object",
-                "propertyNames": { "format": "uuid" },
-                "additionalProperties": value.schema(components),
-            }),
             Self::Object(fields) => object(fields, components),
             Self::AnyOf(shapes) => {
                 let shapes: Vec<_> = shapes.iter().map(|shape| shape.schema(components)).collect();

@@ -1,26 +1,26 @@
-//! Descriptions of socket endpoints and their messages.
+//! The types that describe a socket and its messages.
 
 use serde_json::Value;
 
 use super::schemas::Field;
 
-/// Description of one socket endpoint for the AsyncAPI document.
+/// The description of one dialect.
 pub(super) struct Channel {
     pub name: &'static str,
     pub address: &'static str,
     pub title: &'static str,
     pub description: &'static str,
-    /// Name of the field that holds the message type.
+    /// The field that names the kind of message.
     pub discriminator: &'static str,
     pub client: Vec<Message>,
     pub server: Vec<Message>,
 }
 
-/// Description of one message of a socket.
+/// The description of one message.
 pub(super) struct Message {
     pub kind: &'static str,
     pub description: &'static str,
     pub fields: Vec<Field>,
-    /// Example; only for messages of clients.
+    /// An example; messages of the server have one.
     pub example: Option<Value>,
 }

@@ -5,21 +5,20 @@ use serde_json::json;
 
 use super::schemas::{Shape, field, nullable, optional, or_null};
 use crate::{
-    model::{Category, DeviceId, Reach, Status, Visibility},
+    model::{Category, DeviceId, Reach, Status},
     protocol::StatusUpdate,
 };
 
 pub(super) fn user_id() -> Shape {
-    Shape::named("UserId", "A person: the `sub` of a token, `auth.uid()` in SQL.", Shape::uuid())
+    Shape::named(
+        "UserId",
+        "ID of a user (UUID): the `sub` claim of a token, `auth.uid()` in SQL.",
+        Shape::uuid(),
+    )
 }
 
 pub(super) fn conversation_id() -> Shape {
-    Shape::named("ConversationId", "A conversation that people type in.", Shape::uuid())
-}
-
-/// An ID in a path is text, and text of another type than the table's is refused.
-pub(super) fn typing_conversation_in_path() -> Shape {
-    Shape::text_of(1, 255)
+    Shape::named("ConversationId", "ID of a conversation (UUID).", Shape::uuid())
 }
 
 /// IDs are those of the table that provides participants, which is the application's or the built-in one.
@@ -52,13 +51,6 @@ pub(super) fn status() -> Shape {
 pub(super) fn reach() -> Shape {
     let words = Shape::string_enum(&[Reach::Online, Reach::Away, Reach::Offline].map(Reach::as_str));
     Shape::named("Reach", "Whether a user can be reached; `busy` and `dnd` read `online`.", words)
-}
-
-pub(super) fn visibility() -> Shape {
-    let words = Shape::string_enum(&Visibility::ALL.map(Visibility::as_str));
-    let about = "Who may see a user at all: nobody but the visibility list, whoever shares a team, accepted contacts, \
-                 or everyone who is signed in.";
-    Shape::named("Visibility", about, words)
 }
 
 pub(super) fn category() -> Shape {
@@ -113,80 +105,6 @@ pub(super) fn status_update() -> Vec<super::schemas::Field> {
             "Where the user does it: at most 2,048 characters after trimming.",
         ),
     ]
-}
-
-pub(super) fn card() -> Shape {
-    let fields = vec![
-        field("user_id", user_id(), "Whose."),
-        field("online_status", status(), "The full value."),
-        or_null("custom_status", Shape::text(), "What the user wrote."),
-        or_null(
-            "last_seen_at",
-            Shape::timestamp(),
-            "When any device was last live; `null` where it is not shared.",
-        ),
-        field(
-            "devices_online",
-            Shape::count(),
-            "How many devices are live; one to whoever may not see them.",
-        ),
-    ];
-    Shape::named("Card", "One user as services and devices know them.", Shape::Object(fields))
-}
-
-pub(super) fn device() -> Shape {
-    let fields = vec![
-        field("device_id", device_id(), "As the client named it."),
-        or_null("device_name", Shape::text(), "For people."),
-        or_null("device_type", Shape::text(), "Phone, desktop and the like, in the client's words."),
-        or_null("platform", Shape::text(), "iOS, web and the like, in the client's words."),
-        or_null("app_version", Shape::text(), "The client's version."),
-        field("status", status(), "Online, away or offline."),
-        field("last_heartbeat_at", Shape::timestamp(), "When it was last known to be live."),
-        or_null("idle_since", Shape::timestamp(), "Since when nobody has looked at it."),
-        field("session_started_at", Shape::timestamp(), "Since when it has been live, or was the last time."),
-        field("connected", Shape::flag(), "Whether a running server holds a socket of it."),
-    ];
-    Shape::named("Device", "A device as its owner sees it.", Shape::Object(fields))
-}
-
-pub(super) fn settings() -> Shape {
-    let fields = vec![
-        field("visibility", visibility(), "Who may see the user."),
-        field("show_last_seen", Shape::flag(), "Whether they learn when the user was last here."),
-        field("show_activity", Shape::flag(), "Whether they see what the user does, and where."),
-        field("show_custom_status", Shape::flag(), "Whether they see what the user wrote."),
-        field("show_typing", Shape::flag(), "Whether participants of a conversation see the user type."),
-    ];
-    Shape::named("Settings", "What a user shares, and with whom.", Shape::Object(fields))
-}
-
-pub(super) fn contact() -> Shape {
-    let words = Shape::string_enum(&["pending_in", "pending_out", "accepted"]);
-    let fields = vec![
-        field("user_id", user_id(), "The other side."),
-        field("status", words, "The other side asks, the caller asked, or both agreed."),
-        field("created_at", Shape::timestamp(), "When it was asked for."),
-        or_null("accepted_at", Shape::timestamp(), "When it was accepted."),
-    ];
-    Shape::named("Contact", "A contact or a request, as the caller sees it.", Shape::Object(fields))
-}
-
-pub(super) fn block() -> Shape {
-    let fields =
-        vec![field("user_id", user_id(), "Whom."), field("created_at", Shape::timestamp(), "Since when.")];
-    Shape::named("Block", "Somebody whom the caller blocks.", Shape::Object(fields))
-}
-
-pub(super) fn conversation() -> Shape {
-    let fields = vec![
-        field("id", conversation_id(), "Which."),
-        or_null("title", Shape::text(), "What it is called."),
-        field("created_by", user_id(), "Who began it."),
-        field("created_at", Shape::timestamp(), "When."),
-        field("participant_ids", Shape::list(user_id()), "Who takes part, in order of joining."),
-    ];
-    Shape::named("Conversation", "A conversation as one of its participants sees it.", Shape::Object(fields))
 }
 
 pub(super) fn field_error() -> Shape {

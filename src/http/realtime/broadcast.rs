@@ -3,20 +3,22 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Router,
-    extract::{FromRef, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::channel_auth::{ChannelAuth, RealtimeError, with_rate_headers};
+use super::channel_auth::{
+    ChannelAuth, RealtimeError, RealtimeErrorText, RealtimeFieldErrors, RealtimeMessage, with_rate_headers,
+};
 use crate::{
     channels::{BroadcastPayload, ChannelPrincipal},
     http::{
-        Path, Query,
+        HttpState, Path, Query,
         body::{self, BodyLimit},
     },
     model::Topic,
@@ -27,19 +29,88 @@ use crate::{
 /// Maximum body size in bytes.
 const MAX_BODY_BYTES: usize = 8_000_000;
 
-pub(super) fn routes<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Arc<Services>: FromRef<S>,
-{
-    let routes = |router: Router<S>, prefix: &str| {
-        router
-            .route(&format!("{prefix}/api/broadcast"), post(batch))
-            .route(&format!("{prefix}/api/broadcast/{{topic}}/events/{{event}}"), post(single))
-    };
-    ["/realtime/v1", ""].into_iter().fold(Router::new(), routes).layer(BodyLimit(MAX_BODY_BYTES).layer())
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default()
+        .routes(routes!(batch))
+        .routes(routes!(batch_without_prefix))
+        .routes(routes!(single))
+        .routes(routes!(single_without_prefix))
+        .layer(BodyLimit(MAX_BODY_BYTES).layer())
 }
 
+/// Messages to broadcast to channels.
+// Describes the body only: its errors have the form of Supabase Realtime, see `parse_batch`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body")]
+struct BroadcastBatch {
+    /// The messages. All are accepted, or none.
+    messages: Vec<BroadcastMessage>,
+}
+
+/// A message to broadcast.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body")]
+struct BroadcastMessage {
+    /// Name of the channel, without `realtime:`.
+    topic: String,
+    /// Name of the event.
+    event: String,
+    /// Payload of the message, forwarded unchanged.
+    #[schema(value_type = Object, additional_properties = true)]
+    payload: Value,
+    /// Whether the private channel of that name is meant; public by default.
+    private: Option<bool>,
+    /// ID of the message; receivers find it in `meta.id`.
+    id: Option<String>,
+}
+
+/// Broadcasts several messages to channels.
+///
+/// Same as `/realtime/v1/api/broadcast`, without the prefix of the gateway.
+#[utoipa::path(
+    post, path = "/api/broadcast", operation_id = "broadcastWithoutPrefix", tag = "Realtime",
+    request_body(content = BroadcastBatch, description = "The body has at most 8,000,000 bytes.", example = json!({
+        "messages": [{ "topic": "harbour", "event": "tide", "payload": { "metres": 3.2 } }],
+    })),
+    responses(
+        (status = 202, description = "The messages were accepted."),
+        (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 422, description = "At least one message is invalid; the errors are listed by position.",
+            body = RealtimeFieldErrors,
+            example = json!({ "errors": { "messages": [{}, { "payload": ["can't be blank"] }] } })),
+        (status = 429, description = "The message rate of the node is exceeded.", body = RealtimeMessage,
+            example = json!({ "message": "You have exceeded your rate limit" })),
+    ),
+)]
+async fn batch_without_prefix(
+    services: State<Arc<Services>>,
+    caller: Result<ChannelAuth, RealtimeError>,
+    request: Request,
+) -> Response {
+    batch(services, caller, request).await
+}
+
+/// Broadcasts several messages to channels.
+///
+/// Delivers to the sockets that are in the channels now. Private messages require the right to insert by the policies on
+/// `realtime.messages`; without it they are dropped, and the response is 202 too.
+#[utoipa::path(
+    post, path = "/realtime/v1/api/broadcast", operation_id = "broadcast", tag = "Realtime",
+    request_body(content = BroadcastBatch, description = "The body has at most 8,000,000 bytes.", example = json!({
+        "messages": [{ "topic": "harbour", "event": "tide", "payload": { "metres": 3.2 } }],
+    })),
+    responses(
+        (status = 202, description = "The messages were accepted."),
+        (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 422, description = "At least one message is invalid; the errors are listed by position.",
+            body = RealtimeFieldErrors,
+            example = json!({ "errors": { "messages": [{}, { "payload": ["can't be blank"] }] } })),
+        (status = 429, description = "The message rate of the node is exceeded.", body = RealtimeMessage,
+            example = json!({ "message": "You have exceeded your rate limit" })),
+    ),
+)]
 async fn batch(
     State(services): State<Arc<Services>>,
     caller: Result<ChannelAuth, RealtimeError>,
@@ -183,11 +254,79 @@ fn parse_message(
 }
 
 /// Query parameters of a single broadcast.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct BroadcastQuery {
+    /// Whether the private channel of that name is meant.
+    #[param(value_type = Option<bool>, nullable = false)]
     private: Option<String>,
 }
 
+/// Broadcasts one message to a channel.
+///
+/// Same as the route under `/realtime/v1`, without the prefix of the gateway.
+#[utoipa::path(
+    post, path = "/api/broadcast/{topic}/events/{event}", operation_id = "broadcastOneWithoutPrefix", tag = "Realtime",
+    params(
+        ("topic" = String, Path, description = "Name of the channel, without `realtime:`.", example = "harbour"),
+        ("event" = String, Path, description = "Name of the event.", example = "tide"),
+        BroadcastQuery,
+    ),
+    request_body(content = BTreeMap<String, Value>, description = "The body has at most 8,000,000 bytes.", example = json!({ "metres": 3.2 })),
+    responses(
+        (status = 202, description = "The message was accepted."),
+        (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 403, description = "The policies deny the caller the private channel.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 415, description = "The content type is neither JSON nor binary.", body = RealtimeErrorText,
+            example = json!({
+                "error": "Unsupported Media Type. Use application/json or application/octet-stream",
+            })),
+        (status = 422, description = "The payload is too large, or the policies could not be checked.",
+            body = BTreeMap<String, Value>, example = json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } })),
+        (status = 429, description = "The message rate of the node is exceeded.", body = RealtimeMessage,
+            example = json!({ "message": "You have exceeded your rate limit" })),
+    ),
+)]
+async fn single_without_prefix(
+    services: State<Arc<Services>>,
+    caller: Result<ChannelAuth, RealtimeError>,
+    path: Path<(String, String)>,
+    query: Query<BroadcastQuery>,
+    request: Request,
+) -> Response {
+    single(services, caller, path, query, request).await
+}
+
+/// Broadcasts one message to a channel.
+///
+/// The body is the payload: a JSON object (another value arrives as `_json`), or bytes as `application/octet-stream`,
+/// which only sockets with serializer 2.0.0 receive.
+#[utoipa::path(
+    post, path = "/realtime/v1/api/broadcast/{topic}/events/{event}", operation_id = "broadcastOne", tag = "Realtime",
+    params(
+        ("topic" = String, Path, description = "Name of the channel, without `realtime:`.", example = "harbour"),
+        ("event" = String, Path, description = "Name of the event.", example = "tide"),
+        BroadcastQuery,
+    ),
+    request_body(content = BTreeMap<String, Value>, description = "The body has at most 8,000,000 bytes.", example = json!({ "metres": 3.2 })),
+    responses(
+        (status = 202, description = "The message was accepted."),
+        (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 403, description = "The policies deny the caller the private channel.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 415, description = "The content type is neither JSON nor binary.", body = RealtimeErrorText,
+            example = json!({
+                "error": "Unsupported Media Type. Use application/json or application/octet-stream",
+            })),
+        (status = 422, description = "The payload is too large, or the policies could not be checked.",
+            body = BTreeMap<String, Value>, example = json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } })),
+        (status = 429, description = "The message rate of the node is exceeded.", body = RealtimeMessage,
+            example = json!({ "message": "You have exceeded your rate limit" })),
+    ),
+)]
 async fn single(
     State(services): State<Arc<Services>>,
     caller: Result<ChannelAuth, RealtimeError>,

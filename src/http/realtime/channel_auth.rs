@@ -7,7 +7,9 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::{
     channels::{ChannelPrincipal, NodeLimits, authorization::AuthorizationError},
@@ -67,6 +69,51 @@ fn policy_headers(headers: &HeaderMap) -> Arc<str> {
     Value::Object(visible.collect::<Map<_, _>>()).to_string().into()
 }
 
+/// A message in the words of Supabase Realtime.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RealtimeMessage {
+    /// Text as clients of Supabase Realtime know it.
+    message: String,
+}
+
+impl RealtimeMessage {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+/// An error in the words of Supabase Realtime.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RealtimeErrorText {
+    /// Text as clients of Supabase Realtime know it.
+    error: String,
+}
+
+impl RealtimeErrorText {
+    pub(super) fn new(error: impl Into<String>) -> Self {
+        Self { error: error.into() }
+    }
+}
+
+/// Validation errors of a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RealtimeFieldErrors {
+    /// Lists of errors by field; for a batch, the errors of each message by position.
+    #[schema(value_type = Object, additional_properties = true)]
+    errors: Value,
+}
+
+/// Rejection of a request: errors by field, or a message if the policies could not be checked.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the two forms")]
+pub(super) enum RealtimeRejection {
+    /// Errors by field of the request.
+    Fields(RealtimeFieldErrors),
+    /// Reason why the policies could not be checked.
+    Message(RealtimeMessage),
+}
+
 /// Error of a channel route.
 #[derive(Debug)]
 pub(super) enum RealtimeError {
@@ -88,25 +135,26 @@ pub(super) enum RealtimeError {
 
 impl IntoResponse for RealtimeError {
     fn into_response(self) -> Response {
-        let respond = |status: StatusCode, body: Value| (status, axum::Json(body)).into_response();
+        let respond = |status: StatusCode, message: &str| {
+            (status, axum::Json(RealtimeMessage::new(message))).into_response()
+        };
         match self {
-            Self::Unauthorized => respond(StatusCode::UNAUTHORIZED, json!({"message": "Unauthorized"})),
+            Self::Unauthorized => respond(StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::InvalidJson => ApiError::bad_request("the body is not valid JSON").into_response(),
-            Self::UnsupportedContentType => respond(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                json!({"error": "Unsupported Media Type. Use application/json or application/octet-stream"}),
-            ),
+            Self::UnsupportedContentType => {
+                const TEXT: &str = "Unsupported Media Type. Use application/json or application/octet-stream";
+                let body = axum::Json(RealtimeErrorText::new(TEXT));
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, body).into_response()
+            }
             Self::InvalidFields(errors) => {
-                respond(StatusCode::UNPROCESSABLE_ENTITY, json!({ "errors": errors }))
+                (StatusCode::UNPROCESSABLE_ENTITY, axum::Json(RealtimeFieldErrors { errors })).into_response()
             }
             Self::Authorization(error) => {
                 let (status, message) = error.http_status();
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-                respond(status, json!({ "message": message }))
+                respond(status, message)
             }
-            Self::RateLimited(message) => {
-                respond(StatusCode::TOO_MANY_REQUESTS, json!({ "message": message }))
-            }
+            Self::RateLimited(message) => respond(StatusCode::TOO_MANY_REQUESTS, message),
             Self::Body(error) => error.into_response(),
             Self::ShuttingDown => ApiError::unavailable("the server is shutting down").into_response(),
         }

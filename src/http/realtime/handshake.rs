@@ -3,18 +3,20 @@
 use std::{borrow::Cow, sync::Arc};
 
 use axum::{
-    Router,
-    extract::{FromRef, Query, Request, State},
+    extract::{Query, Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::channel_auth::RealtimeErrorText;
 use crate::{
     auth::ChannelTokenError,
     channels::ChannelPrincipal,
+    http::HttpState,
     protocol::Dialect,
     session::channels::{ChannelsSession, Services, SocketPrincipal},
     transport::{Upgrade, UpgradeRejected},
@@ -23,18 +25,19 @@ use crate::{
 /// Maximum length in bytes of a header value that policies may see.
 const MAX_HEADER_BYTES: usize = 4_096;
 
-pub(super) fn routes<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Arc<Services>: FromRef<S>,
-{
-    Router::new().route("/realtime/v1/websocket", get(upgrade)).route("/socket/websocket", get(upgrade))
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default().routes(routes!(upgrade)).routes(routes!(upgrade_without_prefix))
 }
 
 /// Query parameters of the handshake.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct HandshakeQuery {
+    /// Token or key; required unless the header `x-api-key` has it.
+    #[param(nullable = false)]
     apikey: Option<String>,
+    /// Serializer version: `1.0.0` (the default) for objects, `2.0.0` for arrays and binary frames.
+    #[param(nullable = false)]
     vsn: Option<String>,
 }
 
@@ -60,7 +63,7 @@ enum HandshakeError {
 impl IntoResponse for HandshakeError {
     fn into_response(self) -> Response {
         let respond = |status: StatusCode, text: Cow<'static, str>| {
-            (status, axum::Json(json!({ "error": text }))).into_response()
+            (status, axum::Json(RealtimeErrorText::new(text))).into_response()
         };
         match self {
             // For a plain GET, Supabase Realtime answers 400.
@@ -83,6 +86,23 @@ impl IntoResponse for HandshakeError {
     }
 }
 
+/// Opens a socket for channels: broadcast, presence and database changes.
+///
+/// Phoenix channels as Supabase Realtime has them, for `supabase-js` and the other official clients.
+#[utoipa::path(
+    get, path = "/realtime/v1/websocket", operation_id = "channelsSocket", tag = "Realtime", params(HandshakeQuery),
+    responses(
+        (status = 101, description = "The connection is a WebSocket from here on."),
+        (status = 400, description = "The request is not a WebSocket handshake.", body = RealtimeErrorText,
+            example = json!({ "error": "not a WebSocket handshake" })),
+        (status = 401, description = "The key is missing or invalid.", body = RealtimeErrorText,
+            example = json!({ "error": "API key is missing" })),
+        (status = 403, description = "The serializer version is not supported."),
+        (status = 429, description = "The node has too many sockets or joins.", body = RealtimeErrorText,
+            example = json!({ "error": "Too many connected users" })),
+        (status = 431, description = "A header value is too long."),
+    ),
+)]
 async fn upgrade(
     State(services): State<Arc<Services>>,
     Query(query): Query<HandshakeQuery>,
@@ -104,6 +124,31 @@ async fn upgrade(
     let socket_principal = SocketPrincipal::new(ChannelPrincipal::new(&token, headers), &key);
     let hub = services.hub.clone();
     Ok(upgrade.accept(&hub, dialect.into(), ChannelsSession::new(services, socket_principal, permit)))
+}
+
+/// Opens a socket for channels: broadcast, presence and database changes.
+///
+/// Same as `/realtime/v1/websocket`, without the prefix of the gateway.
+#[utoipa::path(
+    get, path = "/socket/websocket", operation_id = "channelsSocketWithoutPrefix", tag = "Realtime", params(HandshakeQuery),
+    responses(
+        (status = 101, description = "The connection is a WebSocket from here on."),
+        (status = 400, description = "The request is not a WebSocket handshake.", body = RealtimeErrorText,
+            example = json!({ "error": "not a WebSocket handshake" })),
+        (status = 401, description = "The key is missing or invalid.", body = RealtimeErrorText,
+            example = json!({ "error": "API key is missing" })),
+        (status = 403, description = "The serializer version is not supported."),
+        (status = 429, description = "The node has too many sockets or joins.", body = RealtimeErrorText,
+            example = json!({ "error": "Too many connected users" })),
+        (status = 431, description = "A header value is too long."),
+    ),
+)]
+async fn upgrade_without_prefix(
+    services: State<Arc<Services>>,
+    query: Query<HandshakeQuery>,
+    request: Request,
+) -> Result<Response, HandshakeError> {
+    upgrade(services, query, request).await
 }
 
 /// The dialect for a serializer version; without one, version 1.

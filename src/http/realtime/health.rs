@@ -3,34 +3,90 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::{FromRef, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::channel_auth::with_rate_headers;
-use crate::{http::system::System, session::channels::Services};
+use super::channel_auth::{RealtimeMessage, with_rate_headers};
+use crate::{
+    http::{HttpState, system::System},
+    session::channels::Services,
+};
 
-pub(super) fn routes<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Arc<Services>: FromRef<S>,
-    Arc<System>: FromRef<S>,
-{
-    Router::new()
-        .route("/api/ping", get(ping))
-        .route("/realtime/v1/api/ping", get(ping))
-        .route("/api/tenants/{id}/health", get(tenant_health))
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default()
+        .routes(routes!(ping))
+        .routes(routes!(ping_without_prefix))
+        .routes(routes!(tenant_health))
 }
 
+/// Answers while the server of the channels runs.
+#[utoipa::path(
+    get, path = "/realtime/v1/api/ping", operation_id = "ping", tag = "Realtime",
+    responses((status = 200, description = "The server of the channels runs.", body = RealtimeMessage,
+        example = json!({ "message": "Success" }))),
+    extensions(("x-access" = json!("open"))),
+)]
 async fn ping(State(services): State<Arc<Services>>) -> Response {
-    with_rate_headers(axum::Json(json!({"message": "Success"})).into_response(), &services.limits)
+    with_rate_headers(axum::Json(RealtimeMessage::new("Success")).into_response(), &services.limits)
 }
 
-/// Health check of Supabase's compose files. The server has one tenant; its name is ignored.
+/// Answers while the server of the channels runs.
+///
+/// Same as `/realtime/v1/api/ping`, without the prefix of the gateway.
+#[utoipa::path(
+    get, path = "/api/ping", operation_id = "pingWithoutPrefix", tag = "Realtime",
+    responses((status = 200, description = "The server of the channels runs.", body = RealtimeMessage,
+        example = json!({ "message": "Success" }))),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn ping_without_prefix(services: State<Arc<Services>>) -> Response {
+    ping(services).await
+}
+
+/// Health of the channels.
+#[derive(Serialize, ToSchema)]
+struct TenantHealth {
+    /// Health of the only tenant.
+    data: TenantHealthData,
+}
+
+/// Health of a tenant.
+#[derive(Serialize, ToSchema)]
+struct TenantHealthData {
+    /// Whether the channels work in full.
+    healthy: bool,
+    /// Whether the database is available.
+    db_connected: bool,
+    /// Whether broadcasts from the database arrive.
+    replication_connected: bool,
+    /// Number of channel sockets of this node.
+    connected_cluster: u32,
+    /// Always `null` in this server.
+    #[schema(required)]
+    region: Option<String>,
+    /// Always `null` in this server.
+    #[schema(required)]
+    node: Option<String>,
+}
+
+/// Returns the health of the channels.
+///
+/// The health check of Supabase's compose files. The server has one tenant; its name is ignored.
+#[utoipa::path(
+    get, path = "/api/tenants/{id}/health", operation_id = "tenantHealth", tag = "Realtime",
+    params(("id" = String, Path, description = "Name of the tenant, which is ignored.", example = "realtime-dev")),
+    responses((status = 200, description = "Health of the channels.", body = TenantHealth, example = json!({
+        "data": {
+            "healthy": true, "db_connected": true, "replication_connected": true, "connected_cluster": 3,
+            "region": null, "node": null,
+        },
+    }))),
+)]
 async fn tenant_health(
     State(services): State<Arc<Services>>,
     State(system): State<Arc<System>>,
@@ -46,13 +102,13 @@ async fn tenant_health(
         return StatusCode::FORBIDDEN.into_response();
     }
     let database = system.is_healthy("database").await;
-    let data = json!({
-        "healthy": database,
-        "db_connected": database,
-        "replication_connected": services.messages.is_connected(),
-        "connected_cluster": services.limits.connection_count(),
-        "region": null,
-        "node": null,
-    });
-    axum::Json(json!({ "data": data })).into_response()
+    let data = TenantHealthData {
+        healthy: database,
+        db_connected: database,
+        replication_connected: services.messages.is_connected(),
+        connected_cluster: services.limits.connection_count(),
+        region: None,
+        node: None,
+    };
+    axum::Json(TenantHealth { data }).into_response()
 }

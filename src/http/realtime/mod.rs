@@ -8,18 +8,10 @@ mod handshake;
 mod health;
 mod presence;
 
-use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
 
-use axum::{Router, extract::FromRef};
+use super::HttpState;
 
-use super::system::System;
-use crate::session::channels::Services;
-
-pub fn routes<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Arc<Services>: FromRef<S>,
-    Arc<System>: FromRef<S>,
-{
+pub fn routes() -> OpenApiRouter<HttpState> {
     handshake::routes().merge(broadcast::routes()).merge(health::routes()).merge(presence::routes())
 }

@@ -3,37 +3,81 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::{FromRef, State},
-    http::{HeaderValue, header::CONTENT_TYPE},
+    extract::State,
     response::{IntoResponse, Response},
-    routing::get,
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::channel_auth::{ChannelAuth, RealtimeError};
+use super::channel_auth::{ChannelAuth, RealtimeError, RealtimeMessage, RealtimeRejection};
 use crate::{
     channels::authorization::AuthorizationError,
-    http::{Path, Query},
+    http::{ApiError, HttpState, Json, Path, Query},
     model::Topic,
     session::channels::Services,
 };
 
-pub(super) fn routes<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Arc<Services>: FromRef<S>,
-{
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
     // Served only with the gateway's prefix: `/api/presence` is another API.
-    Router::new().route("/realtime/v1/api/presence/{topic}", get(presence_state))
+    OpenApiRouter::default().routes(routes!(presence_state))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct PresenceQuery {
+    /// Whether the private channel of that name is meant.
+    #[param(inline, value_type = Option<PrivateFlag>, nullable = false)]
     private: Option<String>,
 }
 
+/// Whether a channel is private.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the values of `PresenceQuery::private`")]
+enum PrivateFlag {
+    True,
+    False,
+}
+
+/// Presence state of a channel.
+#[derive(Serialize, ToSchema)]
+struct ChannelPresence<'a> {
+    /// Name of the channel, without `realtime:`.
+    topic: &'a str,
+    /// Whether the channel is private.
+    private: bool,
+    /// Tracked payloads by key: `{key: {metas: [{phx_ref, …}]}}`.
+    #[schema(value_type = Object, additional_properties = true)]
+    presence: &'a RawValue,
+}
+
+/// Returns the presence state of a channel on all nodes.
+///
+/// The same state as in a `presence_state` message. A private channel requires the right to read its presence by the
+/// policies on `realtime.messages`.
+#[utoipa::path(
+    get, path = "/realtime/v1/api/presence/{topic}", operation_id = "channelPresence", tag = "Realtime",
+    params(
+        ("topic" = String, Path, description = "Name of the channel, without `realtime:`.", example = "harbour"),
+        PresenceQuery,
+    ),
+    responses(
+        (status = 200, description = "Tracked payloads by key.", body = ChannelPresence<'static>, example = json!({
+            "topic": "harbour", "private": false,
+            "presence": { "alice": { "metas": [{ "phx_ref": "GKV5bJ4-BTFw1gBC", "status": "online" }] } },
+        })),
+        (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 403, description = "The policies deny the caller the private channel.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 422, description = "`private` is invalid, or the policies could not be checked.",
+            body = RealtimeRejection, example = json!({ "errors": { "private": ["is invalid"] } })),
+        (status = 429, description = "Too many requests check the policies.", body = RealtimeMessage,
+            example = json!({ "message": "Connection pool exhausted" })),
+    ),
+)]
 async fn presence_state(
     State(services): State<Arc<Services>>,
     ChannelAuth(principal): ChannelAuth,
@@ -51,11 +95,10 @@ async fn presence_state(
     if !rights.presence {
         return Err(RealtimeError::Authorization(AuthorizationError::Unauthorized));
     }
-    let mut body = json!({ "topic": &*channel.name, "private": private }).to_string().into_bytes();
     // The tracked payloads are copied as received.
-    body.pop();
-    body.extend_from_slice(b",\"presence\":");
-    body.extend_from_slice(&services.presence.encoded_state(&channel));
-    body.push(b'}');
-    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+    let state = services.presence.encoded_state(&channel);
+    let presence = serde_json::from_slice(&state).map_err(|error| {
+        RealtimeError::Body(ApiError::Internal(anyhow::Error::new(error).context("encoded presence state")))
+    })?;
+    Ok(Json(ChannelPresence { topic: &channel.name, private, presence }).into_response())
 }

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use utoipa::ToSchema;
 
 use super::{
     body::BodyLimit,
@@ -58,7 +59,7 @@ macro_rules! part_of_app {
 }
 part_of_app!(verifier: Verifier, gateway: GatewayPolicy, system: System, limits: RateLimiter);
 
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 struct Update {
     #[garde(skip)]
     status: Status,
@@ -68,7 +69,7 @@ struct Update {
     pages: Option<Vec<Page>>,
 }
 
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 struct Page {
     #[garde(length(min = 1))]
     path: String,
@@ -139,7 +140,7 @@ fn router_with(probes: Vec<Arc<dyn HealthCheck>>, settings: &HttpSettings) -> Ro
         .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(300)).await }))
         .route("/slower", get(|| async { tokio::time::sleep(Duration::from_millis(300)).await }))
         .route("/id", get(|axum::Extension(RequestId(id)): axum::Extension<RequestId>| async move { id }))
-        .merge(system::routes())
+        .merge(Router::from(system::routes()))
         .with_state(app(probes));
     apply(router, settings)
 }

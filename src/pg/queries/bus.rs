@@ -2,7 +2,7 @@
 
 use crate::{
     model::NodeId,
-    pg::{Connection, PgError},
+    pg::{Connection, PgError, notification::BusSignal},
 };
 
 /// Inserts an encoded batch and notifies the other nodes.
@@ -26,13 +26,14 @@ pub async fn read(client: &Connection, slots: &[i16], ids: &[i64]) -> Result<Vec
     Ok(client.query(statement, &[&slots, &ids]).await?.iter().map(|row| row.get("payload")).collect())
 }
 
-/// Sends a notification to all nodes.
+/// Sends a signal to all nodes.
 ///
 /// # Errors
 ///
 /// The database does not respond.
-pub async fn notify(client: &Connection, command: &str) -> Result<(), PgError> {
-    client.query(include_str!("../../../sql/channels/bus/call.sql"), &[&command]).await?;
+pub async fn notify(client: &Connection, node: NodeId, signal: BusSignal) -> Result<(), PgError> {
+    let body = format!("{node} {signal}");
+    client.query(include_str!("../../../sql/channels/bus/notify.sql"), &[&body]).await?;
     Ok(())
 }
 

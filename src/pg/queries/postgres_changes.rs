@@ -47,6 +47,19 @@ pub struct TypeInfo {
     /// Schema-qualified and quoted name, for casts.
     pub qualified: Box<str>,
     pub kind: TypeKind,
+    /// Quoted name of the schema of the type's operator `=`, and of the operators that compare it.
+    pub equality_schema: Box<str>,
+    /// Quoted name of the schema of the type's operator `~~`, and of the other pattern operators.
+    pub pattern_schema: Box<str>,
+}
+
+impl TypeInfo {
+    /// A type with the operators of `pg_catalog`.
+    #[must_use]
+    pub fn new(name: Box<str>, qualified: &str, kind: TypeKind) -> Self {
+        let (equality_schema, pattern_schema) = ("pg_catalog".into(), "pg_catalog".into());
+        Self { name, qualified: qualified.into(), kind, equality_schema, pattern_schema }
+    }
 }
 
 /// A table of the publication.
@@ -110,7 +123,7 @@ impl TableAccess {
 /// # Errors
 /// If the database does not respond.
 pub async fn published_tables(
-    client: &Connection,
+    client: &Client,
     schema: &str,
     table: &str,
 ) -> Result<Vec<PublishedTable>, PgError> {
@@ -129,7 +142,7 @@ pub async fn published_tables(
 ///
 /// # Errors
 /// If the database does not respond.
-pub async fn publication_state(client: &Connection) -> Result<i32, PgError> {
+pub async fn publication_state(client: &Client) -> Result<i32, PgError> {
     Ok(client.query_one(include_str!("../../../sql/changes/publication_state.sql"), &[]).await?.try_get(0)?)
 }
 
@@ -151,7 +164,7 @@ pub struct ParamsToCheck<'a> {
 /// # Errors
 /// If the parameters are invalid, with the text of Supabase Realtime, or the database does not respond.
 pub async fn check_params(
-    client: &Connection,
+    client: &Client,
     oid: u32,
     role: &str,
     params: &ParamsToCheck<'_>,
@@ -167,7 +180,7 @@ pub async fn check_params(
 ///
 /// # Errors
 /// If the database does not respond.
-pub async fn limitations(client: &Connection, oid: u32, role: &str) -> Result<Vec<String>, PgError> {
+pub async fn limitations(client: &Client, oid: u32, role: &str) -> Result<Vec<String>, PgError> {
     let rows = client.query(include_str!("../../../sql/changes/notes.sql"), &[&oid, &role]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
@@ -298,8 +311,14 @@ fn read_type(row: &Row) -> Result<TypeInfo, PgError> {
         }
         _ => TypeKind::Other,
     };
-    let (name, qualified): (String, String) = (row.try_get("name")?, row.try_get("qualified")?);
-    Ok(TypeInfo { name: name.into(), qualified: qualified.into(), kind })
+    let text = |column: &str| row.try_get::<_, String>(column).map(String::into_boxed_str);
+    Ok(TypeInfo {
+        name: text("name")?,
+        qualified: text("qualified")?,
+        kind,
+        equality_schema: text("equality_schema")?,
+        pattern_schema: text("pattern_schema")?,
+    })
 }
 
 /// Returns the operands of a filter in the text form of the type's output function.
@@ -314,20 +333,6 @@ pub async fn canonical_literals(
 ) -> Result<Vec<Option<String>>, PgError> {
     let statement = include_str!("../../../sql/changes/canonical_literals.sql");
     Ok(client.query_one(statement, &[&type_oid, &operator, &value]).await?.try_get(0)?)
-}
-
-/// Evaluates a filter for values; returns the results in their order.
-///
-/// # Errors
-/// If PostgreSQL cannot evaluate the filter, or does not respond.
-pub async fn evaluate_filter(
-    client: &Client,
-    type_oid: u32,
-    (operator, negated, value): (&str, bool, &str),
-    values: &[&str],
-) -> Result<Vec<bool>, PgError> {
-    let statement = client.prepare_typed(include_str!("../../../sql/changes/filter_holds.sql"), &[]).await?;
-    Ok(client.query_one(&statement, &[&type_oid, &operator, &negated, &value, &values]).await?.try_get(0)?)
 }
 
 /// Renders values of a type as JSON; returns them in their order.

@@ -7,7 +7,10 @@ use tokio::sync::Notify;
 
 use crate::{
     model::{TypingUser, UserId},
-    pg::listener::{NotificationHandler, PRESENCE, TYPING, VISIBILITY},
+    pg::{
+        listener::NotificationHandler,
+        notification::{Notification, SentAt},
+    },
     telemetry::metric,
 };
 
@@ -100,25 +103,27 @@ impl PendingChanges {
 pub struct VisibilityNotifications(pub Arc<PendingChanges>);
 
 impl NotificationHandler for VisibilityNotifications {
-    fn on_notification(&self, channel: &str, payload: &str) {
+    fn on_notification(&self, notification: &Notification) {
         let mut state = self.0.state.lock();
-        match channel {
-            PRESENCE => {
-                state.batch.users.extend(payload_ids(payload).filter_map(|id| id.parse::<UserId>().ok()));
+        match notification {
+            Notification::Presence { sent_at, users } => {
+                record_notify_lag(*sent_at);
+                state.batch.users.extend(users);
                 if state.batch.users.len() > MAX_PENDING_USERS {
                     state.batch.users.clear();
                     state.batch.resync = true;
                 }
             }
-            TYPING => {
-                state.batch.typing_users.extend(payload_lines(payload).filter_map(parse_typing_user));
+            Notification::Typing { sent_at, typing } => {
+                record_notify_lag(*sent_at);
+                state.batch.typing_users.extend(typing.iter().cloned());
                 if state.batch.typing_users.len() > MAX_PENDING_USERS {
                     state.batch.typing_users.clear();
                     state.batch.resync = true;
                 }
                 self.0.typing.notify_one();
             }
-            VISIBILITY => state.batch.advance_snapshot = true,
+            Notification::Visibility => state.batch.advance_snapshot = true,
             // Handled elsewhere.
             _ => return,
         }
@@ -140,38 +145,19 @@ impl NotificationHandler for VisibilityNotifications {
     }
 }
 
-/// The content of a payload. The part before the first `|` is the time at which it was sent.
-fn payload_content(payload: &str) -> &str {
-    let (sent_at, content) = payload.split_once('|').unwrap_or(("", payload));
-    record_notify_lag(sent_at);
-    content
-}
-
-fn payload_ids(payload: &str) -> impl Iterator<Item = &str> {
-    payload_content(payload).split(',')
-}
-
-fn payload_lines(payload: &str) -> impl Iterator<Item = &str> {
-    payload_content(payload).lines()
-}
-
-/// Parses `<user>:<conversation>`. IDs of conversations may contain any character that is no control character.
-fn parse_typing_user(pair: &str) -> Option<TypingUser> {
-    let (user, conversation) = pair.split_once(':')?;
-    Some(TypingUser { conversation_id: conversation.parse().ok()?, user_id: user.parse().ok()? })
-}
-
 /// Records the time from the database's clock to ours, in seconds.
-fn record_notify_lag(sent_at: &str) {
-    if let Ok(sent_at) = sent_at.parse::<i64>() {
-        let lag = (jiff::Timestamp::now().as_millisecond() - sent_at).max(0);
-        metrics::histogram!(metric::NOTIFY_LAG).record(lag as f64 / 1000.0);
-    }
+fn record_notify_lag(SentAt(sent_at): SentAt) {
+    let lag = jiff::Timestamp::now().as_millisecond().saturating_sub(sent_at).max(0);
+    metrics::histogram!(metric::NOTIFY_LAG).record(lag as f64 / 1000.0);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn presence(users: Vec<UserId>) -> Notification {
+        Notification::Presence { sent_at: SentAt(1_700_000_000_000), users }
+    }
 
     #[test]
     fn notifications_are_merged_into_a_set_of_users() {
@@ -179,9 +165,9 @@ mod tests {
         let notifications = VisibilityNotifications(pending.clone());
         let (a, b) = (UserId::random(), UserId::random());
 
-        notifications.on_notification(PRESENCE, &format!("1700000000000|{a},{b}"));
-        notifications.on_notification(PRESENCE, &format!("1700000000001|{a}"));
-        notifications.on_notification(VISIBILITY, "");
+        notifications.on_notification(&presence(vec![a, b]));
+        notifications.on_notification(&presence(vec![a]));
+        notifications.on_notification(&Notification::Visibility);
 
         let batch = pending.take();
         assert_eq!(batch.users, HashSet::from([a, b]));
@@ -190,34 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn invalid_payloads_are_ignored() {
-        let pending = Arc::new(PendingChanges::default());
-        let notifications = VisibilityNotifications(pending.clone());
-        for payload in ["", "|", "x|y,z", ",,,", "1|not-a-uuid"] {
-            notifications.on_notification(PRESENCE, payload);
-        }
-        assert_eq!(pending.take(), PendingBatch::default());
-    }
-
-    #[test]
-    fn conversation_ids_may_contain_separators() {
-        let pending = Arc::new(PendingChanges::default());
-        let (a, b) = (UserId::random(), UserId::random());
-        VisibilityNotifications(pending.clone())
-            .on_notification(TYPING, &format!("1700000000000|{a}:42\n{b}:a:b,c|d e"));
-        let expected = [(a, "42"), (b, "a:b,c|d e")].map(|(user_id, conversation)| TypingUser {
-            conversation_id: conversation.parse().expect("is an ID"),
-            user_id,
-        });
-        assert_eq!(pending.take().typing_users, HashSet::from(expected));
-    }
-
-    #[test]
     fn users_over_the_maximum_cause_a_resync() {
         let pending = Arc::new(PendingChanges::default());
         pending.requeue_users((0..MAX_PENDING_USERS).map(|_| UserId::random()));
-        VisibilityNotifications(pending.clone())
-            .on_notification(PRESENCE, &format!("0|{}", UserId::random()));
+        VisibilityNotifications(pending.clone()).on_notification(&presence(vec![UserId::random()]));
 
         let batch = pending.take();
         assert!(batch.users.is_empty() && batch.resync);
@@ -228,7 +190,7 @@ mod tests {
         let pending = Arc::new(PendingChanges::default());
         let notifications = VisibilityNotifications(pending.clone());
         notifications.on_disconnected();
-        notifications.on_notification(VISIBILITY, "");
+        notifications.on_notification(&Notification::Visibility);
         let result = tokio::time::timeout(std::time::Duration::from_secs(60), pending.ready()).await;
         assert!(result.is_err());
 

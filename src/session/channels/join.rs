@@ -87,8 +87,10 @@ impl ChannelsSession {
         let index = self.channels.len();
         self.channels.push(Box::new(channel));
         let services = self.services.clone();
-        let work =
-            async move { SessionEvent::JoinDecided(id, authorize_join(&services, pending_join).await) };
+        let conn_id = conn.id();
+        let work = async move {
+            SessionEvent::JoinDecided(id, authorize_join(&services, pending_join, conn_id).await)
+        };
         match self.start_work(work, SessionEvent::JoinDecided(id, Err(JoinError::Crashed)), conn) {
             Started::Done(event) => self.on_event(event, conn).await,
             Started::Running(work) => self.set_pending_work(index, work),

@@ -16,7 +16,7 @@ use crate::channels::{
     authorization::{AuthorizationError, ReadRights},
     postgres_changes::echo_bindings,
 };
-use crate::model::Topic;
+use crate::{hub::ConnId, model::Topic};
 
 /// A join that has passed all checks that need no waiting.
 #[derive(Debug, Clone)]
@@ -33,6 +33,7 @@ pub(super) struct PendingJoin {
 pub(super) async fn authorize_join(
     services: &Services,
     pending_join: PendingJoin,
+    conn: ConnId,
 ) -> Result<Box<AcceptedJoin>, JoinError> {
     let PendingJoin { topic, config, token, socket_principal } = pending_join;
     let (principal, token_hash) = match token {
@@ -69,7 +70,8 @@ pub(super) async fn authorize_join(
         None
     } else {
         let topic = topic.name.clone();
-        let prepared = services.changes.prepare(topic, &requested, config.is_legacy, principal.clone()).await;
+        let prepared =
+            services.changes.prepare(conn, topic, &requested, config.is_legacy, principal.clone()).await;
         if let Some(limit) = config.changes_timeout {
             if let Some(error) = prepared.error() {
                 return Err(JoinError::Changes(error.clone()));

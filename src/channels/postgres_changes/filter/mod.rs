@@ -1,8 +1,7 @@
 //! Parses filters: `column=op.value[,column=op.value…]`, all of which must match.
 //!
-//! [`predicate`] evaluates them for values, [`evaluator`] for the rows of a batch.
+//! [`predicate`] evaluates them for values.
 
-pub mod evaluator;
 pub mod predicate;
 
 use super::inspect::inspect_string;
@@ -125,6 +124,12 @@ impl Filter {
             unquote(value)
         };
         Ok(Self { column: column.trim().into(), operator, negated, value: value.into() })
+    }
+
+    /// Approximate memory of the condition in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.column.len() + self.value.len() + size_of::<Self>()
     }
 
     /// Formats the condition as Supabase Realtime does in errors.

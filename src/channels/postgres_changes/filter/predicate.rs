@@ -1,13 +1,17 @@
 //! Evaluates filters for values.
 //!
-//! The result is computed in memory only where it equals PostgreSQL's: equality of canonical texts, order of numbers,
-//! times and bytes, and `like`. Collations, regular expressions and other types need the database
-//! ([`FilterResult::NeedsDatabase`]).
+//! [`Predicate::evaluate`] decides comparisons of constant cost, where the result equals PostgreSQL's: equality of
+//! canonical texts, and the order of numbers, times and bytes. It may be used before row-level security. Patterns are
+//! decided by [`Predicate::evaluate_visible`], for visible rows only, because their cost depends on the row and on the
+//! client's choice. Collations, regular expressions and other types need PostgreSQL.
 
 use std::cmp::Ordering;
 
 use super::Operator;
 use crate::channels::postgres_changes::types::TypeKind;
+
+/// Maximum length of the value times that of the pattern for `like` in memory, which bounds the time of one evaluation.
+const MAX_LIKE_STEPS: usize = 1 << 18;
 
 /// Result of a filter for one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +19,8 @@ pub enum FilterResult {
     Matches,
     /// The value does not match, or the result is NULL.
     NoMatch,
-    /// Only PostgreSQL can decide.
-    NeedsDatabase,
+    /// Not a comparison of constant cost, or only PostgreSQL can decide.
+    Undecided,
 }
 
 /// A filter prepared for columns of one type.
@@ -59,6 +63,72 @@ impl Predicate {
         }
     }
 
+    /// Evaluates a value of a row that the subscriber may see. Decides `like` as well, within bounds.
+    #[must_use]
+    pub fn evaluate_visible(&self, value: Option<&str>) -> FilterResult {
+        match (self.operator, &self.kind, value, self.single_value()) {
+            (Operator::Like, TypeKind::Text, Some(value), Some(pattern))
+                if value.len().saturating_mul(pattern.len()) <= MAX_LIKE_STEPS =>
+            {
+                self.result(matches_like(value, pattern))
+            }
+            _ => self.evaluate(value),
+        }
+    }
+
+    /// Whether [`Self::evaluate`] decides for every value.
+    #[must_use]
+    pub const fn is_always_decided(&self) -> bool {
+        match (self.operator, &self.kind) {
+            (Operator::Is, _) => true,
+            (Operator::Like | Operator::ILike | Operator::Match | Operator::IMatch, _) => false,
+            (
+                Operator::Eq | Operator::Neq | Operator::In | Operator::IsDistinct,
+                TypeKind::Text | TypeKind::Enum,
+            ) => true,
+            (
+                _,
+                TypeKind::Integer | TypeKind::Float | TypeKind::Numeric | TypeKind::Boolean | TypeKind::Bytes,
+            ) => true,
+            _ => false,
+        }
+    }
+
+    /// The texts of all values that match, if there are few of them and equal values have equal texts.
+    #[must_use]
+    pub fn accepted_values(&self) -> Option<Vec<&str>> {
+        let is_canonical = matches!(
+            self.kind,
+            TypeKind::Text | TypeKind::Enum | TypeKind::Boolean | TypeKind::Bytes | TypeKind::Integer
+        );
+        if self.negated || !is_canonical || !matches!(self.operator, Operator::Eq | Operator::In) {
+            return None;
+        }
+        // NULL in a list matches nothing.
+        Some(self.canonical.iter().flatten().map(String::as_str).collect())
+    }
+
+    /// The text that PostgreSQL's output function returns for an operand, if that is known without a query.
+    #[must_use]
+    pub fn canonical_in_memory(operator: Operator, kind: &TypeKind, value: &str) -> Option<String> {
+        match (operator, kind) {
+            (Operator::Is | Operator::Like | Operator::ILike | Operator::Match | Operator::IMatch, _) => {
+                Some(value.to_owned())
+            }
+            (Operator::In, _) => None,
+            (_, TypeKind::Text) => Some(value.to_owned()),
+            (_, TypeKind::Integer) => {
+                // Another form or a value out of range is left to PostgreSQL.
+                value
+                    .parse::<i64>()
+                    .ok()
+                    .filter(|number| number.to_string() == value)
+                    .map(|_| value.to_owned())
+            }
+            _ => None,
+        }
+    }
+
     fn evaluate_non_null(&self, value: &str) -> FilterResult {
         if self.operator == Operator::In {
             return self.evaluate_in(value);
@@ -72,7 +142,6 @@ impl Predicate {
             Operator::Lte => compare_with(Ordering::is_le),
             Operator::Gt => compare_with(Ordering::is_gt),
             Operator::Gte => compare_with(Ordering::is_ge),
-            Operator::Like if self.kind == TypeKind::Text => matches_like(value, operand),
             Operator::Like | Operator::ILike | Operator::Match | Operator::IMatch => None,
             Operator::In | Operator::Is | Operator::IsDistinct => unreachable!("evaluated by the caller"),
         })
@@ -84,7 +153,7 @@ impl Predicate {
 
     const fn result(&self, is_match: Option<bool>) -> FilterResult {
         match is_match {
-            None => FilterResult::NeedsDatabase,
+            None => FilterResult::Undecided,
             Some(is_match) if is_match != self.negated => FilterResult::Matches,
             Some(_) => FilterResult::NoMatch,
         }
@@ -105,7 +174,7 @@ impl Predicate {
         for operand in &self.canonical {
             match operand.as_deref().map(|operand| self.equal(value, operand)) {
                 None => has_null = true,
-                Some(None) => return FilterResult::NeedsDatabase,
+                Some(None) => return FilterResult::Undecided,
                 Some(Some(true)) => return self.result(Some(true)),
                 Some(Some(false)) => {}
             }
@@ -341,14 +410,37 @@ mod tests {
             (Operator::Match, TypeKind::Text, "b"),
             (Operator::Eq, TypeKind::Other, "b"),
             (Operator::Lt, TypeKind::Timestamp, "infinity"),
-            (Operator::Like, TypeKind::Text, "b\\"),
+            (Operator::Like, TypeKind::Text, "a%"),
         ] {
             assert_eq!(
                 predicate(operator, kind, &[value]).evaluate(Some("a")),
-                FilterResult::NeedsDatabase,
+                FilterResult::Undecided,
                 "{operator:?}"
             );
         }
+    }
+
+    #[test]
+    fn like_is_decided_for_visible_rows_within_bounds() {
+        let like = predicate(Operator::Like, TypeKind::Text, &["a%"]);
+        assert_eq!(like.evaluate_visible(Some("ab")), FilterResult::Matches);
+        assert_eq!(negated(like.clone()).evaluate_visible(Some("ab")), FilterResult::NoMatch);
+        assert_eq!(like.evaluate_visible(None), FilterResult::NoMatch);
+        assert_eq!(like.evaluate_visible(Some(&"a".repeat(MAX_LIKE_STEPS))), FilterResult::Undecided);
+        let invalid = predicate(Operator::Like, TypeKind::Text, &["a\\"]);
+        assert_eq!(invalid.evaluate_visible(Some("a")), FilterResult::Undecided);
+    }
+
+    #[test]
+    fn only_equality_of_canonical_texts_is_indexed() {
+        let values = |operator, kind, values: &[&str]| {
+            predicate(operator, kind, values).accepted_values().map(|values| values.join(" "))
+        };
+        assert_eq!(values(Operator::Eq, TypeKind::Integer, &["5"]).as_deref(), Some("5"));
+        assert_eq!(values(Operator::In, TypeKind::Text, &["a", "NULL", "b"]).as_deref(), Some("a b"));
+        assert_eq!(values(Operator::Eq, TypeKind::Numeric, &["1.0"]), None);
+        assert_eq!(values(Operator::Neq, TypeKind::Text, &["a"]), None);
+        assert_eq!(negated(predicate(Operator::Eq, TypeKind::Text, &["a"])).accepted_values(), None);
     }
 
     #[test]

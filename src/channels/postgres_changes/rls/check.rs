@@ -1,11 +1,14 @@
 //! Determines which rows each principal may see, by row-level security checks.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     executor::{CheckedTable, RlsCheck, RlsCheckResult, RlsExecutor},
-    query::RlsQuery,
-    slow_queue::SlowQueue,
+    lanes::{Lanes, Owner},
+    query::RowQuery,
 };
 use crate::{
     channels::{
@@ -23,10 +26,10 @@ use crate::{
 #[derive(Default)]
 pub struct RlsResults {
     /// The tables that were checked.
-    pub tables: Vec<CheckedTable>,
+    pub tables: Vec<Arc<CheckedTable>>,
     /// Results of the completed checks.
     pub visibility: HashMap<(usize, usize), RowVisibility>,
-    /// Checks that are left to the slow queue.
+    /// Checks that are left to a lane.
     pub deferred: HashMap<(usize, usize), RlsCheck>,
 }
 
@@ -48,17 +51,19 @@ impl RowVisibility {
     }
 }
 
-/// Checks which rows the principals may see: rows with row-level security that match a principal's subscription.
+/// Checks which rows the principals may see: rows with row-level security that may match a principal's subscription. The checks
+/// of `slow_owners` are left to a lane.
 ///
 /// # Errors
 /// If the database is unavailable.
 pub async fn check_rows(
     executor: &mut RlsExecutor,
-    slow_queue: &SlowQueue,
+    lanes: &Lanes,
     batch: &[RowChange],
     snapshot: &RegistrySnapshot,
-    tables: &[TableBatch<'_>],
-    access_by_table: &[Vec<Option<PrincipalAccess<'_>>>],
+    tables: &[TableBatch],
+    access_by_table: &[HashMap<usize, PrincipalAccess<'_>>],
+    slow_owners: &HashSet<Owner>,
 ) -> Result<RlsResults, PgError> {
     let mut rls = RlsResults::default();
     let (mut keys, mut checks) = (Vec::new(), Vec::new());
@@ -70,7 +75,7 @@ pub async fn check_rows(
             rows_to_check(table, &rows, snapshot, &access_by_table[table_index])
         {
             let checked_index = *table_of_access.entry(std::ptr::from_ref(access)).or_insert_with(|| {
-                rls.tables.push(checked_table(access, &rows));
+                rls.tables.push(Arc::new(checked_table(access, &rows)));
                 rls.tables.len() - 1
             });
             let check = RlsCheck {
@@ -78,7 +83,7 @@ pub async fn check_rows(
                 table_index: checked_index,
                 rows: row_indexes,
             };
-            if slow_queue.contains(&check.principal) {
+            if slow_owners.contains(&Owner::Principal(Arc::clone(&check.principal))) {
                 rls.deferred.insert((table_index, principal), check);
             } else {
                 keys.push((table_index, principal));
@@ -92,7 +97,7 @@ pub async fn check_rows(
     let results = executor.run_checks(&rls.tables, &checks).await?;
     for ((key, check), result) in keys.into_iter().zip(checks).zip(results) {
         if result.timed_out {
-            slow_queue.add(&check.principal);
+            lanes.add_slow_principal(&check.principal);
             rls.deferred.insert(key, check);
         } else {
             let table = &tables[key.0];
@@ -115,16 +120,16 @@ pub async fn check_rows(
 
 /// The rows to check by principal, sorted by role so that a connection rarely switches its prepared plans.
 fn rows_to_check<'a>(
-    table: &TableBatch<'_>,
+    table: &TableBatch,
     rows: &[&RowChange],
     snapshot: &RegistrySnapshot,
-    access: &'a [Option<PrincipalAccess<'a>>],
+    access: &'a HashMap<usize, PrincipalAccess<'a>>,
 ) -> Vec<(usize, Vec<usize>, &'a TableAccess)> {
     let mut by_principal: HashMap<usize, (Vec<usize>, &'a TableAccess)> = HashMap::new();
     for (row, change) in rows.iter().enumerate() {
-        for (group, _) in &table.matches[row] {
-            for member in &group.members {
-                let Some(principal_access) = &access[member.principal] else { continue };
+        for matched in table.matches(row) {
+            for member in &snapshot.groups[matched.group].members {
+                let Some(principal_access) = access.get(&member.principal) else { continue };
                 if principal_access.requirement(change) == Ok(RlsRequirement::Check) {
                     let (rows, _) = by_principal
                         .entry(member.principal)
@@ -144,8 +149,8 @@ fn rows_to_check<'a>(
 }
 
 fn checked_table(access: &TableAccess, rows: &[&RowChange]) -> CheckedTable {
-    let by_values = access.condition.as_ref().and_then(|condition| RlsQuery::by_values(condition, rows));
-    let by_key = RlsQuery::by_key(access, rows);
+    let by_values = access.condition.as_ref().and_then(|condition| RowQuery::by_values(condition, rows));
+    let by_key = RowQuery::by_key(access, rows);
     CheckedTable {
         qualified_name: access.qualified_name.clone(),
         queries: by_values.into_iter().chain(by_key).collect(),

@@ -2,7 +2,7 @@
 //!
 //! Each query is its own transaction on a dedicated connection, so a policy that raises an error or does not return
 //! affects only its principal. Queries are pipelined and prepared once per role. A query covers all rows of a table,
-//! because its cost does not depend on the number of rows. If an [`RlsQuery`] fails for a row, the next one is tried.
+//! because its cost does not depend on the number of rows. If an [`RowQuery`] fails for a row, the next one is tried.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,7 +21,7 @@ use tokio_postgres::{
     types::{ToSql, Type as PgType},
 };
 
-use super::query::RlsQuery;
+use super::query::RowQuery;
 use crate::{
     channels::ChannelPrincipal,
     lifecycle::ErrorChain,
@@ -35,6 +35,8 @@ const PLAN_ONCE_SQL: &str = include_str!("../../../../sql/node/plan_once.sql");
 /// Maximum number of queries in flight on one connection. `join_all` polls this many futures in order, which
 /// pipelining relies on.
 const PIPELINE_DEPTH: usize = 24;
+/// Number of rows that are checked alone before the timeout is checked again.
+const SINGLE_ROW_CALLS: usize = 8;
 /// Maximum number of prepared statements per connection. Above it, the cache is cleared.
 const MAX_STATEMENTS: usize = 500;
 
@@ -44,7 +46,15 @@ pub struct CheckedTable {
     /// Table name, schema-qualified and quoted.
     pub qualified_name: String,
     /// Queries that check rows, in order of preference.
-    pub queries: Vec<RlsQuery>,
+    pub queries: Vec<RowQuery>,
+}
+
+impl CheckedTable {
+    /// Bytes of the values that the queries check.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.queries.iter().map(RowQuery::size_bytes).sum()
+    }
 }
 
 /// A check of rows of one table for one principal.
@@ -83,9 +93,9 @@ struct RlsConnection {
 }
 
 /// One query of a check.
-struct RlsQueryCall<'a> {
+struct RowQueryCall<'a> {
     principal: &'a ChannelPrincipal,
-    query: &'a RlsQuery,
+    query: &'a RowQuery,
     /// Index of the check.
     check_index: usize,
     rows: Vec<usize>,
@@ -112,13 +122,18 @@ impl RlsExecutor {
         }
     }
 
+    /// Closes the connections; the next check opens new ones.
+    pub fn disconnect(&mut self) {
+        self.connections.iter_mut().for_each(|connection| *connection = RlsConnection::default());
+    }
+
     /// Runs all checks; returns the results in the order of the checks.
     ///
     /// # Errors
     /// If the database is unavailable.
     pub async fn run_checks(
         &mut self,
-        tables: &[CheckedTable],
+        tables: &[Arc<CheckedTable>],
         checks: &[RlsCheck],
     ) -> Result<Vec<RlsCheckResult>, PgError> {
         let started = Instant::now();
@@ -144,7 +159,7 @@ impl RlsConnection {
         &mut self,
         connector: &Connector,
         query_timeout: Duration,
-        tables: &[CheckedTable],
+        tables: &[Arc<CheckedTable>],
         checks: &[RlsCheck],
     ) -> Result<Vec<RlsCheckResult>, PgError> {
         let mut results = vec![RlsCheckResult::default(); checks.len()];
@@ -158,7 +173,7 @@ impl RlsConnection {
                 let rows: Vec<usize> =
                     open_rows[index].iter().copied().filter(|row| query.covers(*row)).collect();
                 if !rows.is_empty() && !results[index].timed_out {
-                    calls.push(RlsQueryCall { principal: &check.principal, query, check_index: index, rows });
+                    calls.push(RowQueryCall { principal: &check.principal, query, check_index: index, rows });
                 }
             }
             let outcomes = self.run_queries(connector, query_timeout, &calls).await?;
@@ -185,7 +200,7 @@ impl RlsConnection {
             for row in &open_rows[index] {
                 let queries = tables[check.table_index].queries.iter().rev();
                 if let Some(query) = queries.into_iter().find(|query| query.covers(*row)) {
-                    single_row_calls.push(RlsQueryCall {
+                    single_row_calls.push(RowQueryCall {
                         principal: &check.principal,
                         query,
                         check_index: index,
@@ -194,12 +209,19 @@ impl RlsConnection {
                 }
             }
         }
-        let outcomes = self.run_queries(connector, query_timeout, &single_row_calls).await?;
-        for (call, outcome) in single_row_calls.iter().zip(outcomes) {
-            match outcome {
-                QueryOutcome::Visible(visible) => results[call.check_index].visible_rows.extend(visible),
-                QueryOutcome::TimedOut => results[call.check_index].timed_out = true,
-                QueryOutcome::Failed(_) | QueryOutcome::Unusable => {}
+        let started = Instant::now();
+        for calls in single_row_calls.chunks(SINGLE_ROW_CALLS) {
+            if started.elapsed() > query_timeout {
+                calls.iter().for_each(|call| results[call.check_index].timed_out = true);
+                continue;
+            }
+            let outcomes = self.run_queries(connector, query_timeout, calls).await?;
+            for (call, outcome) in calls.iter().zip(outcomes) {
+                match outcome {
+                    QueryOutcome::Visible(visible) => results[call.check_index].visible_rows.extend(visible),
+                    QueryOutcome::TimedOut => results[call.check_index].timed_out = true,
+                    QueryOutcome::Failed(_) | QueryOutcome::Unusable => {}
+                }
             }
         }
         Ok(results)
@@ -209,7 +231,7 @@ impl RlsConnection {
         &mut self,
         connector: &Connector,
         query_timeout: Duration,
-        calls: &[RlsQueryCall<'_>],
+        calls: &[RowQueryCall<'_>],
     ) -> Result<Vec<QueryOutcome>, PgError> {
         let mut outcomes = Vec::with_capacity(calls.len());
         let mut refused = HashSet::new();
@@ -234,7 +256,7 @@ impl RlsConnection {
         &mut self,
         connector: &Connector,
         query_timeout: Duration,
-        window: &[RlsQueryCall<'_>],
+        window: &[RowQueryCall<'_>],
         refused: &mut HashSet<(Arc<str>, Box<str>)>,
     ) -> Result<Vec<QueryOutcome>, PgError> {
         let client = match &self.client {
@@ -294,7 +316,7 @@ impl RlsConnection {
 async fn run_query(
     client: &Client,
     set_identity: &Statement,
-    call: &RlsQueryCall<'_>,
+    call: &RowQueryCall<'_>,
     statement: Option<&Statement>,
 ) -> Result<QueryOutcome, PgError> {
     let Some(statement) = statement else { return Ok(QueryOutcome::Unusable) };
@@ -314,7 +336,7 @@ async fn run_query(
 }
 
 fn query_outcome(
-    call: &RlsQueryCall<'_>,
+    call: &RowQueryCall<'_>,
     rows: Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
 ) -> Result<QueryOutcome, PgError> {
     match rows {

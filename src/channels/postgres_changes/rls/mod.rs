@@ -1,9 +1,10 @@
 //! Row-level security checks: which rows of a table each principal may see.
 //!
 //! [`check`] selects the rows and collects the results, [`query`] builds the statements, [`executor`] runs them as the
-//! principal, and [`slow_queue`] takes the checks that exceed the timeout of the shared queue.
+//! principal, and [`lanes`] take the checks that exceed the timeout of the shared queue, and the
+//! filters that only PostgreSQL can evaluate.
 
 pub mod check;
 pub mod executor;
+pub mod lanes;
 pub mod query;
-pub mod slow_queue;

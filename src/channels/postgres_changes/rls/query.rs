@@ -1,4 +1,4 @@
-//! Queries that check row-level security for rows: by key (`select`) or by column values.
+//! Queries that the principal runs for rows: row-level security by key (`select`) or by column values, and filters.
 //!
 //! By values, the query evaluates the policies' expressions as the principal. It can check deleted rows, and it
 //! checks rows with equal values in the columns that the policies read only once. Unlike `select`, it resolves the
@@ -11,14 +11,20 @@ use std::{
 };
 
 use crate::pg::ident::quote_identifier;
-use crate::pg::{
-    queries::postgres_changes::{RlsCondition, TableAccess},
-    replication::{Cell, RowChange},
+use crate::{
+    channels::postgres_changes::{
+        filter::{Filter, Operator},
+        types::TypeInfo,
+    },
+    pg::{
+        queries::postgres_changes::{RlsCondition, TableAccess},
+        replication::{Cell, RowChange},
+    },
 };
 
 /// A query that checks rows of a table.
 #[derive(Debug, Clone)]
-pub struct RlsQuery {
+pub struct RowQuery {
     statement: Arc<str>,
     /// Number of columns sent as parameters.
     column_count: usize,
@@ -35,7 +41,35 @@ fn unnest_clause(columns: usize) -> String {
     format!("unnest($1::int4[]{arrays}) as tuples (tuple_index{names})")
 }
 
-impl RlsQuery {
+/// The comparison of `k1`, a value, with `k2`, the operand. Both are texts and not NULL.
+fn filter_expression(type_info: &TypeInfo, operator: Operator) -> String {
+    let TypeInfo { qualified, equality_schema, pattern_schema, .. } = type_info;
+    let compare = |name: &str| {
+        format!("tuples.k1::{qualified} operator({equality_schema}.{name}) tuples.k2::{qualified}")
+    };
+    let operand = if &**qualified == "pg_catalog.bytea" { "tuples.k2::bytea" } else { "tuples.k2" };
+    let matches = |name: &str| format!("tuples.k1::{qualified} operator({pattern_schema}.{name}) {operand}");
+    match operator {
+        Operator::Eq => compare("="),
+        Operator::Neq => compare("<>"),
+        Operator::Lt => compare("<"),
+        Operator::Lte => compare("<="),
+        Operator::Gt => compare(">"),
+        Operator::Gte => compare(">="),
+        Operator::IsDistinct => format!("not ({})", compare("=")),
+        Operator::In => {
+            format!("tuples.k1::{qualified} operator({equality_schema}.=) any (tuples.k2::{qualified}[])")
+        }
+        Operator::Like => matches("~~"),
+        Operator::ILike => matches("~~*"),
+        Operator::Match => matches("~"),
+        Operator::IMatch => matches("~*"),
+        // Decided in memory.
+        Operator::Is => "false".to_owned(),
+    }
+}
+
+impl RowQuery {
     /// Checks by key which rows `select` returns; cannot check deleted rows. `None` if the table had another key when
     /// the rows were changed.
     ///
@@ -115,6 +149,22 @@ impl RlsQuery {
         Some(query)
     }
 
+    /// Evaluates a filter for values of visible rows. The rows of the query are the indexes of the values.
+    pub fn by_filter(type_info: &TypeInfo, filter: &Filter, values: &[&str]) -> Self {
+        let statement = format!(
+            "select tuples.tuple_index from {} where ({}) = {}",
+            unnest_clause(2),
+            filter_expression(type_info, filter.operator),
+            !filter.negated,
+        );
+        let mut query = Self::new(statement, 2, values.len());
+        for (row, value) in values.iter().enumerate() {
+            query.tuple_of_row[row] = Some(row);
+            query.tuples.push(vec![Some((*value).to_owned()), Some(filter.value.to_string())]);
+        }
+        query
+    }
+
     fn new(statement: String, column_count: usize, rows: usize) -> Self {
         Self { statement: statement.into(), column_count, tuples: Vec::new(), tuple_of_row: vec![None; rows] }
     }
@@ -123,6 +173,11 @@ impl RlsQuery {
     /// visible tuples.
     pub const fn statement(&self) -> &Arc<str> {
         &self.statement
+    }
+
+    /// Bytes of the values to check.
+    pub fn size_bytes(&self) -> usize {
+        self.tuples.iter().flatten().flatten().map(|value| value.len() + 24).sum()
     }
 
     /// Whether the query can check a row.
@@ -222,7 +277,7 @@ mod tests {
     fn by_key_selects_existing_rows_by_the_whole_key() {
         let changes = changes();
         let rows: Vec<&RowChange> = changes.iter().collect();
-        let query = RlsQuery::by_key(&access(None), &rows).unwrap();
+        let query = RowQuery::by_key(&access(None), &rows).unwrap();
         assert_eq!(
             &**query.statement(),
             "select tuples.tuple_index from unnest($1::int4[], $2::text[], $3::text[]) as tuples (tuple_index, k1, k2) \
@@ -240,7 +295,7 @@ mod tests {
     fn by_values_checks_equal_rows_once() {
         let changes = changes();
         let rows: Vec<&RowChange> = changes.iter().collect();
-        let query = RlsQuery::by_values(&condition(true), &rows).unwrap();
+        let query = RowQuery::by_values(&condition(true), &rows).unwrap();
         assert_eq!(
             &**query.statement(),
             "select \"rollcall tuple index\" from (select tuples.tuple_index as \"rollcall tuple index\", tuples.k1::integer as \"room\" \
@@ -259,10 +314,10 @@ mod tests {
         let rows: Vec<&RowChange> = changes.iter().collect();
         let reads_nothing =
             RlsCondition { columns: Vec::new(), column_types: Vec::new(), ..condition(false) };
-        let query = RlsQuery::by_values(&reads_nothing, &rows).unwrap();
+        let query = RowQuery::by_values(&reads_nothing, &rows).unwrap();
         assert_eq!((0..4).filter(|row| query.covers(*row)).collect::<Vec<_>>(), [3]);
         assert!(
-            RlsQuery::by_values(&RlsCondition { columns: vec!["gone".into()], ..condition(true) }, &rows)
+            RowQuery::by_values(&RlsCondition { columns: vec!["gone".into()], ..condition(true) }, &rows)
                 .is_none()
         );
     }

@@ -52,6 +52,11 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
                     }
                 }
             }
+            "maximum" => {
+                if value.as_f64().is_some_and(|number| number > wanted.as_f64().expect("a number")) {
+                    wrong(format!("is above {wanted}"));
+                }
+            }
             "minimum" => {
                 if value.as_f64().is_some_and(|number| number < wanted.as_f64().expect("a number")) {
                     wrong(format!("is below {wanted}"));
@@ -109,13 +114,13 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
                     }
                 }
             }
-            "anyOf" => {
+            "anyOf" | "oneOf" => {
                 let each = wanted.as_array().expect("a list").iter();
                 if !each.clone().any(|one| violations(document, one, value).is_empty()) {
                     wrong("is none of several".to_owned());
                 }
             }
-            "description" | "additionalProperties" | "propertyNames" => {}
+            "description" | "additionalProperties" | "propertyNames" | "example" | "default" => {}
             // Read by what produced it: ids joined by commas, and codes, are checked where they are taken apart.
             "pattern" => {}
             other => panic!("what is the keyword {other}?"),
@@ -136,7 +141,7 @@ fn fields(
         let at = format!("{at}.{name}");
         match wanted.get(name) {
             Some(schema) => check(document, schema, item, &at, found),
-            None if schema.get("additionalProperties") == Some(&Value::Bool(true)) => {}
+            None if schema.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false)) => {}
             None => found.push(format!("{at}: is not described: {item}")),
         }
     }

@@ -1,0 +1,123 @@
+//! Search in units and memories: which rows are found among many, by words and by meaning.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use testkit::{
+    cluster::connect,
+    harness::{TestDatabase, User},
+};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+async fn connect_as(db: &TestDatabase, user: &User) -> Client {
+    let sql = db.connect().await;
+    let claims = json!({ "sub": user.id, "role": "authenticated" }).to_string();
+    sql.execute(
+        "select set_config('role', 'authenticated', false), set_config('request.jwt.claims', $1, false)",
+        &[&claims],
+    )
+    .await
+    .expect("acts");
+    sql
+}
+
+/// Texts of the rows that match, best first, with their scores.
+async fn matches(sql: &Client, kind: &str, text: &str) -> Vec<(String, f32)> {
+    let select = "select coalesce(u.content, e.content), m.score
+        from rollcall.match_words($1, $2, 10) with ordinality m (id, score, n)
+        left join rollcall.atomic_chat_units u on u.id = m.id left join rollcall.memories e on e.id = m.id
+        order by m.n";
+    let rows = sql.query(select, &[&kind, &text]).await.expect("answers");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// Words of a question may each be in thousands of rows. The rows with most of them are found wherever they are, and of
+/// equal rows the newest.
+#[testkit::test]
+async fn the_best_rows_are_found_among_thousands_with_the_same_words(db: Arc<TestDatabase>) {
+    let user = User::new();
+    for (table, kind) in [("atomic_chat_units", "unit"), ("memories", "memory")] {
+        let noise = format!(
+            "insert into rollcall.{table} (user_id, content, created_at)
+               select $u, w.text || ' number ' || n, now() - n * interval '1 hour'
+               from generate_series(1, 1500) n,
+                 (values ('Apollo plan'), ('Paid in kroner'), ('Monthly bill')) w (text);
+             insert into rollcall.{table} (user_id, content, created_at)
+               select $u, 'Other user ' || n, now() from generate_series(1, 10) n;
+             insert into rollcall.{table} (user_id, content, created_at) values
+               ($u, 'Apollo costs 400 kroner.', now() - interval '3 years'),
+               ($u, 'The monthly fee of Apollo, in kroner.', now() - interval '2 years'),
+               ($u, 'A monthly gamelan class.', now() - interval '4 years')"
+        );
+        db.execute(&noise, &[("u", user.id)]).await;
+        let sql = connect_as(&db, &user).await;
+        let found = matches(&sql, kind, "Apollo kroner?").await;
+        let both = ["The monthly fee of Apollo, in kroner.", "Apollo costs 400 kroner."];
+        assert_eq!([&found[0].0, &found[1].0], both, "{kind}: {found:?}");
+        assert!(found[1].1 > 0.5 && found[2].1 < 0.35, "{kind}: {found:?}");
+        let three = matches(&sql, kind, "monthly Apollo kroner").await;
+        assert_eq!(three[0].0, both[0], "{kind}: {three:?}");
+        let rare = matches(&sql, kind, "monthly gamelan").await;
+        assert_eq!(rare[0].0, "A monthly gamelan class.", "{kind}: {rare:?}");
+        // Of rows with one frequent word, the newest.
+        let newest = matches(&sql, kind, "kroner").await;
+        assert_eq!(newest[0].0, "Paid in kroner number 1", "{kind}: {newest:?}");
+        assert_eq!(newest.len(), 10, "{kind}");
+    }
+}
+
+/// With pgvector; `tests/run meaning` runs it.
+#[testkit::test]
+async fn search_by_meaning_parses_its_vector_once_and_uses_an_index(db: Arc<TestDatabase>) {
+    const DIMENSIONS: usize = 512;
+    let admin = connect(&db.admin_url()).await;
+    const AVAILABLE: &str = "select exists (select from pg_available_extensions where name = 'vector')";
+    if !admin.query_one(AVAILABLE, &[]).await.expect("answers").get::<_, bool>(0) {
+        return;
+    }
+    admin.batch_execute("create extension vector with schema public").await.expect("can be created");
+    let prepare = format!("select rollcall_internal.prepare_vectors('test', {DIMENSIONS})");
+    assert!(db.query_row(&prepare, &[]).await.get::<_, bool>(0));
+    let index = "select count(*) from pg_indexes where tablename = 'vectors' and indexdef like '%hnsw%'";
+    assert_eq!(db.query_row(index, &[]).await.get::<_, i64>(0), 1);
+
+    // 3,000 rows of one user are compared one by one, 4,500 of the other by the index.
+    let (small, large) = (User::new(), User::new());
+    let fill = "insert into rollcall_internal.vectors (kind, id, user_id, vector)
+        select 'unit', gen_random_uuid(), $1,
+          (select array_agg(sin(g * (i % 17 + 1)) + random() / 10) from generate_series(1, $3) i where g is not null)
+            ::real[]::public.vector
+        from generate_series(1, $2::int) g";
+    let dimensions = DIMENSIONS as i32;
+    db.sql.execute(fill, &[&small.id, &3_000_i32, &dimensions]).await.expect("fills");
+    db.sql.execute(fill, &[&large.id, &4_500_i32, &dimensions]).await.expect("fills");
+    for user in [small, large] {
+        let own = "select id, vector::text from rollcall_internal.vectors where user_id = $1 limit 1";
+        let row = db.query_row(own, &[&user.id]).await;
+        let (id, vector): (Uuid, String) = (row.get(0), row.get(1));
+        let exact = "select array(select v.id from rollcall_internal.vectors v where v.user_id = $1
+            order by v.vector operator(public.<=>) $2::text::public.vector, v.id limit 10)";
+        let nearest: Vec<Uuid> = db.query_row(exact, &[&user.id, &vector]).await.get(0);
+        let sql = connect_as(&db, &user).await;
+        let mut fastest = Duration::MAX;
+        let mut found: Vec<Uuid> = Vec::new();
+        for _ in 0..5 {
+            let start = Instant::now();
+            let rows = sql
+                .query("select id from rollcall.match_embeddings('unit', $1, 10)", &[&vector])
+                .await
+                .expect("answers");
+            fastest = fastest.min(start.elapsed());
+            found = rows.iter().map(|row| row.get(0)).collect();
+        }
+        assert_eq!((found[0], found.len()), (id, 10));
+        let recalled = found.iter().filter(|id| nearest.contains(id)).count();
+        assert!(recalled >= 8, "{recalled} of the 10 nearest");
+        // Parsing 3,000 vectors takes over 150 ms, comparing them some milliseconds.
+        assert!(fastest < Duration::from_millis(100), "{fastest:?}");
+    }
+}
