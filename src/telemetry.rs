@@ -38,7 +38,10 @@ pub mod metric {
     pub const WRITER_LATENCY: &str = "rollcall_writer_latency_seconds";
     /// Histogram, seconds: from commit to receipt of the notification.
     pub const NOTIFY_LAG: &str = "rollcall_notify_lag_seconds";
-    /// Counter: notifications that were ignored, by `cause` (`forged`, `invalid`).
+    /// Counter: connected devices that were missing in the database and were written again.
+    pub const DEVICES_RECONCILED: &str = "rollcall_devices_reconciled_total";
+    /// Counter: notifications that were ignored, by `cause` (`forged`, `repeated`,
+    /// `invalid`).
     pub const NOTIFICATIONS_REJECTED: &str = "rollcall_notifications_rejected_total";
     /// Counter: full reads of all visible presence after a lost LISTEN connection or a policy change, by
     /// `cause`.

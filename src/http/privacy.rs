@@ -74,10 +74,11 @@ async fn export(
     Ok((headers, Json(Export { user_id: user, exported_at: clock.now(), data })))
 }
 
-/// Erases the presence data of the caller.
+/// Erases the data of the caller.
 ///
-/// Erases settings, devices, last seen, typing and history, and closes the user's sockets. The user then counts as never
-/// seen.
+/// Erases presence (settings, devices, last seen, typing, history) and content: messages and the answers to them,
+/// memories, instructions, units, topics, entities, personas, notebooks, bundles and vectors. Closes the user's sockets.
+/// The user then counts as never seen. Relations, memberships and conversations with other participants remain.
 // An open socket would soon report presence again.
 #[utoipa::path(
     delete, path = "/api/presence/me", operation_id = "forgetMe", tag = "Sharing", params(UserIdQuery),

@@ -1,12 +1,14 @@
 //! Presence and typing as shown to one viewer.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{ConversationKey, Reach, Status, UserId, milliseconds};
 
 /// One face of one user: a row of `user_presence` as row-level security returned it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Presence {
     /// ID of the user.
     pub user_id: UserId,
@@ -24,6 +26,15 @@ pub struct Presence {
 }
 
 impl Presence {
+    /// A number that differs, except by chance, for another content. Versions cannot be compared: they go back when
+    /// the database is restored or fails over.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The presence shown for a user who is no longer visible. It equals that of a user who was never seen.
     #[must_use]
     pub fn hidden(user_id: UserId) -> Self {

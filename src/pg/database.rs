@@ -1,5 +1,6 @@
-//! The database handle with three connection pools: for requests, for the server's own work and for channel
-//! authorization. Slow requests or joins therefore cannot delay writes or deliveries.
+//! The database handle with four connection pools: for requests, for the server's own work, for channel authorization,
+//! and for liveness. Slow requests or joins therefore cannot delay writes or deliveries, and nothing can delay the lease
+//! of the node.
 
 use std::{
     collections::HashSet,
@@ -37,6 +38,9 @@ const AUTHORIZATION_LIMITS: StatementLimits =
 /// Pool size for the server's own work: writer, visibility look-ups, lease, context engine.
 const SERVER_CONNECTIONS: usize = 6;
 
+/// Pool size for liveness: the lease and the health check.
+const LIVENESS_CONNECTIONS: usize = 2;
+
 /// Pool size for authorization of private channels.
 pub const AUTHORIZATION_CONNECTIONS: usize = 5;
 
@@ -46,6 +50,7 @@ pub struct Database {
     request_pool: Pool,
     server_pool: Pool,
     authorization_pool: Pool,
+    liveness_pool: Pool,
     tls: MakeRustlsConnect,
     blocked: Arc<BlockedStatements>,
     direct_connector: Connector,
@@ -71,6 +76,13 @@ impl Database {
                 "rights",
                 AUTHORIZATION_CONNECTIONS,
                 AUTHORIZATION_LIMITS,
+                is_pooled,
+            ),
+            liveness_pool: pool(
+                &connector,
+                "liveness",
+                LIVENESS_CONNECTIONS,
+                StatementLimits::DEFAULT,
                 is_pooled,
             ),
             tls: connector.tls(),
@@ -125,9 +137,37 @@ impl Database {
     where
         W: Future<Output = Result<T, PgError>>,
     {
+        self.within_pool(&self.server_pool, limit, work).await
+    }
+
+    /// [`within`](Self::within) with a connection that only liveness uses: the lease of the node and the health check.
+    ///
+    /// # Errors
+    ///
+    /// As [`within`](Self::within).
+    pub async fn within_liveness<T, W>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce(Connection) -> W,
+    ) -> Result<T, PgError>
+    where
+        W: Future<Output = Result<T, PgError>>,
+    {
+        self.within_pool(&self.liveness_pool, limit, work).await
+    }
+
+    async fn within_pool<T, W>(
+        &self,
+        pool: &Pool,
+        limit: Duration,
+        work: impl FnOnce(Connection) -> W,
+    ) -> Result<T, PgError>
+    where
+        W: Future<Output = Result<T, PgError>>,
+    {
         let started = Instant::now();
         let run = async {
-            let client = self.server_pool.get().await?;
+            let client = pool.get().await?;
             let left = limit.saturating_sub(started.elapsed());
             let limits =
                 StatementLimits { statement_timeout: server_timeout(left), lock_timeout: Duration::ZERO };
@@ -143,7 +183,7 @@ impl Database {
     ///
     /// [`PgError::Unavailable`] if the database does not answer in time.
     pub async fn is_writable(&self, limit: Duration) -> Result<Writability, PgError> {
-        self.within(limit, |connection| async move {
+        self.within_liveness(limit, |connection| async move {
             let row = connection.query_one(include_str!("../../sql/node/is_writable.sql"), &[]).await?;
             Ok(match (row.get("in_recovery"), row.get("read_only")) {
                 (true, _) => Writability::Standby,
@@ -213,6 +253,7 @@ impl Database {
         self.request_pool.close();
         self.server_pool.close();
         self.authorization_pool.close();
+        self.liveness_pool.close();
     }
 }
 

@@ -3,8 +3,9 @@
 //! It reconnects with jittered exponential backoff and reports every gap to its handlers. Handlers receive each
 //! notification synchronously and must not block, so no notification queues here.
 
-use std::{future::poll_fn, sync::OnceLock, time::Duration};
+use std::{future::poll_fn, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     pin, select,
     time::{Instant, sleep, timeout},
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Connector, PgError,
-    notification::{Notification, NotificationError, NotificationKey, channel},
+    notification::{Notification, NotificationError, NotificationReader, channel},
     session::StatementLimits,
 };
 use crate::backoff::Backoff;
@@ -101,13 +102,13 @@ async fn run_connection(connector: &Connector, handler: &impl NotificationHandle
         Err(error) => return error.into(),
     };
     // Requests of the client progress only while the connection is polled, so one loop drives both.
-    let key = OnceLock::new();
+    let reader = Mutex::new(None);
     let requests = async {
         client.batch_execute(&LIMITS.session_sql()).await?;
         client.batch_execute(&listen_sql()).await?;
         let row = client.query_one(include_str!("../../sql/node/notification_key.sql"), &[]).await?;
         // Notifications before this point are covered by `on_connected`.
-        drop(key.set(NotificationKey::new(row.try_get("key")?)));
+        *reader.lock() = Some(NotificationReader::new(row.try_get("key")?));
         tracing::info!("LISTEN connection established");
         handler.on_connected();
         loop {
@@ -127,12 +128,15 @@ async fn run_connection(connector: &Connector, handler: &impl NotificationHandle
     loop {
         select! {
             message = poll_fn(|cx| connection.poll_message(cx)) => match message {
-                Some(Ok(AsyncMessage::Notification(notification))) => if let Some(key) = key.get() {
-                    match key.open(notification.channel(), notification.payload()) {
-                        Ok(notification) => handler.on_notification(&notification),
-                        Err(error) => record_rejected(error, notification.channel(), &mut rejected),
+                Some(Ok(AsyncMessage::Notification(notification))) => {
+                    let (channel, payload) = (notification.channel(), notification.payload());
+                    let opened = reader.lock().as_mut().map(|reader| reader.open(channel, payload));
+                    match opened {
+                        Some(Ok(notification)) => handler.on_notification(&notification),
+                        Some(Err(error)) => record_rejected(error, channel, &mut rejected),
+                        None => {}
                     }
-                },
+                }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return error.into(),
                 None => return PgError::Unavailable("the server closed the connection".into()),

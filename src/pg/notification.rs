@@ -9,7 +9,6 @@
 use std::{
     collections::{HashSet, VecDeque},
     fmt,
-    hash::Hash,
 };
 
 use sha2::{Digest, Sha256};
@@ -123,6 +122,9 @@ pub enum NotificationError {
     /// Sent by another program, or with an old key.
     #[error("the payload is not authenticated")]
     Forged,
+    /// Accepted before on this connection.
+    #[error("the payload was sent again")]
+    Repeated,
     /// Authenticated, but this version of the server cannot read it.
     #[error("the payload cannot be parsed")]
     Invalid,
@@ -134,25 +136,57 @@ impl NotificationError {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Forged => "forged",
+            Self::Repeated => "repeated",
             Self::Invalid => "invalid",
         }
     }
 }
 
-/// The key in `rollcall_internal.notification_key`: authenticates payloads and masks IDs.
-pub struct NotificationKey(Vec<u8>);
+/// Opens the notifications of one connection, with the key in `rollcall_internal.notification_key`.
+///
+/// A login that listens can send an authenticated payload again. Each is accepted once per connection; after another
+/// connect the database may be a restored one, which gives the same numbers to new rows.
+pub struct NotificationReader {
+    key: NotificationKey,
+    accepted: HashSet<String>,
+    order: VecDeque<String>,
+}
 
-impl NotificationKey {
+/// Maximum number of remembered codes, about 6 MiB. The rows that a notification names are deleted long before as many
+/// others were sent.
+const MAX_ACCEPTED: usize = 65_536;
+
+impl NotificationReader {
     #[must_use]
-    pub const fn new(key: Vec<u8>) -> Self {
-        Self(key)
+    pub fn new(key: Vec<u8>) -> Self {
+        Self { key: NotificationKey(key), accepted: HashSet::new(), order: VecDeque::new() }
     }
 
     /// Opens and parses a payload.
     ///
     /// # Errors
-    /// When the code is wrong, or the body is not one of this channel.
-    pub fn open(&self, channel: &str, payload: &str) -> Result<Notification, NotificationError> {
+    /// When the code is wrong or was accepted before, or the body is not one of this channel.
+    pub fn open(&mut self, channel: &str, payload: &str) -> Result<Notification, NotificationError> {
+        let notification = self.key.open(channel, payload)?;
+        let code = payload.get(..CODE_LENGTH).unwrap_or_default();
+        if !self.accepted.insert(code.to_owned()) {
+            return Err(NotificationError::Repeated);
+        }
+        self.order.push_back(code.to_owned());
+        if self.order.len() > MAX_ACCEPTED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.accepted.remove(&oldest);
+        }
+        Ok(notification)
+    }
+}
+
+/// Authenticates payloads and removes masks.
+struct NotificationKey(Vec<u8>);
+
+impl NotificationKey {
+    fn open(&self, channel: &str, payload: &str) -> Result<Notification, NotificationError> {
         let (code, nonce, body) = split_sealed(payload).ok_or(NotificationError::Forged)?;
         if self.code(channel, nonce, body) != code {
             return Err(NotificationError::Forged);
@@ -177,38 +211,6 @@ impl NotificationKey {
     /// Bytes that mask the value with this number in a payload.
     fn mask(&self, nonce: &str, number: usize) -> [u8; 32] {
         Sha256::new().chain_update(&self.0).chain_update(format!("{nonce}#{number}")).finalize().into()
-    }
-}
-
-/// IDs that were handled lately. A login of the database that listens can send a notification again; its rows must not
-/// be delivered twice. Bounded: rows are deleted long before [`MAX_HANDLED_IDS`] others are written.
-pub struct HandledIds<T> {
-    ids: HashSet<T>,
-    order: VecDeque<T>,
-}
-
-/// Maximum number of remembered IDs; at most 2 MiB.
-const MAX_HANDLED_IDS: usize = 65_536;
-
-impl<T: Copy + Eq + Hash> HandledIds<T> {
-    /// Adds an ID; false if it is known.
-    pub fn insert(&mut self, id: T) -> bool {
-        if !self.ids.insert(id) {
-            return false;
-        }
-        self.order.push_back(id);
-        if self.order.len() > MAX_HANDLED_IDS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-        true
-    }
-}
-
-impl<T> Default for HandledIds<T> {
-    fn default() -> Self {
-        Self { ids: HashSet::new(), order: VecDeque::new() }
     }
 }
 
@@ -358,7 +360,7 @@ mod tests {
     use super::*;
 
     fn key() -> NotificationKey {
-        NotificationKey::new(vec![7; 32])
+        NotificationKey(vec![7; 32])
     }
 
     /// What `rollcall_internal.notify` makes of a body.
@@ -496,19 +498,29 @@ mod tests {
             (channel::OUTBOX, "..1"),
             (channel::OUTBOX, &format!("{sealed}2")),
             (channel::MESSAGES, &sealed),
-            (channel::OUTBOX, &seal(&NotificationKey::new(vec![8; 32]), channel::OUTBOX, "1")),
+            (channel::OUTBOX, &seal(&NotificationKey(vec![8; 32]), channel::OUTBOX, "1")),
         ] {
             assert_eq!(key().open(channel, payload), Err(NotificationError::Forged), "{payload}");
         }
     }
 
     #[test]
-    fn handled_ids_are_known_until_many_others_follow() {
-        let mut handled = HandledIds::default();
-        assert!(handled.insert(0) && !handled.insert(0));
-        (1..=MAX_HANDLED_IDS).for_each(|id| assert!(handled.insert(id)));
-        assert!(handled.insert(0));
-        assert_eq!(handled.order.len(), MAX_HANDLED_IDS);
+    fn a_payload_is_accepted_once_per_connection() {
+        let sealed = seal(&key(), channel::OUTBOX, "1");
+        let mut reader = NotificationReader::new(key().0);
+        assert!(reader.open(channel::OUTBOX, &sealed).is_ok());
+        assert_eq!(reader.open(channel::OUTBOX, &sealed), Err(NotificationError::Repeated));
+        assert!(NotificationReader::new(key().0).open(channel::OUTBOX, &sealed).is_ok());
+    }
+
+    #[test]
+    fn remembered_payloads_are_bounded() {
+        let mut reader = NotificationReader::new(key().0);
+        for id in 0..=MAX_ACCEPTED {
+            let sealed = seal(&key(), channel::OUTBOX, &id.to_string());
+            reader.open(channel::OUTBOX, &sealed).expect("a new payload");
+        }
+        assert_eq!((reader.order.len(), reader.accepted.len()), (MAX_ACCEPTED, MAX_ACCEPTED));
     }
 
     proptest! {

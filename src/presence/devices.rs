@@ -5,7 +5,7 @@
 //! database nothing: the node's lease covers all of them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -29,9 +29,13 @@ use crate::{
     model::{DeviceId, NodeId, UserId},
     pg::{
         Database, PgError,
-        queries::{node, presence::Change},
+        queries::{
+            node,
+            presence::{Change, missing_connections},
+        },
     },
     settings::duration_within,
+    telemetry::metric,
 };
 
 /// Interval of checks for expired grace periods; the precision of [`DeviceTimeouts::grace`].
@@ -49,6 +53,10 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(8);
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Devices per batch when connections are written again.
 const ASSERT_BATCH_SIZE: usize = 1_024;
+/// Devices whose rows are compared after each renewal of the lease. A node with more compares them in turns.
+const MAX_COMPARED: usize = 10_000;
+/// Timeout of comparing them.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum of a grace period and of a lease: a dead device must be offline within 30 s.
 const MAX_GRACE: Duration = Duration::from_secs(30);
@@ -101,6 +109,13 @@ struct DeviceState {
     active_at: Instant,
     /// The user signed the device off, although its sockets may not all be closed yet.
     is_signed_off: bool,
+}
+
+impl DeviceState {
+    /// Whether the database should have the device as connected to this node.
+    fn is_connected(&self) -> bool {
+        self.sockets > 0 && !self.is_signed_off
+    }
 }
 
 #[derive(Default)]
@@ -336,12 +351,82 @@ impl DeviceTracker {
         let connected: Vec<DeviceKey> = {
             let state = self.state.lock();
             let unrecorded = state.devices.iter().filter(|(_, device_state)| {
-                device_state.sockets > 0 && !device_state.is_signed_off && (all || !device_state.is_recorded)
+                device_state.is_connected() && (all || !device_state.is_recorded)
             });
             unrecorded.map(|(key, _)| key.clone()).collect()
         };
         for chunk in connected.chunks(ASSERT_BATCH_SIZE) {
             join_all(chunk.iter().map(|(user, device)| self.connect(*user, device, false))).await;
+        }
+    }
+}
+
+/// Finds devices that are connected here and whose rows in the database say otherwise: rows that were deleted or changed
+/// in SQL, or that were lost in a fail-over.
+#[derive(Default)]
+struct Reconciliation {
+    /// The device compared last, when there are more than [`MAX_COMPARED`].
+    compared_up_to: Option<DeviceKey>,
+    /// Missing in the last comparison. The second time they are written: in between, what is on its way arrives, such as
+    /// a sign-off or the write of a socket that has just opened.
+    suspected: HashSet<DeviceKey>,
+}
+
+impl Reconciliation {
+    /// The devices to compare now.
+    fn next_devices(&mut self, tracker: &DeviceTracker) -> Vec<DeviceKey> {
+        let state = tracker.state.lock();
+        let connected = state.devices.iter().filter(|(_, device_state)| device_state.is_connected());
+        let mut devices: Vec<DeviceKey> = connected.map(|(key, _)| key.clone()).collect();
+        drop(state);
+        if devices.len() > MAX_COMPARED {
+            devices.sort_unstable();
+            let next =
+                self.compared_up_to.take().map_or(0, |last| devices.partition_point(|key| *key <= last));
+            devices.drain(..next);
+            if devices.len() > MAX_COMPARED {
+                devices.truncate(MAX_COMPARED);
+                self.compared_up_to = devices.last().cloned();
+            }
+        }
+        devices
+    }
+
+    /// Compares, and writes the devices that were missing twice.
+    async fn run(&mut self, database: &Database, tracker: &DeviceTracker) {
+        let mut devices = self.next_devices(tracker);
+        devices.extend(self.suspected.iter().cloned());
+        if devices.is_empty() {
+            return;
+        }
+        let (node, devices) = (tracker.node, &devices);
+        let compare = |connection| async move { missing_connections(&connection, node, devices).await };
+        let missing: HashSet<DeviceKey> = match database.within(COMPARE_TIMEOUT, compare).await {
+            Ok(missing) => missing.into_iter().collect(),
+            Err(error) => {
+                tracing::warn!(error = %ErrorChain(&error), "comparing connected devices with the database failed");
+                return;
+            }
+        };
+        let (lost, suspected): (HashSet<DeviceKey>, HashSet<DeviceKey>) =
+            missing.into_iter().partition(|key| self.suspected.contains(key));
+        self.suspected = suspected;
+        let lost: Vec<DeviceKey> = {
+            let state = tracker.state.lock();
+            let is_connected =
+                |key: &DeviceKey| state.devices.get(key).is_some_and(DeviceState::is_connected);
+            lost.into_iter().filter(is_connected).collect()
+        };
+        if lost.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            devices = lost.len(),
+            "connected devices were not in the database; writing them again"
+        );
+        metrics::counter!(metric::DEVICES_RECONCILED).increment(lost.len() as u64);
+        for chunk in lost.chunks(ASSERT_BATCH_SIZE) {
+            join_all(chunk.iter().map(|(user, device)| tracker.connect(*user, device, false))).await;
         }
     }
 }
@@ -370,11 +455,14 @@ impl NodeLease {
         self.renew().await.map(drop)
     }
 
-    /// Renews the lease three times per lease duration, sweeps, and requests a new visibility snapshot.
+    /// Renews the lease three times per lease duration, compares and sweeps, and requests a new visibility snapshot.
     pub async fn run(self, stop: CancellationToken) {
         let mut failing_since = None;
-        // Beside the renewal, which must not wait for it.
+        // Beside the renewal, which must not wait for them: they may wait for locked rows.
         let mut sweep = JoinSet::new();
+        let mut assertion = JoinSet::new();
+        let mut reconciliation = Reconciliation::default();
+        let mut lease_lost = false;
         // After an outage, other nodes may be alive too and get one lease duration to renew before the first sweep.
         let mut sweeps_from = Instant::now() + self.devices.timeouts.lease;
         loop {
@@ -391,7 +479,15 @@ impl NodeLease {
                     if !held {
                         tracing::info!("lease expired; writing all connections again");
                     }
-                    self.devices.assert_connected(!held).await;
+                    lease_lost |= !held;
+                    while let Some(finished) = assertion.try_join_next() {
+                        reconciliation = finished.unwrap_or_default();
+                    }
+                    if assertion.is_empty() {
+                        let (lease, all) = (self.clone(), std::mem::take(&mut lease_lost));
+                        let reconciliation = std::mem::take(&mut reconciliation);
+                        assertion.spawn(async move { lease.assert_devices(all, reconciliation).await });
+                    }
                     while sweep.try_join_next().is_some() {}
                     if Instant::now() >= sweeps_from && sweep.is_empty() {
                         let lease = self.clone();
@@ -410,7 +506,15 @@ impl NodeLease {
     async fn renew(&self) -> Result<bool, PgError> {
         let (node, lease) = (self.devices.node, self.devices.timeouts.lease);
         let renew = |connection| async move { node::renew_lease(&connection, node, lease).await };
-        self.database.within(LEASE_TIMEOUT, renew).await
+        self.database.within_liveness(LEASE_TIMEOUT, renew).await
+    }
+
+    /// Writes devices that the database does not have: those whose write failed, all after the lease was lost, and those
+    /// that a comparison finds.
+    async fn assert_devices(&self, all: bool, mut reconciliation: Reconciliation) -> Reconciliation {
+        self.devices.assert_connected(all).await;
+        reconciliation.run(&self.database, &self.devices).await;
+        reconciliation
     }
 
     /// Releases the lease. Devices connected to no other node go offline. Call it after the last write: a later connect

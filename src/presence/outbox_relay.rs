@@ -22,7 +22,7 @@ use crate::{
     pg::{
         Database,
         listener::NotificationHandler,
-        notification::{HandledIds, Notification},
+        notification::Notification,
         queries::broadcast::{self, OutboxMessage},
     },
     protocol::ServerMessage,
@@ -43,7 +43,6 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 #[derive(Default)]
 pub struct PendingIds {
     ids: Mutex<VecDeque<i64>>,
-    known: Mutex<HandledIds<i64>>,
     wake: Notify,
 }
 
@@ -64,8 +63,7 @@ impl PendingIds {
 
     fn add(&self, new: &[i64]) {
         let mut ids = self.ids.lock();
-        let mut known = self.known.lock();
-        ids.extend(new.iter().filter(|id| known.insert(**id)));
+        ids.extend(new);
         let excess = ids.len().saturating_sub(MAX_PENDING);
         if excess > 0 {
             ids.drain(..excess);

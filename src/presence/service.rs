@@ -151,7 +151,7 @@ impl PresenceService {
         device: Option<&DeviceId>,
         update: &StatusUpdate,
     ) -> Result<Option<Arc<Presence>>, PgError> {
-        let version = {
+        let recent = {
             let recent_statuses = self.recent_statuses.lock();
             let same = recent_statuses.get(&user).filter(|recent| {
                 recent.at.elapsed() < REPEAT_WINDOW
@@ -159,12 +159,12 @@ impl PresenceService {
                     && recent.update == *update
             });
             match same {
-                Some(recent) => recent.face.version,
+                Some(recent) => recent.face.clone(),
                 None => return Ok(None),
             }
         };
         let now = presence::trusted_face(&self.database.server_connection().await?, user).await?;
-        Ok(now.filter(|face| face.version == version).map(|face| face.presence))
+        Ok(now.filter(|face| *face == recent).map(|face| face.presence))
     }
 
     fn remember_status(&self, user: UserId, status: RecentStatus) {

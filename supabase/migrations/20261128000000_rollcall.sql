@@ -262,6 +262,18 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall_internal.visibility_log', 'viewers', false, null, 'ids only, deleted after two minutes'),
   ('rollcall_internal.visibility_log', 'subjects', false, null, 'ids only, deleted after two minutes');
 
+-- IDs of transactions, positions in the log and sequences go back when a standby is promoted or a backup is restored.
+-- Definer: called by the server.
+create function rollcall_internal.cluster_identity() returns text
+  language sql volatile security definer set search_path = ''
+as $$
+  select c.system_identifier || ':'
+    || case when pg_is_in_recovery() then 'standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end
+  from pg_control_system() c
+$$;
+comment on function rollcall_internal.cluster_identity is
+  'The cluster and its timeline; numbers that were read under another identity cannot be compared.';
+
 -- Records that what these viewers see of these subjects may have changed; null stands for all. More than 1,000 users
 -- are recorded as all, which costs less than the list.
 -- Definer: appends to a table that no API role may write.
@@ -3505,7 +3517,7 @@ comment on function rollcall.export_mine is
   'Returns all data kept about the caller, by table, as far as row-level security shows it.';
 grant execute on function rollcall.export_mine to authenticated, service_role;
 
--- Afterwards the user reads as never seen.
+-- Afterwards the user reads as never seen. Deletes messages of models to the user too.
 -- Definer: deletes rows that users may only read; service_role only. Table names come from personal_data.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall.forget(p_user uuid) returns jsonb
@@ -3529,6 +3541,12 @@ begin
     get diagnostics v_count = row_count;
     v_all := v_all || jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint, 0) + v_count);
   end loop;
+  -- Other conversations belong to their other participants too.
+  delete from rollcall.conversations c where c.created_by = p_user
+    and not exists (
+      select from rollcall.conversation_participants p where p.conversation_id = c.id and p.user_id <> p_user);
+  get diagnostics v_count = row_count;
+  v_all := v_all || jsonb_build_object('conversations', v_count);
   perform set_config('rollcall.batch', 'off', true);
   -- A user that came back meanwhile gets a face again.
   perform rollcall_internal.refresh_faces(array[p_user]);
@@ -3537,7 +3555,8 @@ begin
 end
 $$;
 comment on function rollcall.forget is
-  'Erases the presence of a user and closes their sockets; returns how many rows were deleted, by table.';
+  'Erases what is kept about a user and closes their sockets; returns how many rows were deleted, by table. Relations, '
+  'memberships and shared conversations remain.';
 grant execute on function rollcall.forget to service_role;
 
 -- Definer: see forget; acts for auth.uid() only.
@@ -3550,8 +3569,81 @@ begin
   return rollcall.forget(auth.uid());
 end
 $$;
-comment on function rollcall.forget_me is 'Erases the callers presence.';
+comment on function rollcall.forget_me is 'Erases what is kept about the caller; see forget.';
 grant execute on function rollcall.forget_me to authenticated, service_role;
+
+-- Deleted accounts ----------------------------------------------------------------------------------------------------
+
+create table rollcall_internal.deleted_accounts (
+  user_id uuid primary key,
+  run_after timestamptz not null default now()
+);
+comment on table rollcall_internal.deleted_accounts is 'Deleted accounts whose data a server is to erase.';
+-- No policies: only the server uses it.
+alter table rollcall_internal.deleted_accounts enable row level security;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall_internal.deleted_accounts', 'user_id', false, null, 'ids only, deleted with the data of the account');
+
+-- The deletion does not wait for the erasure. The argument is the column with the user ID.
+-- Definer: called by whoever deletes accounts.
+create function rollcall_internal.on_accounts_deleted() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  insert into rollcall_internal.deleted_accounts (user_id)
+    select (to_jsonb(a) ->> tg_argv[0])::uuid from old_rows a
+    on conflict do nothing;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_accounts_deleted is
+  'Trigger function: notes accounts whose data is to be erased.';
+
+-- Invoker: creates a trigger, for which the caller needs the right on the table.
+create function rollcall.watch_accounts(p_table regclass, p_column text default 'id') returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  execute format('create or replace trigger rollcall_accounts_deleted after delete on %s referencing old table as '
+    'old_rows for each statement execute function rollcall_internal.on_accounts_deleted(%L)', p_table, p_column);
+end
+$$;
+comment on function rollcall.watch_accounts is
+  'From now on, deleting a row of this table of accounts erases the data of the user whose ID is in the column.';
+
+-- Definer: for the server only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.erase_deleted_accounts(p_limit int) returns bigint
+  language plpgsql volatile security definer
+as $$
+declare
+  v_user uuid;
+  v_count bigint := 0;
+begin
+  perform rollcall_internal.check_search_path();
+  for v_user in
+    select a.user_id from rollcall_internal.deleted_accounts a where a.run_after <= clock_timestamp()
+    order by a.run_after, a.user_id limit p_limit for update skip locked
+  loop
+    begin
+      delete from rollcall.contacts c where v_user in (c.requester_id, c.addressee_id);
+      delete from rollcall.team_members m where m.user_id = v_user;
+      delete from rollcall.conversation_participants p where p.user_id = v_user;
+      perform rollcall.forget(v_user);
+      delete from rollcall_internal.deleted_accounts a where a.user_id = v_user;
+      v_count := v_count + 1;
+    exception when others then
+      -- Such as a deadlock with a request that is still running.
+      raise warning 'erasing the data of a deleted account failed, trying again later: %', sqlerrm;
+      update rollcall_internal.deleted_accounts a set run_after = clock_timestamp() + interval '5 minutes'
+        where a.user_id = v_user;
+    end;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function rollcall_internal.erase_deleted_accounts is
+  'Erases the data of at most p_limit deleted accounts; returns of how many.';
 
 -- Context signals -----------------------------------------------------------------------------------------------------
 
@@ -5124,6 +5216,64 @@ $$;
 comment on function rollcall_internal.published_tables is
   'Published tables that a subscription selects; `*` selects all.';
 
+-- PostgreSQL before 18 publishes no generated columns, although the catalog may list them.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.published_columns(p_relation oid) returns text[]
+  language sql stable security invoker set search_path = ''
+as $$
+  select array(
+    select a.attname::text
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_publication_tables t on t.schemaname = n.nspname and t.tablename = c.relname
+      and t.pubname = 'supabase_realtime'
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = any (t.attnames)
+    where c.oid = p_relation
+      and (a.attgenerated = '' or current_setting('server_version_num')::int >= 180000)
+    order by a.attnum
+  )
+$$;
+comment on function rollcall_internal.published_columns is
+  'Columns of a table that the publication supabase_realtime publishes.';
+
+-- The operator of the type's default operator class, which only superusers create, or one in the type's schema. A
+-- domain has the operators of its base type.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.operator_schema(p_type oid, p_name text) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive base (oid, parent, type_schema) as (
+    select t.oid, t.typbasetype, t.typnamespace from pg_catalog.pg_type t where t.oid = p_type
+    union all
+    select t.oid, t.typbasetype, t.typnamespace
+    from base
+    join pg_catalog.pg_type t on t.oid = base.parent
+  ),
+  candidate (schema_oid, rank) as (
+    select o.oprnamespace, case m.amname when 'btree' then 1 else 2 end
+    from base
+    join pg_catalog.pg_opclass k on k.opcintype = base.oid and k.opcdefault
+    join pg_catalog.pg_am m on m.oid = k.opcmethod and m.amname in ('btree', 'hash')
+    join pg_catalog.pg_amop p on p.amopfamily = k.opcfamily and p.amoplefttype = base.oid and p.amoprighttype = base.oid
+    join pg_catalog.pg_operator o on o.oid = p.amopopr and o.oprname = p_name
+    where base.parent = 0
+    union all
+    select o.oprnamespace, 3
+    from base
+    join pg_catalog.pg_operator o on o.oprleft = base.oid and o.oprname = p_name and o.oprnamespace = base.type_schema
+    where base.parent = 0
+  )
+  select coalesce((
+    select quote_ident(n.nspname)
+    from candidate
+    join pg_catalog.pg_namespace n on n.oid = candidate.schema_oid
+    order by candidate.rank
+    limit 1
+  ), 'pg_catalog')
+$$;
+comment on function rollcall_internal.operator_schema is
+  'Quoted schema of the operator with which values of a type compare.';
+
 -- To everyone (0), or to a role whose privileges it has.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.policy_applies(p_roles oid[], p_role oid) returns boolean
@@ -5334,6 +5484,74 @@ $$;
 comment on function rollcall_internal.canonical_literals is
   'The literals of a filter in the types output form, one per list member.';
 
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.base_type(p_type oid) returns oid
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive base (oid, parent) as (
+    select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = p_type
+    union all
+    select t.oid, t.typbasetype from base join pg_catalog.pg_type t on t.oid = base.parent
+  )
+  select base.oid from base where base.parent = 0
+$$;
+comment on function rollcall_internal.base_type is 'The type itself, or the type that a domain is based on.';
+
+-- As the server evaluates filters: with the operators of the type.
+-- Invoker: compares literals only.
+create function rollcall_internal.filter_matches(p_type oid, p_operator text, p_negated boolean, p_value text,
+  p_values text[])
+  returns boolean[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_equality constant text := rollcall_internal.operator_schema(p_type, '=');
+  v_pattern constant text := rollcall_internal.operator_schema(p_type, '~~');
+  v_type text;
+  v_test text;
+  v_holds boolean[];
+begin
+  select format('%I.%I', n.nspname, t.typname) into v_type
+    from pg_catalog.pg_type t
+    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+    where t.oid = p_type;
+  v_test := case p_operator
+    when 'in' then format('v::%1$s operator(%2$s.=) any ($2::%1$s[])', v_type, v_equality)
+    when 'isdistinct' then format('not coalesce(v::%1$s operator(%2$s.=) $2::%1$s, false)', v_type, v_equality)
+    when 'like' then format('v::%s operator(%s.~~) $2', v_type, v_pattern)
+    when 'ilike' then format('v::%s operator(%s.~~*) $2', v_type, v_pattern)
+    when 'match' then format('v::%s operator(%s.~) $2', v_type, v_pattern)
+    when 'imatch' then format('v::%s operator(%s.~*) $2', v_type, v_pattern)
+    else format('v::%1$s operator(%2$s.%3$s) $2::%1$s', v_type, v_equality, case p_operator
+      when 'eq' then '=' when 'neq' then '<>' when 'lt' then '<' when 'lte' then '<=' when 'gt' then '>'
+      when 'gte' then '>=' end)
+  end;
+  execute format(
+    'select array_agg(coalesce((%s) <> $3, false) order by place) '
+    'from unnest($1) with ordinality as list (v, place)', v_test
+  ) into v_holds using p_values, p_value, p_negated;
+  return v_holds;
+end
+$$;
+comment on function rollcall_internal.filter_matches is
+  'Which of some values match a filter, in their order; never null.';
+
+-- Some types compare their members only when there are values, so the literal is compared with itself.
+-- Invoker: compares literals only.
+create function rollcall_internal.check_operator(p_type oid, p_operator text, p_value text) returns void
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_literals constant text[] := rollcall_internal.canonical_literals(p_type, p_operator, p_value);
+begin
+  perform rollcall_internal.filter_matches(p_type, p_operator, false, p_value, v_literals);
+exception when undefined_function then
+  raise exception 'operator % requires a column type with that comparison, got %',
+    p_operator, format_type(p_type, null);
+end
+$$;
+comment on function rollcall_internal.check_operator is 'Raises an error if a type has no operator for a filter.';
+
 -- With the messages of Supabase Realtime's trigger.
 -- Invoker: reads privileges of a role and casts literals.
 -- Over 60 lines: one check per operator.
@@ -5343,19 +5561,26 @@ create function rollcall_internal.check_change_params(
   language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
-  v_role constant oid := p_role::regrole;
+  v_role constant oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = p_role);
   v_readable constant text[] := array(
     select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = p_relation and a.attnum > 0 and not a.attisdropped
       and has_column_privilege(v_role, p_relation, a.attnum, 'select')
   );
+  v_published constant text[] := rollcall_internal.published_columns(p_relation);
   v_type oid;
   v_shown text;
   v_castable text;
 begin
+  if v_role is null then
+    raise exception using errcode = 'undefined_object', message = format('role "%s" does not exist', p_role);
+  end if;
   for i in 1 .. coalesce(cardinality(p_columns), 0) loop
     if not p_columns[i] = any (v_readable) then
       raise exception 'invalid column for filter %', p_columns[i];
+    elsif not p_columns[i] = any (v_published) then
+      raise exception 'invalid column for filter %: the publication supabase_realtime does not publish it',
+        p_columns[i];
     end if;
     select t.oid, format_type(t.oid, null), format('%I.%I', n.nspname, t.typname) into v_type, v_shown, v_castable
       from pg_catalog.pg_attribute a
@@ -5367,6 +5592,7 @@ begin
         if cardinality(rollcall_internal.canonical_literals(v_type, 'in', p_values[i])) > 100 then
           raise exception 'too many values for `in` filter. Maximum 100';
         end if;
+        perform rollcall_internal.check_operator(v_type, p_operators[i], p_values[i]);
       when 'is' then
         if lower(p_values[i]) not in ('null', 'true', 'false', 'unknown') then
           raise exception 'invalid value for is filter: must be null, true, false, or unknown';
@@ -5376,8 +5602,8 @@ begin
       when 'like', 'ilike', 'match', 'imatch' then
         if not exists (
           select from pg_catalog.pg_operator o
-          where o.oprname = '~~' and o.oprleft = v_type
-        ) and v_type not in ('varchar'::regtype, 'text'::regtype) then
+          where o.oprname = '~~' and o.oprleft = rollcall_internal.base_type(v_type)
+        ) and rollcall_internal.base_type(v_type) not in ('varchar'::regtype, 'text'::regtype) then
           raise exception 'operator % requires a text-compatible column type, got %', p_operators[i], v_shown;
         end if;
         if p_operators[i] in ('match', 'imatch') then
@@ -5388,54 +5614,20 @@ begin
           end;
         end if;
       else
-        perform rollcall_internal.canonical_literals(v_type, p_operators[i], p_values[i]);
+        perform rollcall_internal.check_operator(v_type, p_operators[i], p_values[i]);
     end case;
   end loop;
   for i in 1 .. coalesce(cardinality(p_select), 0) loop
     if not p_select[i] = any (v_readable) then
       raise exception 'invalid column for select %', p_select[i];
+    elsif not p_select[i] = any (v_published) then
+      raise exception 'invalid column for select %: the publication supabase_realtime does not publish it', p_select[i];
     end if;
   end loop;
 end
 $$;
 comment on function rollcall_internal.check_change_params is
   'Raises an error for filters and columns that a subscription may not use.';
-
--- For comparisons that only PostgreSQL can evaluate.
--- Invoker: compares literals only.
-create function rollcall_internal.filter_matches(p_type oid, p_operator text, p_negated boolean, p_value text,
-  p_values text[])
-  returns boolean[]
-  language plpgsql stable security invoker set search_path = ''
-as $$
-declare
-  v_type text;
-  v_test text;
-  v_holds boolean[];
-begin
-  select format('%I.%I', n.nspname, t.typname) into v_type
-    from pg_catalog.pg_type t
-    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-    where t.oid = p_type;
-  v_test := case p_operator
-    when 'in' then format('= any ($2::%s[])', v_type)
-    when 'like' then '~~ $2'
-    when 'ilike' then '~~* $2'
-    when 'match' then '~ $2'
-    when 'imatch' then '~* $2'
-    else format('%s $2::%s', case p_operator
-      when 'eq' then '=' when 'neq' then '<>' when 'lt' then '<' when 'lte' then '<=' when 'gt' then '>'
-      when 'gte' then '>=' when 'isdistinct' then 'is distinct from' end, v_type)
-  end;
-  execute format(
-    'select array_agg(coalesce((v::%s %s) <> $3, false) order by place) '
-    'from unnest($1) with ordinality as list (v, place)', v_type, v_test
-  ) into v_holds using p_values, p_value, p_negated;
-  return v_holds;
-end
-$$;
-comment on function rollcall_internal.filter_matches is
-  'Which of some values match a filter, in their order; never null.';
 
 -- For types that the server cannot render.
 -- Invoker: casts only.
@@ -5460,6 +5652,7 @@ comment on function rollcall_internal.render_values is 'Values as to_jsonb write
 
 -- One row per note; none if every change may be delivered.
 -- Invoker: reads catalogs that every role may read.
+-- Over 60 lines: one statement.
 create function rollcall_internal.change_notes(p_relation oid, p_role text) returns setof text
   language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
 as $$
@@ -5494,6 +5687,17 @@ begin
     from pg_catalog.pg_publication p
     where p.pubname = 'supabase_realtime'
   ) published on true
+  -- Only columns that the role may select are named.
+  cross join lateral (
+    select string_agg(a.attname, ', ' order by a.attnum) filter (where not kind.is_generated) as columns,
+      string_agg(a.attname, ', ' order by a.attnum) filter (where kind.is_generated) as generated
+    from pg_catalog.pg_attribute a
+    cross join lateral (
+      select a.attgenerated <> '' and current_setting('server_version_num')::int < 180000 as is_generated
+    ) kind
+    where a.attrelid = p_relation and a.attnum > 0 and a.attname::text = any (f.columns)
+      and not a.attname::text = any (rollcall_internal.published_columns(p_relation))
+  ) absent
   cross join lateral (values
     (not f.is_known, format('there is no role %s', p_role)),
     (f.is_known and (f.columns = '{}' or not f.key <@ f.columns),
@@ -5510,6 +5714,10 @@ begin
         '(alter table %1$s replica identity full)', f.shown, unknown.columns)),
     (published.left_out is not null, format('the publication supabase_realtime does not publish %s',
       published.left_out)),
+    (absent.columns is not null, format('the publication supabase_realtime does not publish these columns of %s: %s',
+      f.shown, absent.columns)),
+    (absent.generated is not null, format('PostgreSQL before 18 does not publish generated columns, so these columns '
+      'of %s do not come: %s', f.shown, absent.generated)),
     (published.rowfilter is not null, format('of %s the publication supabase_realtime publishes only rows with %s',
       f.shown, published.rowfilter))
   ) as note (is_so, says)
@@ -5575,6 +5783,14 @@ begin
     if v_filter is null or not v_filter[1] = any (v_access.columns) then
       return query select false, format('the filter %s names no column that the role may select', p_filter);
       return;
+    elsif not v_filter[1] = any (rollcall_internal.published_columns(p_relation)) then
+      return query select false,
+        format('the filter %s names a column that the publication supabase_realtime does not publish', p_filter);
+      return;
+    end if;
+    -- Within quotes, \x stands for x.
+    if v_filter[3] <> 'in' and v_filter[4] like '"%"' then
+      v_filter[4] := regexp_replace(substr(v_filter[4], 2, length(v_filter[4]) - 2), '\\(.)', '\1', 'g');
     end if;
     select atttypid into v_type from pg_catalog.pg_attribute where attrelid = p_relation and attname = v_filter[1];
     execute format('select %s.%I::text %s', v_name, v_filter[1], v_where) into v_value;
@@ -5799,7 +6015,7 @@ grant select, delete, insert (id, conversation_id, user_id, role, content, parts
   update (content, parts, token_count, metadata) on rollcall.messages to authenticated;
 grant all on rollcall.messages to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.messages', 'user_id', true, null, 'belongs to all participants; authors delete their messages');
+  ('rollcall.messages', 'user_id', true, 49, null);
 
 create trigger set_updated_at before update on rollcall.messages
   for each row execute function rollcall_internal.set_updated_at();
@@ -5870,7 +6086,7 @@ grant select, delete, insert (id, user_id, conversation_id, message_id, content,
     token_count) on rollcall.atomic_chat_units to authenticated;
 grant all on rollcall.atomic_chat_units to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.atomic_chat_units', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.atomic_chat_units', 'user_id', true, 43, null);
 
 create table rollcall.memories (
   id uuid primary key default gen_random_uuid(),
@@ -5900,7 +6116,7 @@ grant select, delete, insert (id, user_id, content, category, importance, is_act
   update (content, category, importance, is_active) on rollcall.memories to authenticated;
 grant all on rollcall.memories to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.memories', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.memories', 'user_id', true, 44, null);
 
 create trigger set_updated_at before update on rollcall.memories
   for each row execute function rollcall_internal.set_updated_at();
@@ -5924,7 +6140,7 @@ grant select, delete, insert (id, user_id, name, description),
   update (name, description) on rollcall.personas to authenticated;
 grant all on rollcall.personas to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.personas', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.personas', 'user_id', true, 47, null);
 
 create table rollcall.notebooks (
   id uuid primary key default gen_random_uuid(),
@@ -5943,7 +6159,7 @@ revoke all on rollcall.notebooks from anon, authenticated, service_role;
 grant select, delete, insert (id, user_id, title), update (title) on rollcall.notebooks to authenticated;
 grant all on rollcall.notebooks to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.notebooks', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.notebooks', 'user_id', true, 48, null);
 
 -- Profiles ------------------------------------------------------------------------------------------------------------
 
@@ -5990,7 +6206,7 @@ grant select, delete, insert (id, user_id, slug, label, aliases, parent_id, doma
   update (slug, label, aliases, parent_id, domain, proficiency, importance) on rollcall.topic_profiles to authenticated;
 grant all on rollcall.topic_profiles to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.topic_profiles', 'user_id', true, null, 'made of units, not of presence; the user deletes it');
+  ('rollcall.topic_profiles', 'user_id', true, 45, null);
 
 create trigger set_updated_at before update on rollcall.topic_profiles
   for each row execute function rollcall_internal.set_updated_at();
@@ -6033,7 +6249,7 @@ grant select, delete, insert (id, user_id, slug, name, entity_type, aliases, rel
     importance) on rollcall.entity_profiles to authenticated;
 grant all on rollcall.entity_profiles to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.entity_profiles', 'user_id', true, null, 'made of units, not of presence; the user deletes it');
+  ('rollcall.entity_profiles', 'user_id', true, 46, null);
 
 create trigger set_updated_at before update on rollcall.entity_profiles
   for each row execute function rollcall_internal.set_updated_at();
@@ -6065,7 +6281,7 @@ grant select, delete, insert (id, user_id, content, scope, topic_id, priority, i
   update (content, scope, topic_id, priority, is_active) on rollcall.custom_instructions to authenticated;
 grant all on rollcall.custom_instructions to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.custom_instructions', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.custom_instructions', 'user_id', true, 42, null);
 
 create trigger set_updated_at before update on rollcall.custom_instructions
   for each row execute function rollcall_internal.set_updated_at();
@@ -8818,7 +9034,8 @@ comment on table rollcall_internal.roll_ups is 'Which users have a roll-up runni
 -- No policies: only the server uses it.
 alter table rollcall_internal.roll_ups enable row level security;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall_internal.roll_ups', 'user_id', false, null, 'when the server last processed the user''s units');
+  -- First: a roll-up that is running loses its lease and writes nothing.
+  ('rollcall_internal.roll_ups', 'user_id', false, 5, 'when the server last processed the user''s units');
 
 -- The lease of three minutes is longer than the longest roll-up.
 -- Definer: for the server only.
@@ -9133,6 +9350,15 @@ end
 $$;
 
 insert into rollcall_internal.context_access_version (version) values (rollcall.context_access_version());
+
+-- The table of Supabase Auth is changed only on request; see rollcall.watch_accounts.
+do $$
+begin
+  if exists (select from rollcall_internal.installed_objects o where o.name = 'auth.users') then
+    perform rollcall.watch_accounts('auth.users');
+  end if;
+end
+$$;
 
 -- Records itself, whichever tool applies it.
 insert into rollcall.schema_migrations (version, name) values ('20261128000000', 'rollcall');

@@ -21,6 +21,18 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall_internal.visibility_log', 'viewers', false, null, 'ids only, deleted after two minutes'),
   ('rollcall_internal.visibility_log', 'subjects', false, null, 'ids only, deleted after two minutes');
 
+-- IDs of transactions, positions in the log and sequences go back when a standby is promoted or a backup is restored.
+-- Definer: called by the server.
+create function rollcall_internal.cluster_identity() returns text
+  language sql volatile security definer set search_path = ''
+as $$
+  select c.system_identifier || ':'
+    || case when pg_is_in_recovery() then 'standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end
+  from pg_control_system() c
+$$;
+comment on function rollcall_internal.cluster_identity is
+  'The cluster and its timeline; numbers that were read under another identity cannot be compared.';
+
 -- Records that what these viewers see of these subjects may have changed; null stands for all. More than 1,000 users
 -- are recorded as all, which costs less than the list.
 -- Definer: appends to a table that no API role may write.

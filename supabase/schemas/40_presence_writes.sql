@@ -552,7 +552,7 @@ comment on function rollcall.export_mine is
   'Returns all data kept about the caller, by table, as far as row-level security shows it.';
 grant execute on function rollcall.export_mine to authenticated, service_role;
 
--- Afterwards the user reads as never seen.
+-- Afterwards the user reads as never seen. Deletes messages of models to the user too.
 -- Definer: deletes rows that users may only read; service_role only. Table names come from personal_data.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall.forget(p_user uuid) returns jsonb
@@ -576,6 +576,12 @@ begin
     get diagnostics v_count = row_count;
     v_all := v_all || jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint, 0) + v_count);
   end loop;
+  -- Other conversations belong to their other participants too.
+  delete from rollcall.conversations c where c.created_by = p_user
+    and not exists (
+      select from rollcall.conversation_participants p where p.conversation_id = c.id and p.user_id <> p_user);
+  get diagnostics v_count = row_count;
+  v_all := v_all || jsonb_build_object('conversations', v_count);
   perform set_config('rollcall.batch', 'off', true);
   -- A user that came back meanwhile gets a face again.
   perform rollcall_internal.refresh_faces(array[p_user]);
@@ -584,7 +590,8 @@ begin
 end
 $$;
 comment on function rollcall.forget is
-  'Erases the presence of a user and closes their sockets; returns how many rows were deleted, by table.';
+  'Erases what is kept about a user and closes their sockets; returns how many rows were deleted, by table. Relations, '
+  'memberships and shared conversations remain.';
 grant execute on function rollcall.forget to service_role;
 
 -- Definer: see forget; acts for auth.uid() only.
@@ -597,8 +604,81 @@ begin
   return rollcall.forget(auth.uid());
 end
 $$;
-comment on function rollcall.forget_me is 'Erases the callers presence.';
+comment on function rollcall.forget_me is 'Erases what is kept about the caller; see forget.';
 grant execute on function rollcall.forget_me to authenticated, service_role;
+
+-- Deleted accounts ----------------------------------------------------------------------------------------------------
+
+create table rollcall_internal.deleted_accounts (
+  user_id uuid primary key,
+  run_after timestamptz not null default now()
+);
+comment on table rollcall_internal.deleted_accounts is 'Deleted accounts whose data a server is to erase.';
+-- No policies: only the server uses it.
+alter table rollcall_internal.deleted_accounts enable row level security;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall_internal.deleted_accounts', 'user_id', false, null, 'ids only, deleted with the data of the account');
+
+-- The deletion does not wait for the erasure. The argument is the column with the user ID.
+-- Definer: called by whoever deletes accounts.
+create function rollcall_internal.on_accounts_deleted() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  insert into rollcall_internal.deleted_accounts (user_id)
+    select (to_jsonb(a) ->> tg_argv[0])::uuid from old_rows a
+    on conflict do nothing;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_accounts_deleted is
+  'Trigger function: notes accounts whose data is to be erased.';
+
+-- Invoker: creates a trigger, for which the caller needs the right on the table.
+create function rollcall.watch_accounts(p_table regclass, p_column text default 'id') returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  execute format('create or replace trigger rollcall_accounts_deleted after delete on %s referencing old table as '
+    'old_rows for each statement execute function rollcall_internal.on_accounts_deleted(%L)', p_table, p_column);
+end
+$$;
+comment on function rollcall.watch_accounts is
+  'From now on, deleting a row of this table of accounts erases the data of the user whose ID is in the column.';
+
+-- Definer: for the server only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.erase_deleted_accounts(p_limit int) returns bigint
+  language plpgsql volatile security definer
+as $$
+declare
+  v_user uuid;
+  v_count bigint := 0;
+begin
+  perform rollcall_internal.check_search_path();
+  for v_user in
+    select a.user_id from rollcall_internal.deleted_accounts a where a.run_after <= clock_timestamp()
+    order by a.run_after, a.user_id limit p_limit for update skip locked
+  loop
+    begin
+      delete from rollcall.contacts c where v_user in (c.requester_id, c.addressee_id);
+      delete from rollcall.team_members m where m.user_id = v_user;
+      delete from rollcall.conversation_participants p where p.user_id = v_user;
+      perform rollcall.forget(v_user);
+      delete from rollcall_internal.deleted_accounts a where a.user_id = v_user;
+      v_count := v_count + 1;
+    exception when others then
+      -- Such as a deadlock with a request that is still running.
+      raise warning 'erasing the data of a deleted account failed, trying again later: %', sqlerrm;
+      update rollcall_internal.deleted_accounts a set run_after = clock_timestamp() + interval '5 minutes'
+        where a.user_id = v_user;
+    end;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function rollcall_internal.erase_deleted_accounts is
+  'Erases the data of at most p_limit deleted accounts; returns of how many.';
 
 -- Context signals -----------------------------------------------------------------------------------------------------
 

@@ -151,7 +151,7 @@ grant select, delete, insert (id, conversation_id, user_id, role, content, parts
   update (content, parts, token_count, metadata) on rollcall.messages to authenticated;
 grant all on rollcall.messages to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.messages', 'user_id', true, null, 'belongs to all participants; authors delete their messages');
+  ('rollcall.messages', 'user_id', true, 49, null);
 
 create trigger set_updated_at before update on rollcall.messages
   for each row execute function rollcall_internal.set_updated_at();
@@ -222,7 +222,7 @@ grant select, delete, insert (id, user_id, conversation_id, message_id, content,
     token_count) on rollcall.atomic_chat_units to authenticated;
 grant all on rollcall.atomic_chat_units to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.atomic_chat_units', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.atomic_chat_units', 'user_id', true, 43, null);
 
 create table rollcall.memories (
   id uuid primary key default gen_random_uuid(),
@@ -252,7 +252,7 @@ grant select, delete, insert (id, user_id, content, category, importance, is_act
   update (content, category, importance, is_active) on rollcall.memories to authenticated;
 grant all on rollcall.memories to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.memories', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.memories', 'user_id', true, 44, null);
 
 create trigger set_updated_at before update on rollcall.memories
   for each row execute function rollcall_internal.set_updated_at();
@@ -276,7 +276,7 @@ grant select, delete, insert (id, user_id, name, description),
   update (name, description) on rollcall.personas to authenticated;
 grant all on rollcall.personas to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.personas', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.personas', 'user_id', true, 47, null);
 
 create table rollcall.notebooks (
   id uuid primary key default gen_random_uuid(),
@@ -295,7 +295,7 @@ revoke all on rollcall.notebooks from anon, authenticated, service_role;
 grant select, delete, insert (id, user_id, title), update (title) on rollcall.notebooks to authenticated;
 grant all on rollcall.notebooks to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.notebooks', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.notebooks', 'user_id', true, 48, null);
 
 -- Profiles ------------------------------------------------------------------------------------------------------------
 
@@ -342,7 +342,7 @@ grant select, delete, insert (id, user_id, slug, label, aliases, parent_id, doma
   update (slug, label, aliases, parent_id, domain, proficiency, importance) on rollcall.topic_profiles to authenticated;
 grant all on rollcall.topic_profiles to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.topic_profiles', 'user_id', true, null, 'made of units, not of presence; the user deletes it');
+  ('rollcall.topic_profiles', 'user_id', true, 45, null);
 
 create trigger set_updated_at before update on rollcall.topic_profiles
   for each row execute function rollcall_internal.set_updated_at();
@@ -385,7 +385,7 @@ grant select, delete, insert (id, user_id, slug, name, entity_type, aliases, rel
     importance) on rollcall.entity_profiles to authenticated;
 grant all on rollcall.entity_profiles to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.entity_profiles', 'user_id', true, null, 'made of units, not of presence; the user deletes it');
+  ('rollcall.entity_profiles', 'user_id', true, 46, null);
 
 create trigger set_updated_at before update on rollcall.entity_profiles
   for each row execute function rollcall_internal.set_updated_at();
@@ -417,7 +417,7 @@ grant select, delete, insert (id, user_id, content, scope, topic_id, priority, i
   update (content, scope, topic_id, priority, is_active) on rollcall.custom_instructions to authenticated;
 grant all on rollcall.custom_instructions to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.custom_instructions', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.custom_instructions', 'user_id', true, 42, null);
 
 create trigger set_updated_at before update on rollcall.custom_instructions
   for each row execute function rollcall_internal.set_updated_at();

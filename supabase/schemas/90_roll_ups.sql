@@ -12,7 +12,8 @@ comment on table rollcall_internal.roll_ups is 'Which users have a roll-up runni
 -- No policies: only the server uses it.
 alter table rollcall_internal.roll_ups enable row level security;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall_internal.roll_ups', 'user_id', false, null, 'when the server last processed the user''s units');
+  -- First: a roll-up that is running loses its lease and writes nothing.
+  ('rollcall_internal.roll_ups', 'user_id', false, 5, 'when the server last processed the user''s units');
 
 -- The lease of three minutes is longer than the longest roll-up.
 -- Definer: for the server only.

@@ -27,3 +27,12 @@ end
 $$;
 
 insert into rollcall_internal.context_access_version (version) values (rollcall.context_access_version());
+
+-- The table of Supabase Auth is changed only on request; see rollcall.watch_accounts.
+do $$
+begin
+  if exists (select from rollcall_internal.installed_objects o where o.name = 'auth.users') then
+    perform rollcall.watch_accounts('auth.users');
+  end if;
+end
+$$;

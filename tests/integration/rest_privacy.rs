@@ -139,6 +139,8 @@ async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
 
     let erased = node.delete(&user, ME_PATH).await.expect_status(200);
     let expected = json!({
+        "messages": 1, "atomic_chat_units": 1, "memories": 1, "custom_instructions": 1, "personas": 1, "notebooks": 1,
+        "topic_profiles": 1, "entity_profiles": 1, "roll_ups": 0, "conversations": 0,
         "context_bundles": 1, "system_actions": 1, "presence_choices": 1, "presence_devices": 2, "presence_settings": 1, "presence_visibility_list": 1,
         "typing_indicators": 1, "user_last_seen": 1, "user_presence": 2,
     });
@@ -159,6 +161,135 @@ async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
     // The same status as before the erasure does not count as a repeat.
     node.post(&user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     watcher.wait_until("the user is back", |socket| socket.shows_online(user.id)).await;
+}
+
+/// Tables of our schemas with a row whose text contains the word.
+async fn tables_with(db: &TestDatabase, word: &str) -> Vec<String> {
+    let tables = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname in ('rollcall', 'rollcall_internal') and c.relkind in ('r', 'p') order by 1";
+    let mut found = Vec::new();
+    for row in db.sql.query(tables, &[]).await.expect("catalogs can be read") {
+        let table: String = row.get(0);
+        let select = format!("select exists (select from {table} t where t::text like '%' || $1 || '%')");
+        if db.query_row(&select, &[&word]).await.get(0) {
+            found.push(table);
+        }
+    }
+    found
+}
+
+/// Inserts rows with the word `zanzibar` of the user in every table of the context engine that has text, a conversation
+/// of the user alone, and a shared one.
+async fn seed_content(db: &TestDatabase, user: &User, other: &User) {
+    let (alone, shared) = (Uuid::new_v4(), Uuid::new_v4());
+    db.execute(
+        "insert into rollcall.conversations (id, title, created_by) values ($alone, 'zanzibar', $u), ($shared, 'ours', $u);
+         insert into rollcall.conversation_participants (conversation_id, user_id)
+           values ($alone, $u), ($shared, $u), ($shared, $o);
+         insert into rollcall.messages (conversation_id, user_id, role, content) values
+           ($alone, $u, 'user', 'about zanzibar'), ($shared, $u, 'user', 'more zanzibar'),
+           ($shared, $u, 'assistant', 'zanzibar is an island'), ($shared, $o, 'user', 'not about it');
+         insert into rollcall.personas (user_id, name, description) values ($u, 'zanzibar', 'zanzibar');
+         insert into rollcall.notebooks (user_id, title) values ($u, 'zanzibar');
+         insert into rollcall.memories (user_id, content, category, importance)
+           values ($u, 'was in zanzibar', 'identity', 0.9), ($o, 'another memory', 'identity', 0.9);
+         insert into rollcall.topic_profiles (user_id, slug, label, aliases) values ($u, 'zanzibar', 'zanzibar', '{zanzibar}');
+         insert into rollcall.entity_profiles (user_id, slug, name, facts)
+           values ($u, 'zanzibar', 'Zanzibar', '[{\"fact\": \"zanzibar is hot\", \"confidence\": 0.5}]');
+         insert into rollcall.custom_instructions (user_id, content) values ($u, 'mention zanzibar');
+         insert into rollcall.atomic_chat_units (user_id, conversation_id, content)
+           values ($u, $shared, 'zanzibar has spices'), ($o, $shared, 'another unit')",
+        &[("u", user.id), ("o", other.id), ("alone", alone), ("shared", shared)],
+    )
+    .await;
+}
+
+async fn rows_of(db: &TestDatabase, user: &User) -> i64 {
+    let count = "select (select count(*) from rollcall.messages where user_id = $1)
+        + (select count(*) from rollcall.memories where user_id = $1)
+        + (select count(*) from rollcall.atomic_chat_units where user_id = $1)";
+    db.query_row(count, &[&user.id]).await.get(0)
+}
+
+#[testkit::test]
+async fn an_erasure_leaves_no_content_of_the_user(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0")).await;
+    let [user, other] = [User::new(), User::new()];
+    seed_content(&db, &user, &other).await;
+    // Bundles of both users.
+    for reader in [&user, &other] {
+        let shared = "select id from rollcall.conversations where title = 'ours'";
+        let shared: Uuid = db.query_row(shared, &[]).await.get(0);
+        let path = format!("/api/v1/ai/context/{shared}?message=zanzibar");
+        let prompt = node.get(reader, &path).await.expect_status(200);
+        assert!(prompt.to_string().contains("zanzibar"));
+    }
+    // A roll-up that read its sources before the erasure writes nothing after it.
+    let lease: Uuid =
+        db.query_row("select rollcall_internal.begin_roll_up($1, false)", &[&user.id]).await.get(0);
+    let before = tables_with(&db, "zanzibar").await;
+    assert!(before.len() >= 9, "{before:?}");
+    let export = node.get(&user, EXPORT_PATH).await.expect_status(200);
+    for table in [
+        "messages",
+        "memories",
+        "atomic_chat_units",
+        "custom_instructions",
+        "topic_profiles",
+        "entity_profiles",
+    ] {
+        assert!(export["data"][table].to_string().contains("anzibar"), "{table}: {export:#}");
+    }
+
+    node.delete(&user, ME_PATH).await.expect_status(200);
+    let late = json!({"units": [], "entities": [], "topics": [{"slug": "late-zanzibar", "label": "late zanzibar",
+        "aliases": [], "unit_ids": [], "relevances": []}]});
+    let applied =
+        db.query_row("select rollcall_internal.apply_roll_up($1, $2, $3)", &[&user.id, &lease, &late]).await;
+    assert_eq!(applied.get::<_, Option<serde_json::Value>>(0), None);
+    assert_eq!(rows_of(&db, &user).await, 0);
+    assert_eq!(rows_of(&db, &other).await, 3, "other users keep what is theirs");
+    // Bundles of other participants are compiled again in the background.
+    db.wait_until(
+        "no bundle has it",
+        "select not exists (select from rollcall.context_bundles b where b.content like '%zanzibar%')",
+        &[],
+    )
+    .await;
+    let left = tables_with(&db, "zanzibar").await;
+    assert!(left.is_empty(), "{left:?}");
+    let conversations = "select array_agg(title) from rollcall.conversations";
+    assert_eq!(db.query_row(conversations, &[]).await.get::<_, Vec<String>>(0), ["ours"]);
+}
+
+#[testkit::test]
+async fn a_deleted_account_leaves_no_content_and_no_relations(db: Arc<TestDatabase>) {
+    let [user, other] = [User::new(), User::new()];
+    seed_content(&db, &user, &other).await;
+    db.execute(
+        "create table public.logins (login_id uuid primary key);
+         select rollcall.watch_accounts('public.logins', 'login_id')",
+        &[],
+    )
+    .await;
+    db.add_contact(&user, &other).await;
+    db.execute(
+        "insert into public.logins values ($u), ($o);
+         delete from public.logins where login_id = $u",
+        &[("u", user.id), ("o", other.id)],
+    )
+    .await;
+    // Maintenance does this once per minute.
+    let erased = db.query_row("select rollcall_internal.erase_deleted_accounts(10)", &[]).await;
+    assert_eq!(erased.get::<_, i64>(0), 1);
+    let left = tables_with(&db, "zanzibar").await;
+    assert!(left.is_empty(), "{left:?}");
+    let related = "select (select count(*) from rollcall.contacts)
+        + (select count(*) from rollcall.conversation_participants where user_id = $1)";
+    assert_eq!(db.query_row(related, &[&user.id]).await.get::<_, i64>(0), 0);
+    assert_eq!(rows_of(&db, &other).await, 3);
+    let queue = db.query_row("select count(*) from rollcall_internal.deleted_accounts", &[]).await;
+    assert_eq!(queue.get::<_, i64>(0), 0);
 }
 
 /// UUID columns that hold no user ID.

@@ -448,9 +448,10 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Erases the presence data of the caller.
-         * @description Erases settings, devices, last seen, typing and history, and closes the user's sockets. The user then counts as never
-         *     seen.
+         * Erases the data of the caller.
+         * @description Erases presence (settings, devices, last seen, typing, history) and content: messages and the answers to them,
+         *     memories, instructions, units, topics, entities, personas, notebooks, bundles and vectors. Closes the user's sockets.
+         *     The user then counts as never seen. Relations, memberships and conversations with other participants remain.
          *
          *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
          */

@@ -200,6 +200,17 @@ impl Cluster {
         };
     }
 
+    /// Stops PostgreSQL, runs `work` on the directory of its files, and starts it again at the same address.
+    pub async fn while_stopped(&self, work: impl FnOnce(&Path)) {
+        let mut server = self.server.lock().await;
+        server.take().expect("it runs").stop().await.expect("PostgreSQL stops");
+        work(&self.dir.join("pg"));
+        let started = EmbeddedCluster::start(&self.dir).await.expect("PostgreSQL starts");
+        assert_eq!(started.urls().admin_url.expose(), self.urls.admin_url.expose(), "the address is kept");
+        *server = Some(started);
+        *self.admin.lock().await = connect(self.urls.admin_url.expose()).await;
+    }
+
     /// Stops PostgreSQL and deletes its files. A second call does nothing.
     pub async fn stop(&self) {
         let Some(server) = self.server.lock().await.take() else { return };

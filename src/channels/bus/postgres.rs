@@ -34,7 +34,7 @@ use crate::{
     pg::{
         Connection, Database, PgError,
         listener::NotificationHandler,
-        notification::{BusSignal, HandledIds, Notification},
+        notification::{BusSignal, Notification},
         queries::{bus as queries, channel_presence::live_nodes},
     },
     telemetry::metric,
@@ -135,7 +135,6 @@ pub struct BusReader<H> {
     notifications: BusNotifications,
     subscriber: H,
     ready: watch::Sender<bool>,
-    delivered: HandledIds<(i16, i64)>,
 }
 
 /// Creates the bus, its two tasks and its notification handler.
@@ -158,7 +157,6 @@ pub fn postgres_bus<H: BusSubscriber>(
             notifications: notifications.clone(),
             subscriber,
             ready,
-            delivered: HandledIds::default(),
         },
         notifications,
     )
@@ -235,7 +233,7 @@ impl<H: BusSubscriber> BusReader<H> {
     }
 
     /// Handles notifications until `stop` is cancelled.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut backoff = BACKOFF;
         loop {
             let work = async {
@@ -279,7 +277,7 @@ impl<H: BusSubscriber> BusReader<H> {
         }
     }
 
-    async fn handle(&mut self, pending: PendingNotifications) -> Result<(), PgError> {
+    async fn handle(&self, pending: PendingNotifications) -> Result<(), PgError> {
         let done = self.deliver_entries(pending.entries).await;
         if pending.hello_received {
             self.notify_nodes(BusSignal::Ack).await?;
@@ -294,8 +292,7 @@ impl<H: BusSubscriber> BusReader<H> {
     }
 
     /// Reads entries and delivers their messages. Entries that cannot be read are counted as missed.
-    async fn deliver_entries(&mut self, mut entries: VecDeque<(i16, i64)>) -> Result<(), PgError> {
-        entries.retain(|entry| self.delivered.insert(*entry));
+    async fn deliver_entries(&self, entries: VecDeque<(i16, i64)>) -> Result<(), PgError> {
         if entries.is_empty() {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use crate::{
     pg::{
         Connector, Database,
         queries::postgres_changes,
-        replication::{Lsn, ReplicationError, ReplicationStream, SlotKind},
+        replication::{Lsn, ReplicationError, ReplicationStream, SlotKind, StreamPosition},
     },
     telemetry::metric,
 };
@@ -29,7 +29,7 @@ pub struct SlotLease {
     publication: &'static str,
     base_name: Option<String>,
     /// The persistent slot that is held, and the position up to which its changes were delivered.
-    held: Option<(String, Lsn)>,
+    held: Option<(String, StreamPosition)>,
 }
 
 /// Slot names with a base name.
@@ -65,17 +65,17 @@ impl SlotLease {
         };
         if let Some((name, delivered)) = &self.held {
             return Ok((
-                ReplicationStream::resume(connector, name, self.publication, *delivered).await?,
-                *delivered,
+                ReplicationStream::resume(connector, name, self.publication, delivered.clone()).await?,
+                delivered.lsn,
             ));
         }
         for name in slot_names(base_name) {
             match ReplicationStream::create(connector, &name, SlotKind::Persistent, self.publication).await {
                 Ok(stream) => {
-                    let start = stream.acknowledged();
+                    let start = stream.position();
                     tracing::info!(slot = name, "replication slot acquired");
-                    self.held = Some((name, start));
-                    return Ok((stream, start));
+                    self.held = Some((name, start.clone()));
+                    return Ok((stream, start.lsn));
                 }
                 Err(error) if error.is_slot_in_use() => {}
                 Err(error) => return Err(error),
@@ -89,7 +89,7 @@ impl SlotLease {
     /// Records the position up to which changes were delivered.
     pub fn advance(&mut self, lsn: Lsn) {
         if let Some((_, delivered)) = &mut self.held {
-            *delivered = lsn.max(*delivered);
+            delivered.lsn = lsn.max(delivered.lsn);
         }
     }
 

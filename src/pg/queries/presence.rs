@@ -16,9 +16,12 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedFace {
     pub face: Face,
-    /// Version of the face, increased with every change.
+    /// Version of the face. Not comparable with one read before a reconnect: a restored database counts from an
+    /// earlier number.
     pub version: i64,
     pub presence: Arc<Presence>,
+    /// [`Presence::digest`] of `presence`.
+    pub digest: u64,
 }
 
 fn presence_from_row(row: &Row, user_id: UserId) -> Presence {
@@ -36,7 +39,8 @@ fn presence_from_row(row: &Row, user_id: UserId) -> Presence {
 
 fn face_from_row(row: &Row) -> VersionedFace {
     let presence = Arc::new(presence_from_row(row, row.get("user_id")));
-    VersionedFace { face: row.get("face"), version: row.get("version"), presence }
+    let digest = presence.digest();
+    VersionedFace { face: row.get("face"), version: row.get("version"), presence, digest }
 }
 
 /// A change to a device. The names of the kinds are those of `rollcall_internal.write_presence`.
@@ -198,6 +202,24 @@ pub async fn write_batch<'a>(
     Ok(rows.iter().map(face_from_row).collect())
 }
 
+/// Those of the devices that the database does not have as connected to the node.
+///
+/// # Errors
+///
+/// If the database does not answer.
+pub async fn missing_connections(
+    client: &Connection,
+    node: NodeId,
+    devices: &[(UserId, DeviceId)],
+) -> Result<Vec<(UserId, DeviceId)>, PgError> {
+    let (users, ids): (Vec<UserId>, Vec<&str>) =
+        devices.iter().map(|(user, device)| (*user, device.as_str())).unzip();
+    let statement = include_str!("../../../sql/presence/missing_connections.sql");
+    let rows = client.query(statement, &[&node, &users, &ids]).await?;
+    let device = |row: &Row| DeviceId::try_from(row.get::<_, &str>("device_id")).ok();
+    Ok(rows.iter().filter_map(|row| Some((row.get("user_id"), device(row)?))).collect())
+}
+
 /// Names visibility edges to invalidate; `None` stands for all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalidation {
@@ -210,6 +232,8 @@ pub struct Invalidation {
 pub struct Snapshot {
     /// ID of the snapshot, to pass to the next read.
     pub snapshot_id: String,
+    /// Identity of the cluster and its timeline. Snapshots of different ones cannot be compared.
+    pub cluster: String,
     /// Fingerprint of the policies, if requested.
     pub fingerprint: Option<i64>,
     /// All visibility changes since the previous snapshot.
@@ -268,6 +292,7 @@ pub async fn read_snapshot(
             }),
             _ => {
                 snapshot.snapshot_id = row.get("snapshot");
+                snapshot.cluster = row.get("cluster");
                 snapshot.fingerprint = row.get("version");
             }
         }

@@ -26,7 +26,7 @@ use std::fmt;
 
 pub use relation::{Column, Relation, ReplicaIdentity};
 pub use row_change::{Cell, Operation, Row, RowChange, Transaction};
-pub use stream::{ReplicationStream, SlotKind, StreamEvent};
+pub use stream::{ReplicationStream, SlotKind, StreamEvent, StreamPosition};
 
 use super::PgError;
 
@@ -66,6 +66,9 @@ pub enum ReplicationError {
     /// A message is malformed or not supported.
     #[error("invalid message on the replication connection: {0}")]
     Protocol(&'static str),
+    /// The slot belongs to another cluster or timeline: a standby was promoted or a backup was restored.
+    #[error("the database was restored or failed over, so the position in its log is not valid any more")]
+    OtherTimeline,
     /// The database URL or the server's configuration does not allow replication.
     #[error("{0}")]
     Configuration(&'static str),
@@ -79,7 +82,8 @@ impl ReplicationError {
     #[must_use]
     pub fn is_lost_slot(&self) -> bool {
         // 55000: invalidated because it retained too much WAL. 42704: dropped.
-        matches!(self, Self::Server { code, .. } if code == "55000" || code == "42704")
+        matches!(self, Self::OtherTimeline)
+            || matches!(self, Self::Server { code, .. } if code == "55000" || code == "42704")
     }
 
     /// Whether another connection reads from the slot.

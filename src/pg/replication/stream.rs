@@ -49,9 +49,21 @@ pub enum StreamEvent {
     },
 }
 
+/// A position in the log of one cluster and timeline. Positions of another one cannot be compared with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPosition {
+    pub timeline: Timeline,
+    pub lsn: Lsn,
+}
+
+/// The system identifier of a cluster, and its timeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timeline(String);
+
 /// A running stream of a publication's changes.
 pub struct ReplicationStream {
     connection: ReplicationConnection,
+    timeline: Timeline,
     relations: HashMap<u32, Arc<Relation>>,
     /// The transaction of which changes arrive.
     transaction: Option<Transaction>,
@@ -77,6 +89,7 @@ impl ReplicationStream {
         publication: &str,
     ) -> Result<Self, ReplicationError> {
         let mut connection = ReplicationConnection::connect(connector, "changes").await?;
+        let StreamPosition { timeline, .. } = current_position(&mut connection).await?;
         let temporary = if kind == SlotKind::Temporary { "TEMPORARY " } else { "" };
         let create = format!(
             "CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput (SNAPSHOT 'nothing')",
@@ -94,20 +107,27 @@ impl ReplicationStream {
         let start_lsn = rows.first().and_then(|row| Lsn::parse(row.get(1)?.as_deref()?));
         let start_lsn =
             start_lsn.ok_or(ReplicationError::Protocol("the created slot has no WAL position"))?;
-        Self::start(connection, slot, publication, start_lsn).await
+        Self::start(connection, slot, publication, StreamPosition { timeline, lsn: start_lsn }).await
     }
 
     /// Resumes a persistent slot after the position up to which changes were processed.
     ///
     /// # Errors
-    /// If the database is unavailable, the slot was dropped or invalidated, or another connection reads from it.
+    /// If the database is unavailable, the slot was dropped or invalidated, another connection reads from it, or the
+    /// position is not one of this database ([`ReplicationError::OtherTimeline`]).
     pub async fn resume(
         connector: &Connector,
         slot: &str,
         publication: &str,
-        processed_up_to: Lsn,
+        processed_up_to: StreamPosition,
     ) -> Result<Self, ReplicationError> {
-        let connection = ReplicationConnection::connect(connector, "changes").await?;
+        let mut connection = ReplicationConnection::connect(connector, "changes").await?;
+        let current = current_position(&mut connection).await?;
+        // PostgreSQL would skip everything up to the position. A copy of the files that was put back has the same
+        // timeline and ends earlier.
+        if current.timeline != processed_up_to.timeline || current.lsn < processed_up_to.lsn {
+            return Err(ReplicationError::OtherTimeline);
+        }
         Self::start(connection, slot, publication, processed_up_to).await
     }
 
@@ -115,7 +135,7 @@ impl ReplicationStream {
         mut connection: ReplicationConnection,
         slot: &str,
         publication: &str,
-        start_lsn: Lsn,
+        StreamPosition { timeline, lsn: start_lsn }: StreamPosition,
     ) -> Result<Self, ReplicationError> {
         let start = format!(
             "START_REPLICATION SLOT {} LOGICAL {start_lsn} (proto_version '1', publication_names {})",
@@ -126,6 +146,7 @@ impl ReplicationStream {
         let now = Instant::now();
         Ok(Self {
             connection,
+            timeline,
             relations: HashMap::new(),
             transaction: None,
             received: start_lsn,
@@ -134,6 +155,12 @@ impl ReplicationStream {
             status_due: now + STATUS_INTERVAL,
             last_received_at: now,
         })
+    }
+
+    /// The position up to which changes were acknowledged.
+    #[must_use]
+    pub fn position(&self) -> StreamPosition {
+        StreamPosition { timeline: self.timeline.clone(), lsn: self.acknowledged }
     }
 
     /// Drops a persistent slot so that it does not retain WAL. A slot that does not exist is not an error.
@@ -279,4 +306,17 @@ impl ReplicationStream {
         change.fill_from_old();
         Ok(Some(StreamEvent::Change(change)))
     }
+}
+
+/// Where the log of the connected database ends.
+async fn current_position(
+    connection: &mut ReplicationConnection,
+) -> Result<StreamPosition, ReplicationError> {
+    let rows = connection.query("IDENTIFY_SYSTEM").await?;
+    let cell = |index: usize| rows.first().and_then(|row| row.get(index)?.as_deref());
+    let position = || {
+        let timeline = Timeline(format!("{}:{}", cell(0)?, cell(1)?));
+        Some(StreamPosition { timeline, lsn: Lsn::parse(cell(2)?)? })
+    };
+    position().ok_or(ReplicationError::Protocol("the database does not say which one it is"))
 }

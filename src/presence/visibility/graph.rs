@@ -88,8 +88,8 @@ struct Edge {
     subject: SubjectIndex,
     /// The face that row-level security showed last; `None` if it shows none.
     face: Option<Face>,
-    /// The face and version delivered last; `None` if none is shown to the client.
-    delivered: Option<(Face, i64)>,
+    /// The face and the digest of the presence delivered last; `None` if none is shown to the client.
+    delivered: Option<(Face, u64)>,
 }
 
 struct Viewer {
@@ -129,7 +129,8 @@ struct Subject {
 struct TypingEntry {
     /// Viewers that received the typing state.
     delivered_to: SmallVec<[u32; 2]>,
-    /// Time of the last refresh that was read, in microseconds. Reading the same time again causes no update.
+    /// Time of the last refresh that was read, in microseconds. Reading the same time again causes no update; the
+    /// clock of a restored or promoted database may be behind.
     since: Option<i64>,
 }
 
@@ -440,7 +441,7 @@ impl VisibilityGraph {
                 }
                 continue;
             };
-            if previous.is_some_and(|previous| previous < since) {
+            if previous.is_some_and(|previous| previous != since) {
                 let recipients = delivered_to.iter().filter_map(|index| {
                     let viewer = self.viewers[*index as usize].1.as_ref()?;
                     (!viewer.is_invalid(typing_user.user_id)).then_some(viewer.conn)
@@ -570,20 +571,13 @@ fn typing_state(TypingUser { conversation_id, user_id }: TypingUser, is_typing: 
     TypingState { user_id, conversation_id, is_typing }
 }
 
-/// Returns the change for the viewer at this edge and records it as delivered.
+/// Returns the change for the viewer at this edge and records it as delivered. States arrive in the order of their
+/// snapshots: a pass skips edges with a lookup in flight, and reads them again after it.
 fn state_change(edge: &mut Edge, visible_face: Option<VersionedFace>, user: UserId) -> Option<Arc<Presence>> {
     match visible_face {
         Some(face) => {
-            let delivered = edge
-                .delivered
-                .filter(|(delivered_face, _)| *delivered_face == face.face)
-                .map(|(_, version)| version);
-            // An older state comes from a slower reader.
-            if delivered.is_some_and(|delivered| delivered >= face.version) {
-                return None;
-            }
-            edge.delivered = Some((face.face, face.version));
-            Some(face.presence)
+            let state = Some((face.face, face.digest));
+            (std::mem::replace(&mut edge.delivered, state) != state).then_some(face.presence)
         }
         None => edge.delivered.take().map(|_| Arc::new(Presence::hidden(user))),
     }

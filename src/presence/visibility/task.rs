@@ -109,6 +109,8 @@ pub struct VisibilityTask {
     graph: VisibilityGraph,
     /// The last snapshot read and its time; `None` before the first pass.
     snapshot: Option<(String, Instant)>,
+    /// The cluster and timeline of the last snapshot.
+    cluster: Option<String>,
     policy_traits: PolicyTraits,
     lookups: JoinSet<Result<Vec<LookupResult>, PgError>>,
     in_flight: HashMap<Id, Lookup>,
@@ -165,6 +167,7 @@ pub fn visibility(
         commands,
         graph: VisibilityGraph::default(),
         snapshot: None,
+        cluster: None,
         policy_traits: PolicyTraits::default(),
         lookups: JoinSet::new(),
         in_flight: HashMap::new(),
@@ -277,7 +280,10 @@ impl VisibilityTask {
             }
         };
         self.backoff.reset();
-        let Snapshot { snapshot_id, fingerprint, invalidations, faces, typing } = snapshot;
+        let Snapshot { snapshot_id, cluster, fingerprint, invalidations, faces, typing } = snapshot;
+        // Another cluster or timeline: what was read before proves nothing.
+        let resync = resync || self.cluster.as_ref().is_some_and(|known| *known != cluster);
+        self.cluster = Some(cluster);
         self.snapshot = Some((snapshot_id, Instant::now()));
         let policies_changed = self.policy_traits.compare_fingerprint
             && std::mem::replace(&mut self.policy_traits.fingerprint, fingerprint) != fingerprint;

@@ -2,9 +2,12 @@ use super::*;
 use crate::model::{ConversationKey, Reach, Status};
 use crate::pg::queries::presence::Candidate;
 
+/// A face whose content depends on the version.
 fn face(user: UserId, face: Face, version: i64) -> VersionedFace {
-    let presence = Presence { status: Status::Online, reach: Reach::Online, ..Presence::hidden(user) };
-    VersionedFace { face, version, presence: Arc::new(presence) }
+    let activity = Some(version.to_string());
+    let presence =
+        Presence { status: Status::Online, reach: Reach::Online, activity, ..Presence::hidden(user) };
+    VersionedFace { face, version, digest: presence.digest(), presence: Arc::new(presence) }
 }
 
 fn visible(user: UserId, version: i64) -> Candidate {
@@ -109,10 +112,15 @@ fn a_former_candidate_is_hidden_and_removed() {
 }
 
 #[test]
-fn a_state_older_than_the_delivered_one_is_ignored() {
+fn content_decides_what_is_new_not_the_version() {
     let (mut graph, ann) = (VisibilityGraph::default(), UserId::random());
-    viewer_with_initial_state(&mut graph, 1, vec![visible(ann, 7)]);
-    assert_eq!(graph.apply_faces(&[ann], vec![face(ann, Face::Public, 6)]), []);
+    let (_, conn, _) = viewer_with_initial_state(&mut graph, 1, vec![visible(ann, 7)]);
+    // As after a restored backup.
+    let restored = face(ann, Face::Public, 6);
+    let update = GraphUpdate::Presence(restored.presence.clone(), vec![conn]);
+    assert_eq!(graph.apply_faces(&[ann], vec![restored.clone()]), [update]);
+    let renumbered = VersionedFace { version: 9, ..restored };
+    assert_eq!(graph.apply_faces(&[ann], vec![renumbered]), []);
 }
 
 #[test]
