@@ -47,9 +47,23 @@ fn heartbeat(kind: &'static str, name: &'static str) -> Message {
     from_client(kind, "Reports that the client is alive.", fields, json!({ "type": kind }))
 }
 
+/// IDs are those of the table that provides participants, which is the application's or the built-in one.
+fn typing_conversation_id() -> Shape {
+    let forms = json!({ "anyOf": [
+        { "type": "string", "minLength": 1, "maxLength": 255 },
+        { "type": "integer", "format": "int64" },
+    ] });
+    Shape::named(
+        "TypingConversationId",
+        "ID of a conversation in the table that provides participants: a UUID in the built-in table, a UUID, an \
+         integer or text in a table of the application.",
+        Shape::Plain(forms),
+    )
+}
+
 fn typing_fields() -> Vec<Field> {
     vec![
-        field("conversation_id", Shape::of::<ConversationId>(), "ID of the conversation (UUID)."),
+        field("conversation_id", typing_conversation_id(), "ID of the conversation."),
         field("is_typing", Shape::flag(), "Whether the user is typing: `false` after stopping."),
     ]
 }

@@ -26,7 +26,7 @@ use serde_json::Value;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The served documents.
+/// The descriptions as they are served, in JSON.
 #[derive(Debug)]
 pub struct Documents {
     openapi: Bytes,
