@@ -15,8 +15,6 @@ use super::{
     session::StatementLimits,
 };
 
-/// `tokio_postgres_rustls` does not export the name of its stream type.
-type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 use crate::lifecycle::ErrorChain;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -43,7 +41,7 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<Config>,
-    tls: MakeRustlsConnect,
+    tls: MakeTls,
     ignored: Arc<[String]>,
 }
 
@@ -62,7 +60,7 @@ impl Connector {
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3)
             .tcp_user_timeout(Duration::from_secs(20));
-        let tls = MakeRustlsConnect::new(tls_config(&verification, client_certificate.as_ref())?);
+        let tls = MakeTls(MakeRustlsConnect::new(tls_config(&verification, client_certificate.as_ref())?));
         Ok(Self { config: Arc::new(config), tls, ignored: ignored.into() })
     }
 
@@ -80,7 +78,7 @@ impl Connector {
         config
     }
 
-    pub(super) fn tls(&self) -> MakeRustlsConnect {
+    pub(super) fn tls(&self) -> MakeTls {
         self.tls.clone()
     }
 
@@ -112,6 +110,25 @@ impl Connector {
         });
         client.batch_execute(&limits.session_sql()).await?;
         Ok(client)
+    }
+}
+
+/// `tokio_postgres_rustls` does not export the name of its stream type.
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// TLS for connections to a host. A local socket has no host name; it is not encrypted, but the driver prepares TLS
+/// before it decides.
+#[derive(Clone)]
+pub(super) struct MakeTls(pub(super) MakeRustlsConnect);
+
+impl MakeTlsConnect<Socket> for MakeTls {
+    type Stream = TlsStream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Self::Error> {
+        let host = if host.is_empty() { "localhost" } else { host };
+        MakeTlsConnect::<Socket>::make_tls_connect(&mut self.0, host)
     }
 }
 

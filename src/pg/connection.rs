@@ -22,10 +22,10 @@ use parking_lot::Mutex;
 use postgres_types::{ToSql, Type};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{Client, Row, Statement, error::SqlState};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     Connector, PgError,
+    connect::MakeTls,
     session::{StatementLimits, client_timeout, within},
 };
 use crate::telemetry::metric;
@@ -44,7 +44,7 @@ pub struct Connection {
     /// `None` only while it is dropped.
     client: Option<Object>,
     parameter_types: Option<Arc<ParameterTypes>>,
-    tls: MakeRustlsConnect,
+    tls: MakeTls,
     limits: StatementLimits,
     /// The session has these limits; otherwise they are sent with the first statement.
     has_limits: AtomicBool,
@@ -66,7 +66,7 @@ impl Connection {
     pub(super) fn new(
         client: Object,
         types: Option<Arc<ParameterTypes>>,
-        tls: MakeRustlsConnect,
+        tls: MakeTls,
         limits: StatementLimits,
         has_limits: bool,
     ) -> Self {

@@ -14,10 +14,10 @@ use deadpool_postgres::{
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     ConnectError, Connection, Connector, PgError,
+    connect::MakeTls,
     connection::ParameterTypes,
     session::{self, CALLER_STATEMENT_TIMEOUT, StatementLimits, server_timeout},
 };
@@ -51,7 +51,7 @@ pub struct Database {
     server_pool: Pool,
     authorization_pool: Pool,
     liveness_pool: Pool,
-    tls: MakeRustlsConnect,
+    tls: MakeTls,
     blocked: Arc<BlockedStatements>,
     direct_connector: Connector,
     /// Set behind a pooler in transaction mode: statements are then sent unnamed.

@@ -73,7 +73,7 @@ impl ReplicationConnection {
     /// If the database is unavailable or refuses the connection.
     pub async fn connect(connector: &Connector, purpose: &str) -> Result<Self, ReplicationError> {
         let config = connector.config(purpose);
-        match timeout(CONNECT_TIMEOUT, Self::open(&config, connector.tls())).await {
+        match timeout(CONNECT_TIMEOUT, Self::open(&config, connector.tls().0)).await {
             Ok(result) => result,
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
