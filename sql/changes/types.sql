@@ -24,8 +24,8 @@ select t.oid, t.typname::text as name, format('%I.%I', n.nspname, t.typname) as 
   coalesce(e.typdelim, ',')::text as delimiter,
   c.names as attribute_names,
   c.types as attribute_types,
-  coalesce(o.equality_schema, 'pg_catalog') as equality_schema,
-  coalesce(o.pattern_schema, 'pg_catalog') as pattern_schema
+  rollcall_internal.operator_schema(t.oid, '=') as equality_schema,
+  rollcall_internal.operator_schema(t.oid, '~~') as pattern_schema
 from pg_type t
 join pg_namespace n on n.oid = t.typnamespace
 left join pg_type e on e.oid = t.typelem
@@ -35,23 +35,4 @@ cross join lateral (
   from pg_attribute a
   where a.attrelid = t.typrelid and t.typrelid <> 0 and a.attnum > 0 and not a.attisdropped
 ) c
--- A type that an extension or a user made may bring operators of its own. Those of a domain are its base type's.
-cross join lateral (
-  with recursive base (oid, is_base) as (
-    select t.oid, t.typtype <> 'd'
-    union all
-    select b.oid, b.typtype <> 'd'
-    from base
-    join pg_type d on d.oid = base.oid
-    join pg_type b on b.oid = d.typbasetype
-    where not base.is_base
-  )
-  select min(format('%I', s.nspname)) filter (where p.oprname = '=') as equality_schema,
-    min(format('%I', s.nspname)) filter (where p.oprname = '~~') as pattern_schema
-  from base
-  join pg_operator p on p.oprleft = base.oid and p.oprright in (base.oid, 'text'::regtype::oid) and p.oprname in ('=', '~~')
-    and (p.oprname = '~~' or p.oprright = base.oid)
-  join pg_namespace s on s.oid = p.oprnamespace
-  where base.is_base
-) o
 where t.oid = any ($1)

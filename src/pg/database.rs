@@ -137,7 +137,24 @@ impl Database {
     where
         W: Future<Output = Result<T, PgError>>,
     {
-        self.within_pool(&self.server_pool, limit, work).await
+        self.within_pool(&self.server_pool, limit, Duration::ZERO, work).await
+    }
+
+    /// [`within`](Self::within), with a maximum wait for each lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`within`](Self::within); [`PgError::LockTimeout`] after `lock_timeout`.
+    pub async fn within_locks<T, W>(
+        &self,
+        limit: Duration,
+        lock_timeout: Duration,
+        work: impl FnOnce(Connection) -> W,
+    ) -> Result<T, PgError>
+    where
+        W: Future<Output = Result<T, PgError>>,
+    {
+        self.within_pool(&self.server_pool, limit, lock_timeout, work).await
     }
 
     /// [`within`](Self::within) with a connection that only liveness uses: the lease of the node and the health check.
@@ -153,13 +170,14 @@ impl Database {
     where
         W: Future<Output = Result<T, PgError>>,
     {
-        self.within_pool(&self.liveness_pool, limit, work).await
+        self.within_pool(&self.liveness_pool, limit, Duration::ZERO, work).await
     }
 
     async fn within_pool<T, W>(
         &self,
         pool: &Pool,
         limit: Duration,
+        lock_timeout: Duration,
         work: impl FnOnce(Connection) -> W,
     ) -> Result<T, PgError>
     where
@@ -169,8 +187,7 @@ impl Database {
         let run = async {
             let client = pool.get().await?;
             let left = limit.saturating_sub(started.elapsed());
-            let limits =
-                StatementLimits { statement_timeout: server_timeout(left), lock_timeout: Duration::ZERO };
+            let limits = StatementLimits { statement_timeout: server_timeout(left), lock_timeout };
             work(self.with_limits_to_set(client, limits)).await
         };
         // On the heap, because it contains the futures of the statements.

@@ -6,6 +6,7 @@ pub mod channel_users;
 pub mod context_sync;
 pub mod device_context;
 pub mod devices;
+mod locked_users;
 pub mod outbox_relay;
 mod service;
 pub mod typing;

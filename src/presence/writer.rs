@@ -1,7 +1,8 @@
 //! The group-commit writer: one per node, used by all presence writes.
 //!
 //! Writes that arrive while a batch is in flight form the next batch. There is no timer: an idle system responds after
-//! one transaction, and a busy one batches. Callers are answered after the commit.
+//! one transaction, and a busy one batches. Callers are answered after the commit. Writes of users whose rows another
+//! session has locked leave the batch ([`LockedUsers`]), so that nobody else waits for them.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -15,6 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::locked_users::LockedUsers;
 use crate::{
     backoff::Backoff,
     lifecycle::ErrorChain,
@@ -33,6 +35,8 @@ const QUEUE_CAPACITY: usize = 16_384;
 const MAX_BATCH_SIZE: usize = 512;
 /// Timeout of a batch.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum wait of a batch for a lock.
+const BATCH_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// Retries of a batch after a conflict with another node or psql.
 const MAX_RETRIES: u32 = 5;
 const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(320));
@@ -53,11 +57,21 @@ pub enum WriteError {
     Stopping,
 }
 
-struct Request {
-    user: UserId,
-    change: Change,
-    queued_at: Instant,
-    reply: oneshot::Sender<Result<Option<VersionedFace>, WriteError>>,
+impl From<&PgError> for WriteError {
+    fn from(error: &PgError) -> Self {
+        if matches!(error, PgError::Failed(_) | PgError::PermissionDenied(_)) {
+            Self::Rejected
+        } else {
+            Self::Unavailable
+        }
+    }
+}
+
+pub(super) struct Request {
+    pub(super) user: UserId,
+    pub(super) change: Change,
+    pub(super) queued_at: Instant,
+    pub(super) reply: oneshot::Sender<Result<Option<VersionedFace>, WriteError>>,
 }
 
 /// Handle of the writer. Clones share it.
@@ -70,13 +84,15 @@ pub struct Writer {
 pub struct WriterTask {
     database: Database,
     queue: mpsc::Receiver<Request>,
+    locked_users: LockedUsers,
 }
 
 /// Creates a writer and its task.
 #[must_use]
 pub fn writer(database: Database) -> (Writer, WriterTask) {
     let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
-    (Writer { queue: sender }, WriterTask { database, queue: receiver })
+    let locked_users = LockedUsers::new(database.clone());
+    (Writer { queue: sender }, WriterTask { database, queue: receiver, locked_users })
 }
 
 impl Writer {
@@ -119,8 +135,12 @@ impl WriterTask {
                 let Ok(next) = self.queue.try_recv() else { break };
                 waiting.push_back(next);
             }
-            let batch = take_batch(&mut waiting);
-            self.commit(batch).await;
+            let mut batch = self.locked_users.take_over(take_batch(&mut waiting));
+            // A caller that was answered with an error must not find its write applied later.
+            batch.retain(|request| !request.reply.is_closed());
+            if !batch.is_empty() {
+                self.commit(batch).await;
+            }
         }
     }
 
@@ -139,8 +159,18 @@ impl WriterTask {
                     drop(request.reply.send(Ok(faces.remove(&request.user))));
                 }
             }
-            Err(error @ (PgError::Failed(_) | PgError::LockTimeout(_))) if batch.len() > 1 => {
-                // A write that the database rejects, or a row locked in psql, must not fail the other writes.
+            Err(PgError::LockTimeout(error)) => match self.locked_users.take_locked(batch).await {
+                Ok(others) if others.is_empty() => {}
+                Ok(others) => Box::pin(self.commit(others)).await,
+                Err(batch) => {
+                    tracing::warn!(error = %ErrorChain(&error), batch = batch.len(), "presence write waited for a lock");
+                    for request in batch {
+                        drop(request.reply.send(Err(WriteError::Unavailable)));
+                    }
+                }
+            },
+            Err(error @ PgError::Failed(_)) if batch.len() > 1 => {
+                // A write that the database rejects must not fail the other writes.
                 tracing::warn!(error = %ErrorChain(&error), batch = batch.len(), "batch failed; retrying writes one by one");
                 for request in batch {
                     Box::pin(self.commit(vec![request])).await;
@@ -151,13 +181,8 @@ impl WriterTask {
                     error = %ErrorChain(&error), batch = batch.len(), duration_ms = started.elapsed().as_millis(),
                     "presence write failed"
                 );
-                let answer = if matches!(error, PgError::Failed(_) | PgError::PermissionDenied(_)) {
-                    WriteError::Rejected
-                } else {
-                    WriteError::Unavailable
-                };
                 for request in batch {
-                    drop(request.reply.send(Err(answer)));
+                    drop(request.reply.send(Err(WriteError::from(&error))));
                 }
             }
         }
@@ -171,7 +196,7 @@ impl WriterTask {
             let write = |connection| async move {
                 write_batch(&connection, batch.iter().map(|request| (request.user, &request.change))).await
             };
-            match self.database.within(BATCH_TIMEOUT, write).await {
+            match self.database.within_locks(BATCH_TIMEOUT, BATCH_LOCK_TIMEOUT, write).await {
                 Err(PgError::Conflict(_)) if attempt < MAX_RETRIES => {
                     attempt += 1;
                     sleep(backoff.next_delay()).await;

@@ -8,8 +8,8 @@
 --   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one
 --   silent      the socket on p_node does not respond: offline unless another node holds one, but still connected
 --   heartbeat   alive; with p_active also in use. Brings back a device that timed out, not one that signed off
--- Locks as refresh_faces does. A lock that is not granted within 2 s fails the batch; the server then retries in
--- parts. Its plans are fixed for the reasons that refresh_faces gives.
+-- Locks as refresh_faces does. A lock that is not granted within the callers lock_timeout fails the batch; the server
+-- then writes the locked users apart. Its plans are fixed for the reasons that refresh_faces gives.
 -- Definer: the server writes for many users in one statement, and has checked that each writes for itself.
 -- Over 60 lines: the choice, new devices and the one update of devices share the locks and the order of the batch.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
@@ -19,7 +19,7 @@ create function rollcall_internal.write_presence(
   p_activity text[], p_page text[]
 ) returns setof rollcall.user_presence
   language plpgsql volatile security definer
-  set plan_cache_mode = force_generic_plan set jit = off set lock_timeout = '2s'
+  set plan_cache_mode = force_generic_plan set jit = off
   set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
 as $$
 declare
@@ -176,7 +176,7 @@ comment on function rollcall_internal.write_presence is
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall.set_status(p_user uuid, p_status rollcall.presence_status, p_device text default null)
   returns setof rollcall.user_presence
-  language plpgsql volatile security definer
+  language plpgsql volatile security definer set lock_timeout = '2s'
 as $$
 begin
   perform rollcall_internal.check_search_path();
@@ -396,7 +396,7 @@ grant execute on function rollcall.sweep to service_role;
 -- Definer: sets columns that only the server writes; acts for auth.uid() only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall.heartbeat_mine(p_device text default 'default', p_active boolean default false) returns boolean
-  language plpgsql volatile security definer
+  language plpgsql volatile security definer set lock_timeout = '2s'
 as $$
 declare
   v_me constant uuid := auth.uid();

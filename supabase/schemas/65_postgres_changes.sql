@@ -27,6 +27,64 @@ $$;
 comment on function rollcall_internal.published_tables is
   'Published tables that a subscription selects; `*` selects all.';
 
+-- PostgreSQL before 18 publishes no generated columns, although the catalog may list them.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.published_columns(p_relation oid) returns text[]
+  language sql stable security invoker set search_path = ''
+as $$
+  select array(
+    select a.attname::text
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_publication_tables t on t.schemaname = n.nspname and t.tablename = c.relname
+      and t.pubname = 'supabase_realtime'
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = any (t.attnames)
+    where c.oid = p_relation
+      and (a.attgenerated = '' or current_setting('server_version_num')::int >= 180000)
+    order by a.attnum
+  )
+$$;
+comment on function rollcall_internal.published_columns is
+  'Columns of a table that the publication supabase_realtime publishes.';
+
+-- The operator of the type's default operator class, which only superusers create, or one in the type's schema. A
+-- domain has the operators of its base type.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.operator_schema(p_type oid, p_name text) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive base (oid, parent, type_schema) as (
+    select t.oid, t.typbasetype, t.typnamespace from pg_catalog.pg_type t where t.oid = p_type
+    union all
+    select t.oid, t.typbasetype, t.typnamespace
+    from base
+    join pg_catalog.pg_type t on t.oid = base.parent
+  ),
+  candidate (schema_oid, rank) as (
+    select o.oprnamespace, case m.amname when 'btree' then 1 else 2 end
+    from base
+    join pg_catalog.pg_opclass k on k.opcintype = base.oid and k.opcdefault
+    join pg_catalog.pg_am m on m.oid = k.opcmethod and m.amname in ('btree', 'hash')
+    join pg_catalog.pg_amop p on p.amopfamily = k.opcfamily and p.amoplefttype = base.oid and p.amoprighttype = base.oid
+    join pg_catalog.pg_operator o on o.oid = p.amopopr and o.oprname = p_name
+    where base.parent = 0
+    union all
+    select o.oprnamespace, 3
+    from base
+    join pg_catalog.pg_operator o on o.oprleft = base.oid and o.oprname = p_name and o.oprnamespace = base.type_schema
+    where base.parent = 0
+  )
+  select coalesce((
+    select quote_ident(n.nspname)
+    from candidate
+    join pg_catalog.pg_namespace n on n.oid = candidate.schema_oid
+    order by candidate.rank
+    limit 1
+  ), 'pg_catalog')
+$$;
+comment on function rollcall_internal.operator_schema is
+  'Quoted schema of the operator with which values of a type compare.';
+
 -- To everyone (0), or to a role whose privileges it has.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.policy_applies(p_roles oid[], p_role oid) returns boolean
@@ -237,6 +295,74 @@ $$;
 comment on function rollcall_internal.canonical_literals is
   'The literals of a filter in the types output form, one per list member.';
 
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.base_type(p_type oid) returns oid
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive base (oid, parent) as (
+    select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = p_type
+    union all
+    select t.oid, t.typbasetype from base join pg_catalog.pg_type t on t.oid = base.parent
+  )
+  select base.oid from base where base.parent = 0
+$$;
+comment on function rollcall_internal.base_type is 'The type itself, or the type that a domain is based on.';
+
+-- As the server evaluates filters: with the operators of the type.
+-- Invoker: compares literals only.
+create function rollcall_internal.filter_matches(p_type oid, p_operator text, p_negated boolean, p_value text,
+  p_values text[])
+  returns boolean[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_equality constant text := rollcall_internal.operator_schema(p_type, '=');
+  v_pattern constant text := rollcall_internal.operator_schema(p_type, '~~');
+  v_type text;
+  v_test text;
+  v_holds boolean[];
+begin
+  select format('%I.%I', n.nspname, t.typname) into v_type
+    from pg_catalog.pg_type t
+    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+    where t.oid = p_type;
+  v_test := case p_operator
+    when 'in' then format('v::%1$s operator(%2$s.=) any ($2::%1$s[])', v_type, v_equality)
+    when 'isdistinct' then format('not coalesce(v::%1$s operator(%2$s.=) $2::%1$s, false)', v_type, v_equality)
+    when 'like' then format('v::%s operator(%s.~~) $2', v_type, v_pattern)
+    when 'ilike' then format('v::%s operator(%s.~~*) $2', v_type, v_pattern)
+    when 'match' then format('v::%s operator(%s.~) $2', v_type, v_pattern)
+    when 'imatch' then format('v::%s operator(%s.~*) $2', v_type, v_pattern)
+    else format('v::%1$s operator(%2$s.%3$s) $2::%1$s', v_type, v_equality, case p_operator
+      when 'eq' then '=' when 'neq' then '<>' when 'lt' then '<' when 'lte' then '<=' when 'gt' then '>'
+      when 'gte' then '>=' end)
+  end;
+  execute format(
+    'select array_agg(coalesce((%s) <> $3, false) order by place) '
+    'from unnest($1) with ordinality as list (v, place)', v_test
+  ) into v_holds using p_values, p_value, p_negated;
+  return v_holds;
+end
+$$;
+comment on function rollcall_internal.filter_matches is
+  'Which of some values match a filter, in their order; never null.';
+
+-- Some types compare their members only when there are values, so the literal is compared with itself.
+-- Invoker: compares literals only.
+create function rollcall_internal.check_operator(p_type oid, p_operator text, p_value text) returns void
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_literals constant text[] := rollcall_internal.canonical_literals(p_type, p_operator, p_value);
+begin
+  perform rollcall_internal.filter_matches(p_type, p_operator, false, p_value, v_literals);
+exception when undefined_function then
+  raise exception 'operator % requires a column type with that comparison, got %',
+    p_operator, format_type(p_type, null);
+end
+$$;
+comment on function rollcall_internal.check_operator is 'Raises an error if a type has no operator for a filter.';
+
 -- With the messages of Supabase Realtime's trigger.
 -- Invoker: reads privileges of a role and casts literals.
 -- Over 60 lines: one check per operator.
@@ -246,19 +372,26 @@ create function rollcall_internal.check_change_params(
   language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
-  v_role constant oid := p_role::regrole;
+  v_role constant oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = p_role);
   v_readable constant text[] := array(
     select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = p_relation and a.attnum > 0 and not a.attisdropped
       and has_column_privilege(v_role, p_relation, a.attnum, 'select')
   );
+  v_published constant text[] := rollcall_internal.published_columns(p_relation);
   v_type oid;
   v_shown text;
   v_castable text;
 begin
+  if v_role is null then
+    raise exception using errcode = 'undefined_object', message = format('role "%s" does not exist', p_role);
+  end if;
   for i in 1 .. coalesce(cardinality(p_columns), 0) loop
     if not p_columns[i] = any (v_readable) then
       raise exception 'invalid column for filter %', p_columns[i];
+    elsif not p_columns[i] = any (v_published) then
+      raise exception 'invalid column for filter %: the publication supabase_realtime does not publish it',
+        p_columns[i];
     end if;
     select t.oid, format_type(t.oid, null), format('%I.%I', n.nspname, t.typname) into v_type, v_shown, v_castable
       from pg_catalog.pg_attribute a
@@ -270,6 +403,7 @@ begin
         if cardinality(rollcall_internal.canonical_literals(v_type, 'in', p_values[i])) > 100 then
           raise exception 'too many values for `in` filter. Maximum 100';
         end if;
+        perform rollcall_internal.check_operator(v_type, p_operators[i], p_values[i]);
       when 'is' then
         if lower(p_values[i]) not in ('null', 'true', 'false', 'unknown') then
           raise exception 'invalid value for is filter: must be null, true, false, or unknown';
@@ -279,8 +413,8 @@ begin
       when 'like', 'ilike', 'match', 'imatch' then
         if not exists (
           select from pg_catalog.pg_operator o
-          where o.oprname = '~~' and o.oprleft = v_type
-        ) and v_type not in ('varchar'::regtype, 'text'::regtype) then
+          where o.oprname = '~~' and o.oprleft = rollcall_internal.base_type(v_type)
+        ) and rollcall_internal.base_type(v_type) not in ('varchar'::regtype, 'text'::regtype) then
           raise exception 'operator % requires a text-compatible column type, got %', p_operators[i], v_shown;
         end if;
         if p_operators[i] in ('match', 'imatch') then
@@ -291,54 +425,20 @@ begin
           end;
         end if;
       else
-        perform rollcall_internal.canonical_literals(v_type, p_operators[i], p_values[i]);
+        perform rollcall_internal.check_operator(v_type, p_operators[i], p_values[i]);
     end case;
   end loop;
   for i in 1 .. coalesce(cardinality(p_select), 0) loop
     if not p_select[i] = any (v_readable) then
       raise exception 'invalid column for select %', p_select[i];
+    elsif not p_select[i] = any (v_published) then
+      raise exception 'invalid column for select %: the publication supabase_realtime does not publish it', p_select[i];
     end if;
   end loop;
 end
 $$;
 comment on function rollcall_internal.check_change_params is
   'Raises an error for filters and columns that a subscription may not use.';
-
--- For comparisons that only PostgreSQL can evaluate.
--- Invoker: compares literals only.
-create function rollcall_internal.filter_matches(p_type oid, p_operator text, p_negated boolean, p_value text,
-  p_values text[])
-  returns boolean[]
-  language plpgsql stable security invoker set search_path = ''
-as $$
-declare
-  v_type text;
-  v_test text;
-  v_holds boolean[];
-begin
-  select format('%I.%I', n.nspname, t.typname) into v_type
-    from pg_catalog.pg_type t
-    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-    where t.oid = p_type;
-  v_test := case p_operator
-    when 'in' then format('= any ($2::%s[])', v_type)
-    when 'like' then '~~ $2'
-    when 'ilike' then '~~* $2'
-    when 'match' then '~ $2'
-    when 'imatch' then '~* $2'
-    else format('%s $2::%s', case p_operator
-      when 'eq' then '=' when 'neq' then '<>' when 'lt' then '<' when 'lte' then '<=' when 'gt' then '>'
-      when 'gte' then '>=' when 'isdistinct' then 'is distinct from' end, v_type)
-  end;
-  execute format(
-    'select array_agg(coalesce((v::%s %s) <> $3, false) order by place) '
-    'from unnest($1) with ordinality as list (v, place)', v_type, v_test
-  ) into v_holds using p_values, p_value, p_negated;
-  return v_holds;
-end
-$$;
-comment on function rollcall_internal.filter_matches is
-  'Which of some values match a filter, in their order; never null.';
 
 -- For types that the server cannot render.
 -- Invoker: casts only.
@@ -363,6 +463,7 @@ comment on function rollcall_internal.render_values is 'Values as to_jsonb write
 
 -- One row per note; none if every change may be delivered.
 -- Invoker: reads catalogs that every role may read.
+-- Over 60 lines: one statement.
 create function rollcall_internal.change_notes(p_relation oid, p_role text) returns setof text
   language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
 as $$
@@ -397,6 +498,17 @@ begin
     from pg_catalog.pg_publication p
     where p.pubname = 'supabase_realtime'
   ) published on true
+  -- Only columns that the role may select are named.
+  cross join lateral (
+    select string_agg(a.attname, ', ' order by a.attnum) filter (where not kind.is_generated) as columns,
+      string_agg(a.attname, ', ' order by a.attnum) filter (where kind.is_generated) as generated
+    from pg_catalog.pg_attribute a
+    cross join lateral (
+      select a.attgenerated <> '' and current_setting('server_version_num')::int < 180000 as is_generated
+    ) kind
+    where a.attrelid = p_relation and a.attnum > 0 and a.attname::text = any (f.columns)
+      and not a.attname::text = any (rollcall_internal.published_columns(p_relation))
+  ) absent
   cross join lateral (values
     (not f.is_known, format('there is no role %s', p_role)),
     (f.is_known and (f.columns = '{}' or not f.key <@ f.columns),
@@ -413,6 +525,10 @@ begin
         '(alter table %1$s replica identity full)', f.shown, unknown.columns)),
     (published.left_out is not null, format('the publication supabase_realtime does not publish %s',
       published.left_out)),
+    (absent.columns is not null, format('the publication supabase_realtime does not publish these columns of %s: %s',
+      f.shown, absent.columns)),
+    (absent.generated is not null, format('PostgreSQL before 18 does not publish generated columns, so these columns '
+      'of %s do not come: %s', f.shown, absent.generated)),
     (published.rowfilter is not null, format('of %s the publication supabase_realtime publishes only rows with %s',
       f.shown, published.rowfilter))
   ) as note (is_so, says)
@@ -478,6 +594,14 @@ begin
     if v_filter is null or not v_filter[1] = any (v_access.columns) then
       return query select false, format('the filter %s names no column that the role may select', p_filter);
       return;
+    elsif not v_filter[1] = any (rollcall_internal.published_columns(p_relation)) then
+      return query select false,
+        format('the filter %s names a column that the publication supabase_realtime does not publish', p_filter);
+      return;
+    end if;
+    -- Within quotes, \x stands for x.
+    if v_filter[3] <> 'in' and v_filter[4] like '"%"' then
+      v_filter[4] := regexp_replace(substr(v_filter[4], 2, length(v_filter[4]) - 2), '\\(.)', '\1', 'g');
     end if;
     select atttypid into v_type from pg_catalog.pg_attribute where attrelid = p_relation and attname = v_filter[1];
     execute format('select %s.%I::text %s', v_name, v_filter[1], v_where) into v_value;

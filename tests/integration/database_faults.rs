@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -9,6 +10,7 @@ use nix::{
 use rollcall::pg::{Connection, Database, PgError};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use testkit::harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT};
 
@@ -272,5 +274,76 @@ async fn wait_until_ok(node: &TestServer, user: &User, path: &str) {
     let started = Instant::now();
     while node.get(user, path).await.status != 200 {
         assert!(started.elapsed() < WAIT_TIMEOUT, "{path} does not recover");
+    }
+}
+
+/// Sets a status and returns how long the acknowledgement took.
+async fn timed_status(node: &TestServer, user: &User, status: &str) -> Duration {
+    let started = Instant::now();
+    node.post(user, STATUS_PATH, json!({"status": status})).await.expect_status(200);
+    started.elapsed()
+}
+
+/// The 95th percentile of the times that status changes of these users take.
+async fn status_times(node: &TestServer, users: &[User], rounds: usize) -> Duration {
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        let status = ["busy", "dnd"][round % 2];
+        times.extend(join_all(users.iter().map(|user| timed_status(node, user, status))).await);
+    }
+    times.sort_unstable();
+    times[times.len() * 95 / 100]
+}
+
+#[testkit::test(exclusive)]
+async fn locked_rows_of_some_users_delay_nobody_else(db: Arc<TestDatabase>) {
+    const LOCKED: [(&str, usize); 4] = [
+        ("select from rollcall.user_last_seen where user_id = any ($1) for update", 1),
+        ("select from rollcall.user_last_seen where user_id = any ($1) for update", 5),
+        ("update rollcall.presence_devices set device_name = 'locked' where user_id = any ($1)", 5),
+        ("select from rollcall.presence_choices where user_id = any ($1) for update", 50),
+    ];
+    let node = db.start_server().await;
+    let (others, victims) = (User::many(8), User::many(50));
+    let mut sockets = Vec::new();
+    for user in others.iter().chain(&victims[..5]) {
+        sockets.push(node.socket(user).await);
+    }
+    for victim in &victims {
+        timed_status(&node, victim, "busy").await;
+    }
+    status_times(&node, &others, 3).await;
+    let calm = status_times(&node, &others, 20).await;
+
+    for (lock, count) in LOCKED {
+        let locked: Vec<Uuid> = victims[..count].iter().map(|user| user.id).collect();
+        let mut locker = db.connect().await;
+        let transaction = locker.transaction().await.expect("a transaction");
+        transaction.execute(lock, &[&locked]).await.expect("locked");
+        let waiting = join_all(victims[..count].iter().map(|victim| timed_status(&node, victim, "online")));
+        let (waited, disturbed) = tokio::join!(waiting, async {
+            // Longer than the lease: nobody goes offline.
+            let started = Instant::now();
+            let mut worst = Duration::ZERO;
+            while started.elapsed() < Duration::from_secs(3) {
+                worst = worst.max(status_times(&node, &others, 5).await);
+            }
+            let living = "select count(*) = 13 from rollcall.presence_devices
+              where live and nodes = array(select id from rollcall.presence_nodes where lease_expires_at > now())";
+            db.wait_until("all sockets are online", living, &[]).await;
+            transaction.rollback().await.expect("unlocked");
+            worst
+        });
+        println!("{count} users locked: {disturbed:?} instead of {calm:?}; they waited {waited:?}");
+        // The first batch with a locked user waits once for its lock.
+        let limit = calm * 2 + Duration::from_millis(250);
+        assert!(disturbed < limit, "{disturbed:?} with {count} locked users, {calm:?} without");
+        let stored =
+            "select count(*) = $1 from rollcall.presence_choices where user_id = any ($2) and chosen is null";
+        let stored: bool = db.query_row(stored, &[&(count as i64), &locked]).await.get(0);
+        assert!(stored, "the writes that waited are stored");
+        for victim in &victims[..count] {
+            timed_status(&node, victim, "busy").await;
+        }
     }
 }

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, future::join_all};
 use tokio::{
     select,
     sync::mpsc,
-    time::{interval, sleep},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -55,8 +55,6 @@ const MAX_BATCH: usize = 1_000;
 const MAX_ATTEMPTS: u32 = 5;
 /// Delay between attempts to start the stream: doubles up to the maximum, with jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// Interval at which the publication and the number of subscriptions are checked.
-const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the stream of changes; [`run`](Self::run) is its task.
 pub struct Engine {
@@ -88,6 +86,17 @@ impl Engine {
                     slot::watch_slots(&shared.database, base_name, shared.settings.max_lag_bytes).await;
                 }
                 None => std::future::pending().await,
+            }
+        };
+        let publication_watch = async {
+            let mut poll = interval(shared.settings.poll_interval);
+            poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                poll.tick().await;
+                // A subscription that became active may need the stream.
+                if !shared.registry.is_empty() && shared.validator.recheck(&shared.registry).await {
+                    shared.start_requested.notify_one();
+                }
             }
         };
         let stream_loop = async {
@@ -125,6 +134,7 @@ impl Engine {
             () = stop.cancelled() => {}
             _ = join_all(lane_workers.into_iter().map(|worker| worker.run(stop.clone()))) => {}
             () = slot_watch => {}
+            () = publication_watch => {}
             () = stream_loop => {}
         }
         // A stopped server must not leave a slot that retains WAL.
@@ -233,7 +243,7 @@ impl DeliveryLoop<'_> {
     /// idle timeout.
     async fn run(&mut self, mut items: mpsc::Receiver<StreamItem>) -> Result<(), StreamError> {
         let shared = self.shared;
-        let mut poll = interval(POLL_INTERVAL);
+        let mut poll = interval(shared.settings.poll_interval);
         loop {
             let first = select! {
                 item = items.recv() => match item {
@@ -247,7 +257,6 @@ impl DeliveryLoop<'_> {
                     metrics::gauge!(metric::POSTGRES_CHANGES_SUBSCRIPTIONS).set(shared.registry.len() as f64);
                     self.pipeline.retain(&shared.registry.snapshot());
                     shared.cached_bytes.store(self.pipeline.cached_bytes(), Ordering::Relaxed);
-                    shared.validator.recheck_if_publication_changed(&shared.registry).await;
                     continue;
                 }
             };

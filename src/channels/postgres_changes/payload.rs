@@ -39,6 +39,44 @@ pub struct ColumnMask {
     pub visible_if_deleted: Box<[bool]>,
 }
 
+/// The values that are omitted from a change over [`MAX_CHANGE_BYTES`], by column index: large values that an update left
+/// as they were, first from the old row.
+struct OmittedValues {
+    old: Vec<usize>,
+    new: Vec<usize>,
+    /// The change exceeds the limit without them, too.
+    is_too_large: bool,
+}
+
+impl OmittedValues {
+    fn of(change: &RowChange) -> Self {
+        let mut size = change.size_bytes();
+        let (mut old_omitted, mut new_omitted) = (Vec::new(), Vec::new());
+        if size > MAX_CHANGE_BYTES
+            && let (Some(old), Some(new)) = (&change.old, &change.new)
+        {
+            let mut unchanged: Vec<(usize, usize)> = old
+                .iter()
+                .zip(new)
+                .enumerate()
+                .filter(|(_, (old, new))| old == new)
+                .filter_map(|(column, (_, cell))| Some((cell.text()?.len(), column)))
+                .filter(|(length, _)| *length > MAX_SMALL_VALUE_BYTES)
+                .collect();
+            unchanged.sort_unstable_by(|left, right| right.cmp(left));
+            for omitted in [&mut old_omitted, &mut new_omitted] {
+                for (length, column) in &unchanged {
+                    if size > MAX_CHANGE_BYTES {
+                        size -= length;
+                        omitted.push(*column);
+                    }
+                }
+            }
+        }
+        Self { old: old_omitted, new: new_omitted, is_too_large: size > MAX_CHANGE_BYTES }
+    }
+}
+
 /// The object `data` of a change.
 #[must_use]
 pub fn change_data(
@@ -47,11 +85,13 @@ pub fn change_data(
     types: &TypeCache,
     mask: &ColumnMask,
 ) -> String {
-    let is_large = change.size_bytes() > MAX_CHANGE_BYTES;
+    let omitted = OmittedValues::of(change);
+    let is_large = omitted.is_too_large;
     let fits = |json: &str| !is_large || json.len() <= MAX_SMALL_VALUE_BYTES;
-    let row = |values: &[Option<Box<str>>], visible: &[bool], out: &mut String| {
-        let members = change.relation.columns.iter().zip(values).zip(visible);
-        let members = members.filter(|(_, visible)| **visible).filter_map(|((column, json), _)| {
+    let row = |values: &[Option<Box<str>>], visible: &[bool], omitted: &[usize], out: &mut String| {
+        let members = change.relation.columns.iter().zip(values).zip(visible).enumerate();
+        let members = members.filter(|(index, (_, visible))| **visible && !omitted.contains(index));
+        let members = members.filter_map(|(_, ((column, json), _))| {
             json.as_deref().filter(|json| fits(json)).map(|json| (&*column.name, json.into()))
         });
         render::append_object(members.collect(), out);
@@ -59,7 +99,7 @@ pub fn change_data(
     let mut out = begin_data(change);
     if change.operation != Operation::Delete {
         out.push_str(",\"record\":");
-        row(&rendered.new, &mask.visible, &mut out);
+        row(&rendered.new, &mask.visible, &omitted.new, &mut out);
     }
     out.push_str(",\"columns\":[");
     let visible = change.relation.columns.iter().zip(&mask.visible).filter(|(_, visible)| **visible);
@@ -76,7 +116,7 @@ pub fn change_data(
         out.push_str(",\"old_record\":");
         let visible =
             if change.operation == Operation::Delete { &mask.visible_if_deleted } else { &mask.visible };
-        row(&rendered.old, visible, &mut out);
+        row(&rendered.old, visible, &omitted.old, &mut out);
     }
     out.push('}');
     out

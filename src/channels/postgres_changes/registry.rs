@@ -83,13 +83,41 @@ impl SubscribedChannel {
     }
 }
 
+impl SubscribedChannel {
+    fn new(conn: ConnId, system_messages: Arc<dyn SystemMessageSink>) -> Arc<Self> {
+        Arc::new(Self {
+            conn,
+            system_messages,
+            is_active: AtomicBool::new(true),
+            is_confirmed: AtomicBool::new(false),
+            recent_errors: Mutex::default(),
+        })
+    }
+}
+
 struct SubscriptionEntry {
     channel: Arc<SubscribedChannel>,
     spec: Arc<SubscriptionSpec>,
     principal: Arc<ChannelPrincipal>,
+    /// Generation of the publication for which the subscription was last validated.
+    generation: u64,
     /// Row errors that were sent, by table OID. Each is sent once per subscription.
     reported_errors: Arc<Mutex<HashSet<(u32, &'static str)>>>,
 }
+
+/// A subscription to a table that is not published, or no longer fits it. It becomes active when a validation succeeds.
+struct DormantEntry {
+    conn: ConnId,
+    spec: Arc<SubscriptionSpec>,
+    principal: Arc<ChannelPrincipal>,
+    system_messages: Arc<dyn SystemMessageSink>,
+    generation: u64,
+    /// The error that was last sent.
+    reason: String,
+}
+
+/// A subscription that is validated: channels with equal ones share the result.
+pub type SpecAndPrincipal = (Arc<SubscriptionSpec>, Arc<ChannelPrincipal>);
 
 /// A channel in a [`SubscriptionGroup`].
 #[derive(Clone)]
@@ -140,6 +168,7 @@ impl RegistrySnapshot {
 #[derive(Default)]
 struct Inner {
     entries: HashMap<ChannelId, SubscriptionEntry>,
+    dormant: HashMap<ChannelId, DormantEntry>,
     snapshot: Option<Arc<RegistrySnapshot>>,
     is_streaming: bool,
     empty_since: Option<Instant>,
@@ -147,14 +176,23 @@ struct Inner {
 
 impl Inner {
     /// Removes a channel and deactivates it, because an older snapshot or a lane may still refer to it.
-    fn remove(&mut self, id: ChannelId) -> Option<Arc<SubscribedChannel>> {
+    fn remove(&mut self, id: ChannelId) -> Option<SubscriptionEntry> {
         let entry = self.entries.remove(&id)?;
         entry.channel.is_active.store(false, Ordering::Release);
         self.snapshot = None;
         if self.entries.is_empty() {
             self.empty_since = Some(Instant::now());
         }
-        Some(entry.channel)
+        Some(entry)
+    }
+
+    fn insert(&mut self, id: ChannelId, entry: SubscriptionEntry) {
+        if self.is_streaming {
+            entry.channel.confirm();
+        }
+        self.dormant.remove(&id);
+        self.entries.insert(id, entry);
+        self.snapshot = None;
     }
 }
 
@@ -169,34 +207,39 @@ impl SubscriptionRegistry {
         &self,
         (id, conn): (ChannelId, ConnId),
         spec: SubscriptionSpec,
-        principal: Arc<ChannelPrincipal>,
+        (principal, generation): (Arc<ChannelPrincipal>, u64),
         system_messages: Arc<dyn SystemMessageSink>,
         reply: impl FnOnce(),
     ) {
-        let channel = Arc::new(SubscribedChannel {
-            conn,
-            system_messages,
-            is_active: AtomicBool::new(true),
-            is_confirmed: AtomicBool::new(false),
-            recent_errors: Mutex::default(),
-        });
+        let channel = SubscribedChannel::new(conn, system_messages);
         let mut inner = self.0.lock();
         reply();
-        if inner.is_streaming {
-            channel.confirm();
-        }
-        let entry =
-            SubscriptionEntry { channel, spec: Arc::new(spec), principal, reported_errors: Arc::default() };
-        inner.entries.insert(id, entry);
-        inner.snapshot = None;
+        let spec = Arc::new(spec);
+        let reported_errors = Arc::default();
+        inner.insert(id, SubscriptionEntry { channel, spec, principal, generation, reported_errors });
+    }
+
+    /// Adds a subscription that is not valid until the publication or a table changes. `reason` was sent to it.
+    pub fn add_dormant(
+        &self,
+        (id, conn): (ChannelId, ConnId),
+        spec: SubscriptionSpec,
+        (principal, generation): (Arc<ChannelPrincipal>, u64),
+        system_messages: Arc<dyn SystemMessageSink>,
+        reason: String,
+    ) {
+        let spec = Arc::new(spec);
+        let entry = DormantEntry { conn, spec, principal, system_messages, generation, reason };
+        self.0.lock().dormant.insert(id, entry);
     }
 
     /// Replaces the principal of a channel and confirms the subscription again.
-    pub fn replace_principal(&self, id: ChannelId, principal: Arc<ChannelPrincipal>) {
+    pub fn replace_principal(&self, id: ChannelId, principal: Arc<ChannelPrincipal>, generation: u64) {
         let mut inner = self.0.lock();
         let is_streaming = inner.is_streaming;
         let Some(entry) = inner.entries.get_mut(&id) else { return };
         entry.principal = principal;
+        entry.generation = generation;
         entry.reported_errors = Arc::default();
         entry.channel.is_confirmed.store(false, Ordering::Release);
         if is_streaming {
@@ -207,7 +250,9 @@ impl SubscriptionRegistry {
 
     /// Removes a channel. It receives no message after this.
     pub fn remove(&self, id: ChannelId) {
-        self.0.lock().remove(id);
+        let mut inner = self.0.lock();
+        inner.remove(id);
+        inner.dormant.remove(&id);
     }
 
     /// Confirms the subscriptions that are not confirmed; called when the stream starts.
@@ -237,18 +282,75 @@ impl SubscriptionRegistry {
         self.on_stream_started();
     }
 
-    /// Removes the subscriptions for which `rejects` returns a reason, and sends it as an error.
-    pub fn evict(&self, rejects: impl Fn(&SubscriptionSpec, &ChannelPrincipal) -> Option<String>) {
+    /// The subscriptions that were last validated for another generation of the publication.
+    pub fn outdated(&self, generation: u64) -> HashSet<SpecAndPrincipal> {
+        let inner = self.0.lock();
+        let active = inner.entries.values().map(|entry| (entry.generation, &entry.spec, &entry.principal));
+        let dormant = inner.dormant.values().map(|entry| (entry.generation, &entry.spec, &entry.principal));
+        active
+            .chain(dormant)
+            .filter(|(validated, ..)| *validated != generation)
+            .map(|(_, spec, principal)| (Arc::clone(spec), Arc::clone(principal)))
+            .collect()
+    }
+
+    /// Applies validations for a generation of the publication: active subscriptions that were rejected become dormant
+    /// and receive the reason, dormant ones that are valid become active and are confirmed. Returns whether one became
+    /// active.
+    pub fn apply_validations(
+        &self,
+        results: &HashMap<SpecAndPrincipal, Result<Vec<Arc<str>>, String>>,
+        generation: u64,
+    ) -> bool {
         let mut inner = self.0.lock();
         let mut rejected = Vec::new();
-        for (id, entry) in &inner.entries {
-            rejected.extend(rejects(&entry.spec, &entry.principal).map(|reason| (*id, reason)));
-        }
-        for (id, reason) in rejected {
-            if let Some(channel) = inner.remove(id) {
-                channel.system_messages.send(false, &reason);
+        for (id, entry) in &mut inner.entries {
+            match results.get(&(Arc::clone(&entry.spec), Arc::clone(&entry.principal))) {
+                Some(Ok(_)) => entry.generation = generation,
+                Some(Err(reason)) => rejected.push((*id, reason)),
+                None => {}
             }
         }
+        let mut accepted = Vec::new();
+        for (id, entry) in &mut inner.dormant {
+            match results.get(&(Arc::clone(&entry.spec), Arc::clone(&entry.principal))) {
+                Some(Ok(limitations)) => accepted.push((*id, limitations)),
+                Some(Err(reason)) => {
+                    entry.generation = generation;
+                    if entry.reason != *reason {
+                        entry.reason.clone_from(reason);
+                        entry.system_messages.send(false, reason);
+                    }
+                }
+                None => {}
+            }
+        }
+        for (id, reason) in rejected {
+            let Some(SubscriptionEntry { channel, spec, principal, .. }) = inner.remove(id) else { continue };
+            let system_messages = Arc::clone(&channel.system_messages);
+            system_messages.send(false, reason);
+            let (conn, reason) = (channel.conn, reason.clone());
+            let entry = DormantEntry { conn, spec, principal, system_messages, generation, reason };
+            inner.dormant.insert(id, entry);
+        }
+        let has_accepted = !accepted.is_empty();
+        for (id, limitations) in accepted {
+            let Some(entry) = inner.dormant.remove(&id) else { continue };
+            let DormantEntry { conn, spec, principal, system_messages, .. } = entry;
+            let channel = SubscribedChannel::new(conn, Arc::clone(&system_messages));
+            let reported_errors = Arc::default();
+            inner.insert(id, SubscriptionEntry { channel, spec, principal, generation, reported_errors });
+            for limitation in limitations {
+                system_messages.send(true, limitation);
+            }
+        }
+        has_accepted
+    }
+
+    /// Whether there is neither an active nor a dormant subscription.
+    pub fn is_empty(&self) -> bool {
+        let inner = self.0.lock();
+        inner.entries.is_empty() && inner.dormant.is_empty()
     }
 
     /// Restarts the idle time because a subscription is about to be added.
@@ -269,12 +371,6 @@ impl SubscriptionRegistry {
 
     pub fn len(&self) -> usize {
         self.0.lock().entries.len()
-    }
-
-    /// The distinct pairs of specification and principal.
-    pub fn distinct_specs(&self) -> HashSet<(Arc<SubscriptionSpec>, Arc<ChannelPrincipal>)> {
-        let inner = self.0.lock();
-        inner.entries.values().map(|entry| (Arc::clone(&entry.spec), Arc::clone(&entry.principal))).collect()
     }
 
     /// The current subscriptions; cached until they change.
@@ -327,28 +423,66 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_evicted_channel_is_inactive_in_older_snapshots_and_starts_the_idle_time() {
-        let registry = SubscriptionRegistry::default();
-        let principal = ChannelPrincipal {
+    fn principal() -> Arc<ChannelPrincipal> {
+        Arc::new(ChannelPrincipal {
             role: "anon".into(),
             claims: "{}".into(),
             sub: None,
             headers: "{}".into(),
             expires_at: Timestamp::MAX,
-        };
+        })
+    }
+
+    fn results(
+        registry: &SubscriptionRegistry,
+        generation: u64,
+        result: &Result<Vec<Arc<str>>, String>,
+    ) -> HashMap<SpecAndPrincipal, Result<Vec<Arc<str>>, String>> {
+        registry.outdated(generation).into_iter().map(|key| (key, result.clone())).collect()
+    }
+
+    #[test]
+    fn a_rejected_channel_is_inactive_in_older_snapshots_and_starts_the_idle_time() {
+        let registry = SubscriptionRegistry::default();
         let spec = SubscriptionSpec { topic: "t".into(), bindings: [].into(), is_legacy: false };
         let messages = Arc::new(Messages::default());
         let ids = (ChannelId::next(), ConnId::new(0, 1, 0));
-        registry.register(ids, spec, Arc::new(principal), messages.clone(), || {});
+        registry.register(ids, spec, (principal(), 0), messages.clone(), || {});
         let snapshot = registry.snapshot();
         let channel = &snapshot.groups[0].members[0].channel;
         assert!(channel.is_active() && registry.idle_time().is_none());
 
-        registry.evict(|_, _| Some("the table is no longer published".to_owned()));
+        let reason = "the table is no longer published".to_owned();
+        assert!(!registry.apply_validations(&results(&registry, 1, &Err(reason.clone())), 1));
         assert!(!channel.is_active());
         assert!(registry.idle_time().is_some_and(|idle| idle < Duration::from_secs(60)));
         channel.send_error_throttled("late");
-        assert_eq!(*messages.0.lock(), ["the table is no longer published"]);
+        assert_eq!(*messages.0.lock(), [reason]);
+    }
+
+    #[test]
+    fn a_dormant_channel_becomes_active_once_it_is_valid_unless_it_was_removed() {
+        let registry = SubscriptionRegistry::default();
+        registry.on_stream_started();
+        let spec =
+            |topic: &str| SubscriptionSpec { topic: topic.into(), bindings: [].into(), is_legacy: false };
+        let messages = Arc::new(Messages::default());
+        let dormant = |topic: &str| {
+            let id = ChannelId::next();
+            let reason = "unpublished".to_owned();
+            let ids = (id, ConnId::new(0, 1, 0));
+            registry.add_dormant(ids, spec(topic), (principal(), 0), messages.clone(), reason);
+            id
+        };
+        let (kept, removed) = (dormant("kept"), dormant("removed"));
+        assert!(registry.outdated(0).is_empty() && !registry.is_empty() && registry.idle_time().is_some());
+        // An equal reason is not repeated.
+        registry.apply_validations(&results(&registry, 1, &Err("unpublished".to_owned())), 1);
+        assert!(registry.outdated(1).is_empty() && messages.0.lock().is_empty());
+        let valid = results(&registry, 2, &Ok(vec!["a note".into()]));
+        registry.remove(removed);
+        assert!(registry.apply_validations(&valid, 2));
+        assert!(registry.contains(kept) && registry.len() == 1);
+        assert_eq!(*messages.0.lock(), [SUBSCRIBED_MESSAGE, "a note"]);
     }
 }

@@ -34,6 +34,9 @@ pub struct PostgresChangesSettings {
     /// Time between the end of the last subscription and the end of the stream.
     #[arg(skip = Duration::from_secs(600))]
     pub idle_timeout: Duration,
+    /// Time between two checks whether the publication has changed.
+    #[arg(skip = Duration::from_secs(5))]
+    pub poll_interval: Duration,
     /// Maximum write-ahead log in MB (1048576 bytes) that PostgreSQL retains for this node; beyond it, changes are
     /// skipped and subscribers get an error
     #[arg(

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,8 @@ pub struct PreparedSubscription {
     spec: SubscriptionSpec,
     principal: Arc<ChannelPrincipal>,
     validation: Result<Limitations, SubscribeError>,
+    /// Generation of the publication before the validation.
+    generation: u64,
     /// `None` if the subscription was refused.
     reservation: Option<Reservation>,
 }
@@ -54,6 +56,7 @@ pub struct Subscription {
     conn: ConnId,
     system_messages: Arc<dyn SystemMessageSink>,
     retry_task: Mutex<Option<AbortHandle>>,
+    is_dropped: Arc<AtomicBool>,
     _reservation: Option<Reservation>,
 }
 
@@ -96,6 +99,7 @@ impl PostgresChanges {
         is_legacy: bool,
         principal: Arc<ChannelPrincipal>,
     ) -> PreparedSubscription {
+        let generation = self.0.validator.generation();
         let mut bindings = Vec::with_capacity(requested.len());
         let mut validation = Ok(Limitations::new());
         for requested in requested {
@@ -119,7 +123,8 @@ impl PostgresChanges {
         if validation.is_ok() {
             validation = validate_and_wait(&self.0, conn, &spec, &principal).await;
         }
-        PreparedSubscription { shared: Arc::clone(&self.0), spec, principal, validation, reservation }
+        let shared = Arc::clone(&self.0);
+        PreparedSubscription { shared, spec, principal, validation, generation, reservation }
     }
 
     /// Waits until changes are streamed; false if they are not within the timeout.
@@ -165,7 +170,8 @@ impl PreparedSubscription {
         system_messages: Arc<dyn SystemMessageSink>,
         reply: impl FnOnce(),
     ) -> Subscription {
-        let Self { shared, spec, principal, validation, reservation } = self;
+        let Self { shared, spec, principal, validation, generation, reservation } = self;
+        let principal = (principal, generation);
         let subscription = Subscription {
             shared,
             id,
@@ -173,6 +179,7 @@ impl PreparedSubscription {
             conn,
             system_messages,
             retry_task: Mutex::default(),
+            is_dropped: Arc::default(),
             _reservation: reservation,
         };
         match validation {
@@ -192,21 +199,27 @@ impl Subscription {
         if let Some(retry_task) = self.retry_task.lock().take() {
             retry_task.abort();
         }
+        let generation = self.shared.validator.generation();
         match validate_and_wait(&self.shared, self.conn, &self.spec, &principal).await {
             Ok(limitations) if self.shared.registry.contains(self.id) => {
-                self.shared.registry.replace_principal(self.id, principal);
+                self.shared.registry.replace_principal(self.id, principal, generation);
                 send_limitations(&*self.system_messages, &limitations);
             }
-            Ok(limitations) => self.register(principal, &limitations, || {}),
+            Ok(limitations) => self.register((principal, generation), &limitations, || {}),
             Err(error) => {
                 // The new principal may have fewer rights, so the old one's must not be used any longer.
                 self.shared.registry.remove(self.id);
-                self.report_and_retry(error, principal);
+                self.report_and_retry(error, (principal, generation));
             }
         }
     }
 
-    fn register(&self, principal: Arc<ChannelPrincipal>, limitations: &[Arc<str>], reply: impl FnOnce()) {
+    fn register(
+        &self,
+        principal: (Arc<ChannelPrincipal>, u64),
+        limitations: &[Arc<str>],
+        reply: impl FnOnce(),
+    ) {
         let system_messages = Arc::clone(&self.system_messages);
         self.shared.registry.register(
             (self.id, self.conn),
@@ -219,32 +232,56 @@ impl Subscription {
         send_limitations(&*self.system_messages, limitations);
     }
 
-    fn report_and_retry(&self, error: SubscribeError, principal: Arc<ChannelPrincipal>) {
+    /// `principal` comes with the generation of the publication before the validation.
+    fn report_and_retry(&self, error: SubscribeError, (principal, generation): (Arc<ChannelPrincipal>, u64)) {
         self.system_messages.send(false, &error.to_string());
-        if matches!(error, SubscribeError::Refused(_)) {
-            return;
+        match error {
+            SubscribeError::Refused(_) => return,
+            SubscribeError::Unpublished(reason) => {
+                self.shared.registry.add_dormant(
+                    (self.id, self.conn),
+                    self.spec.clone(),
+                    (principal, generation),
+                    Arc::clone(&self.system_messages),
+                    reason,
+                );
+                return;
+            }
+            SubscribeError::Unavailable(_) => {}
         }
         let (shared, spec, system_messages) =
             (Arc::clone(&self.shared), self.spec.clone(), Arc::clone(&self.system_messages));
-        let ids = (self.id, self.conn);
+        let (ids, is_dropped) = ((self.id, self.conn), Arc::clone(&self.is_dropped));
         // Dropping the subscription aborts the task.
         let retry_task = tokio::spawn(async move {
             loop {
                 let delay_seconds = rand::rng().random_range(RETRY_DELAY_SECONDS);
                 sleep(Duration::from_secs_f64(delay_seconds)).await;
+                let generation = shared.validator.generation();
                 match validate_and_wait(&shared, ids.1, &spec, &principal).await {
                     Ok(limitations) => {
+                        let principal = (principal, generation);
                         shared.registry.register(ids, spec, principal, Arc::clone(&system_messages), || {});
                         send_limitations(&*system_messages, &limitations);
-                        return;
+                        break;
                     }
                     Err(error) => {
                         system_messages.send(false, &error.to_string());
-                        if matches!(error, SubscribeError::Refused(_)) {
-                            return;
+                        match error {
+                            SubscribeError::Refused(_) => return,
+                            SubscribeError::Unpublished(reason) => {
+                                let principal = (principal, generation);
+                                shared.registry.add_dormant(ids, spec, principal, system_messages, reason);
+                                break;
+                            }
+                            SubscribeError::Unavailable(_) => {}
                         }
                     }
                 }
+            }
+            // The task may have been in progress on another thread when it was aborted.
+            if is_dropped.load(Ordering::SeqCst) {
+                shared.registry.remove(ids.0);
             }
         });
         *self.retry_task.lock() = Some(retry_task.abort_handle());
@@ -253,6 +290,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.is_dropped.store(true, Ordering::SeqCst);
         if let Some(retry_task) = self.retry_task.lock().take() {
             retry_task.abort();
         }

@@ -5,7 +5,7 @@ use std::{
     hash::Hash,
     sync::{
         Arc, Weak,
-        atomic::{AtomicI32, AtomicUsize, Ordering},
+        atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -50,6 +50,9 @@ pub enum SubscribeError {
     /// The parameters are invalid; a retry does not help.
     #[error("{0}")]
     Refused(String),
+    /// The parameters select no published table. The subscription becomes active when one is published.
+    #[error("{0}")]
+    Unpublished(String),
     /// The database is unavailable, or the stream could not be started.
     #[error("{0}")]
     Unavailable(String),
@@ -77,6 +80,8 @@ struct CheckCache {
     /// Time and limitations by parameters and role.
     entries: HashMap<(SubscriptionParams, Box<str>), (Instant, Arc<Limitations>)>,
     bytes: usize,
+    /// The publication's generation that the entries belong to.
+    generation: u64,
 }
 
 impl CheckCache {
@@ -85,7 +90,15 @@ impl CheckCache {
         (cached_at.elapsed() < CHECK_CACHE_TTL).then(|| Arc::clone(limitations))
     }
 
-    fn insert(&mut self, key: (SubscriptionParams, Box<str>), limitations: Arc<Limitations>) {
+    fn insert(
+        &mut self,
+        key: (SubscriptionParams, Box<str>),
+        limitations: Arc<Limitations>,
+        generation: u64,
+    ) {
+        if generation != self.generation {
+            return;
+        }
         let bytes = key.0.size_bytes();
         if self.bytes + bytes > MAX_CACHED_BYTES {
             self.remove_expired();
@@ -111,7 +124,9 @@ impl CheckCache {
 pub struct ParamsValidator {
     connector: Connector,
     cache: Mutex<CheckCache>,
+    /// The last hash of the publication, and the number of its changes that this node has noticed.
     publication_state: AtomicI32,
+    generation: AtomicU64,
     plain: [tokio::sync::Mutex<Option<Client>>; PLAIN_CONNECTIONS],
     next_plain: AtomicUsize,
     patterns: tokio::sync::Mutex<Option<Client>>,
@@ -163,6 +178,7 @@ impl ParamsValidator {
             connector,
             cache: Mutex::default(),
             publication_state: AtomicI32::new(0),
+            generation: AtomicU64::new(0),
             plain: Default::default(),
             next_plain: AtomicUsize::new(0),
             patterns: Default::default(),
@@ -177,6 +193,12 @@ impl ParamsValidator {
         self.cache.lock().bytes
     }
 
+    /// Number of changes of the publication that were noticed. A result is valid for the generation before its validation.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Validates bindings for a role; returns the limitations. The bounds on pending checks of regular expressions
     /// apply to `claimant`, if any.
     ///
@@ -188,10 +210,19 @@ impl ParamsValidator {
         bindings: &[Binding],
         role: &str,
     ) -> Result<Limitations, SubscribeError> {
-        let mut pass = CatalogPass::default();
+        self.validate_in_pass(claimant, &mut CatalogPass::default(), bindings, role).await
+    }
+
+    async fn validate_in_pass(
+        &self,
+        claimant: Option<Claimant<'_>>,
+        pass: &mut CatalogPass,
+        bindings: &[Binding],
+        role: &str,
+    ) -> Result<Limitations, SubscribeError> {
         let mut all = Limitations::new();
         for binding in bindings {
-            for limitation in self.validate_params(claimant, &mut pass, &binding.params, role).await?.iter() {
+            for limitation in self.validate_params(claimant, pass, &binding.params, role).await?.iter() {
                 if !all.contains(limitation) {
                     all.push(Arc::clone(limitation));
                 }
@@ -211,8 +242,9 @@ impl ParamsValidator {
         if let Some(limitations) = self.cache.lock().get(&key) {
             return Ok(limitations);
         }
+        let generation = self.generation();
         let limitations = Arc::new(self.query_database(claimant, pass, params, role).await?);
-        self.cache.lock().insert(key, Arc::clone(&limitations));
+        self.cache.lock().insert(key, Arc::clone(&limitations), generation);
         Ok(limitations)
     }
 
@@ -279,7 +311,7 @@ impl ParamsValidator {
             }
         };
         if tables.is_empty() {
-            return Err(SubscribeError::Refused(format!(
+            return Err(SubscribeError::Unpublished(format!(
                 "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given \
                  connect parameters: {}",
                 params.describe()
@@ -355,9 +387,9 @@ impl ParamsValidator {
         Ok(())
     }
 
-    /// Checks whether the tables of the publication have changed; if so, validates all subscriptions again. Drops
-    /// expired entries of the cache.
-    pub async fn recheck_if_publication_changed(&self, registry: &SubscriptionRegistry) {
+    /// Checks whether the publication has changed, and validates again the subscriptions that were validated before
+    /// that. Drops expired entries of the cache. Returns whether a subscription became active.
+    pub async fn recheck(&self, registry: &SubscriptionRegistry) -> bool {
         self.cache.lock().remove_expired();
         let state = async {
             let mut connection = self.plain[0].lock().await;
@@ -365,29 +397,25 @@ impl ParamsValidator {
             postgres_changes::publication_state(client).await
         };
         // An unavailable database is handled by the stream.
-        let Ok(state) = state.await else { return };
-        if self.publication_state.swap(state, Ordering::AcqRel) == state {
-            return;
+        let Ok(state) = state.await else { return false };
+        if self.publication_state.swap(state, Ordering::AcqRel) != state {
+            let mut cache = self.cache.lock();
+            let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+            *cache = CheckCache { generation, ..CheckCache::default() };
         }
-        *self.cache.lock() = CheckCache::default();
-        let mut rejected = HashMap::new();
-        for (spec, principal) in registry.distinct_specs() {
-            if let Err(SubscribeError::Refused(reason)) =
-                self.validate(None, &spec.bindings, &principal.role).await
-            {
-                rejected.insert((spec, principal), reason);
-            }
+        let generation = self.generation();
+        let mut pass = CatalogPass::default();
+        let mut results = HashMap::new();
+        for (spec, principal) in registry.outdated(generation) {
+            let result = match self.validate_in_pass(None, &mut pass, &spec.bindings, &principal.role).await {
+                Ok(limitations) => Ok(limitations),
+                Err(SubscribeError::Refused(reason) | SubscribeError::Unpublished(reason)) => Err(reason),
+                // Tried again at the next call.
+                Err(SubscribeError::Unavailable(_)) => continue,
+            };
+            results.insert((spec, principal), result);
         }
-        if !rejected.is_empty() {
-            registry.evict(|spec, principal| {
-                rejected
-                    .iter()
-                    .find(|((rejected_spec, rejected_principal), _)| {
-                        **rejected_spec == *spec && **rejected_principal == *principal
-                    })
-                    .map(|(_, reason)| reason.clone())
-            });
-        }
+        !results.is_empty() && registry.apply_validations(&results, generation)
     }
 }
 

@@ -220,6 +220,16 @@ pub async fn missing_connections(
     Ok(rows.iter().filter_map(|row| Some((row.get("user_id"), device(row)?))).collect())
 }
 
+/// Those of the users whose rows no other session has locked.
+///
+/// # Errors
+///
+/// If the database does not answer.
+pub async fn free_users(client: &Connection, users: &[UserId]) -> Result<Vec<UserId>, PgError> {
+    let statement = include_str!("../../../sql/presence/free_users.sql");
+    Ok(client.write(statement, &[&users]).await?.iter().map(|row| row.get("id")).collect())
+}
+
 /// Names visibility edges to invalidate; `None` stands for all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalidation {

@@ -59,7 +59,7 @@ pub(super) enum JoinError {
 
 const fn changes_code(error: &SubscribeError) -> &'static str {
     match error {
-        SubscribeError::Refused(_) => "RealtimeDisabledForConfiguration",
+        SubscribeError::Refused(_) | SubscribeError::Unpublished(_) => "RealtimeDisabledForConfiguration",
         SubscribeError::Unavailable(_) => "UnableToSubscribeToPostgres",
     }
 }
