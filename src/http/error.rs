@@ -326,6 +326,7 @@ impl From<PresenceError> for ApiError {
         match error {
             PresenceError::Limited(limited) => limited.into(),
             PresenceError::NotFound => Self::NotFound,
+            PresenceError::InvalidConversation(expected) => Self::invalid("conversation_id", expected),
             PresenceError::Read(error) => error.into(),
             PresenceError::Write(error @ (WriteError::Unavailable | WriteError::Stopping)) => {
                 Self::DatabaseUnavailable { source: error.into() }

@@ -9,6 +9,7 @@ use garde::{Report, Validate};
 use serde_json::{Map, Value};
 
 use super::{ErrorCode, FieldError, WireError};
+use crate::model::ConversationKey;
 
 /// A JSON object being read, with the errors found so far.
 #[derive(Debug)]
@@ -65,6 +66,25 @@ impl<'a> Fields<'a> {
     {
         let text = self.required_text(names)?;
         self.parse(names, text)
+    }
+
+    /// A required ID of a conversation: a string or an integer.
+    pub fn required_conversation(&mut self, names: &[&'static str]) -> Option<ConversationKey> {
+        let Some(value) = self.find(names) else {
+            self.add_error(names, "is required");
+            return None;
+        };
+        match ConversationKey::from_json(value) {
+            Some(Ok(key)) => Some(key),
+            Some(Err(error)) => {
+                self.add_error(names, error.to_string());
+                None
+            }
+            None => {
+                self.add_type_error(names, "a string or an integer", value);
+                None
+            }
+        }
     }
 
     /// A required string from a closed set of values. Other values are `UNPROCESSABLE` (HTTP 422).

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::{
     ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, Token, WireError, fields::json_type,
 };
-use crate::model::{ConversationId, DeviceId, InvalidDeviceId};
+use crate::model::{DeviceId, InvalidDeviceId};
 
 /// The key of a message's fields.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +84,7 @@ impl Envelope {
     /// Decodes a typing message.
     pub fn typing(&self) -> Result<ClientMessage, WireError> {
         let mut fields = Fields::new(self.fields()?, self.body.prefix);
-        let conversation_id = fields.required::<ConversationId>(&["conversation_id", "conversationId"]);
+        let conversation_id = fields.required_conversation(&["conversation_id", "conversationId"]);
         let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
         let message = conversation_id
             .zip(is_typing)

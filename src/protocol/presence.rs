@@ -13,7 +13,9 @@ use super::{
     json::{self, BodyField, Envelope, ParsedDeviceId},
     spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
-use crate::model::{ConversationId, CustomEvent, Presence, Reach, Status, TypingState, UserId, milliseconds};
+use crate::model::{
+    ConversationKey, CustomEvent, Presence, Reach, Status, TypingState, UserId, milliseconds,
+};
 
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "presence",
@@ -79,7 +81,9 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         ServerMessage::Presence(presence) => {
             ServerFrame::PresenceUpdate { data: PresenceJson::from(&**presence) }
         }
-        ServerMessage::Typing(state) => ServerFrame::TypingUpdate { data: TypingPayload::from(*state) },
+        ServerMessage::Typing(state) => {
+            ServerFrame::TypingUpdate { data: TypingPayload::from(state.clone()) }
+        }
         ServerMessage::Custom(event) => ServerFrame::Broadcast { data: event },
         ServerMessage::Error(error) => ServerFrame::Error(error),
         ServerMessage::Connected(_)
@@ -175,7 +179,7 @@ impl PresenceJson<'_> {
 #[derive(Serialize)]
 struct TypingPayload {
     user_id: UserId,
-    conversation_id: ConversationId,
+    conversation_id: ConversationKey,
     is_typing: bool,
 }
 

@@ -8,7 +8,7 @@ use super::{
     socket_channel::{Channel, Message},
     types::{
         conversation_id, device_id, event, field_error, presence as presence_shape, status, status_update,
-        user_id,
+        typing_conversation_id, user_id,
     },
 };
 use crate::{
@@ -49,7 +49,7 @@ fn heartbeat(kind: &'static str, name: &'static str) -> Message {
 
 fn typing_user() -> Vec<Field> {
     vec![
-        field("conversation_id", conversation_id(), "Where."),
+        field("conversation_id", typing_conversation_id(), "ID of the conversation."),
         field("is_typing", Shape::flag(), "Typing, or stopped."),
     ]
 }

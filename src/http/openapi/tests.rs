@@ -320,7 +320,8 @@ fn server_messages() -> Vec<ServerMessage> {
         local_time: None,
         updated_at: now,
     };
-    let typing = TypingState { user_id: user, conversation_id: uuid::Uuid::nil().into(), is_typing: true };
+    let typing =
+        TypingState { user_id: user, conversation_id: "42".parse().expect("is an ID"), is_typing: true };
     let payload = serde_json::value::to_raw_value(&json!({ "a": 1 })).expect("is JSON");
     let event =
         crate::model::CustomEvent { category: crate::model::Category::Custom, event: "e".into(), payload };

@@ -1,6 +1,8 @@
 //! The shapes that several routes and dialects share. Words and bounds come from the model; that the rest is what
 //! the server says is checked by driving every example, and by encoding every message, in tests.
 
+use serde_json::json;
+
 use super::schemas::{Shape, field, nullable, optional, or_null};
 use crate::{
     model::{Category, DeviceId, Reach, Status},
@@ -17,6 +19,17 @@ pub(super) fn user_id() -> Shape {
 
 pub(super) fn conversation_id() -> Shape {
     Shape::named("ConversationId", "ID of a conversation (UUID).", Shape::uuid())
+}
+
+/// IDs are those of the table that provides participants, which is the application's or the built-in one.
+pub(super) fn typing_conversation_id() -> Shape {
+    let integer = Shape::Plain(json!({ "type": "integer", "format": "int64" }));
+    Shape::named(
+        "TypingConversationId",
+        "ID of a conversation in the table that provides participants: a UUID in the built-in table, a UUID, an \
+         integer or text in a table of the application.",
+        Shape::AnyOf(vec![Shape::text_of(1, 255), integer]),
+    )
 }
 
 pub(super) fn device_id() -> Shape {
