@@ -4,5 +4,5 @@
 -- Returns one row per viewer and candidate (face is null where it is not visible), one with a conversation_id per viewer and
 -- typing user, and one with `error` where a policy raised.
 select viewer, user_id, related, face::text, status::text, reach::text, last_seen, custom_status, activity, current_page, idle_since,
-  version, conversation_id, error
+  version, conversation_id, id_is_number, error
 from rollcall_internal.visible_presences($1, $2, $3, $4, $5, $6, $7)

@@ -1,7 +1,7 @@
 -- What a node needs to notify its viewers of changes, in one snapshot: the snapshot itself, every change of visibility that it
 -- includes and the earlier one did not, and the faces of some users.
 -- $1 users uuid[], $2 the earlier snapshot as text (null: no changes of visibility), $3 whether to compare policies by
--- fingerprint, because no event trigger notifies of them, $4 and $5 conversations and users uuid[]: pairs that may be typing.
+-- fingerprint, because no event trigger notifies of them, $4 conversations text[] and $5 users uuid[]: pairs that may be typing.
 -- Returns one row of kind `snapshot` with the cluster and timeline, one of kind `void` per change of visibility, one of kind `face` per face, one of kind
 -- `typing` per pair, with the participants as `viewers` and the time of the last notification in microseconds as version:
 -- null where the user is not typing.
@@ -13,22 +13,23 @@ select
   null::uuid as user_id, null::text as face, null::text as status,
   null::text as reach, null::timestamptz as last_seen, null::text as custom_status,
   null::text as activity, null::text as current_page, null::timestamptz as idle_since,
-  null::uuid as conversation_id, rollcall_internal.cluster_identity() as cluster
+  null::text as conversation_id, null::boolean as id_is_number,
+  rollcall_internal.cluster_identity() as cluster
 union all
-select 'void', null, null, l.viewers, l.subjects, null, null, null, null, null, null, null, null, null, null, null
+select 'void', null, null, l.viewers, l.subjects, null, null, null, null, null, null, null, null, null, null, null, null
 from rollcall_internal.visibility_log l
 where $2::text is not null
   and l.xid >= pg_snapshot_xmin($2::text::pg_snapshot)
   and not pg_visible_in_snapshot(l.xid, $2::text::pg_snapshot)
 union all
 select 'face', null, p.version, null, null, p.user_id, p.face::text, p.status::text, p.reach::text, p.last_seen, p.custom_status,
-  p.activity, p.current_page, p.idle_since, null, null
+  p.activity, p.current_page, p.idle_since, null, null, null
 from rollcall.user_presence p
 where p.user_id = any ($1::uuid[])
 union all
 select 'typing', null,
-  (select (extract(epoch from t.updated_at) * 1000000)::bigint from rollcall.typing_indicators t
-    where t.conversation_id = pair.conversation_id and t.user_id = pair.user_id),
-  array(select m.user_id from rollcall.conversation_participants m where m.conversation_id = pair.conversation_id),
-  null, pair.user_id, null, null, null, null, null, null, null, null, pair.conversation_id, null
-from unnest($4::uuid[], $5::uuid[]) as pair (conversation_id, user_id)
+  (extract(epoch from t.updated_at) * 1000000)::bigint,
+  array(select m.id from rollcall_internal.participants_in(array[pair.conversation_id]) as m (id) where m.id is not null),
+  null, pair.user_id, null, null, null, null, null, null, null, null, pair.conversation_id, t.id_is_number, null
+from unnest($4::text[], $5::uuid[]) as pair (conversation_id, user_id)
+left join rollcall.typing_indicators t on t.conversation_id = pair.conversation_id and t.user_id = pair.user_id

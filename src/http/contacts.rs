@@ -12,7 +12,10 @@ use crate::{
     model::{Block, Contact, UserId},
     pg::{
         Database,
-        queries::contacts::{self, ContactRequest},
+        queries::{
+            contacts::{self, ContactRequest},
+            relations::{self, Relation},
+        },
     },
 };
 
@@ -26,6 +29,16 @@ pub fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(unblock))
 }
 
+/// Rejects a request that manages a relation which a table of the application provides.
+pub(super) async fn require_built_in(database: &Database, relation: Relation) -> Result<(), ApiError> {
+    let Some(table) = relations::own_table(database, relation).await? else { return Ok(()) };
+    let name = relation.name();
+    Err(ApiError::Conflict(
+        format!("{name}: the table {table} of this application provides them; change its rows instead")
+            .into(),
+    ))
+}
+
 /// Returns the caller's contacts and contact requests.
 #[utoipa::path(
     get, path = "/api/contacts", operation_id = "contacts", tag = "Relations", params(UserIdQuery),
@@ -34,11 +47,13 @@ pub fn routes() -> OpenApiRouter<HttpState> {
             "user_id": "a0000000-0000-4000-8000-000000000006", "status": "accepted",
             "created_at": "2026-11-20T09:00:00.000Z", "accepted_at": "2026-11-20T10:00:00.000Z",
         }]))),
+    extensions(("x-errors" = json!([409]))),
 )]
 async fn list(
     State(database): State<Database>,
     OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Contacts).await?;
     Ok(Json(contacts::list(&database, &caller).await?))
 }
 
@@ -66,6 +81,7 @@ async fn send_request(
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     ValidJson(UserIdBody { user_id: other }): ValidJson<UserIdBody>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Contacts).await?;
     reject_self(user, other, "user_id")?;
     let outcome = contacts::request(&database, &caller, other).await?;
     let (status, contact) =
@@ -84,13 +100,14 @@ async fn send_request(
         "user_id": "a0000000-0000-4000-8000-000000000005", "status": "accepted",
         "created_at": "2026-11-20T09:00:00.000Z", "accepted_at": "2026-11-20T10:00:00.000Z",
     }))),
-    extensions(("x-errors" = json!([404])), ("x-rate-limit" = json!("manage"))),
+    extensions(("x-errors" = json!([404, 409])), ("x-rate-limit" = json!("manage"))),
 )]
 async fn accept(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Contacts).await?;
     let contact = contacts::accept(&database, &caller, other).await?.ok_or(ApiError::NotFound)?;
     Ok((allowance, Json(contact)))
 }
@@ -103,13 +120,14 @@ async fn accept(
     params(("user_id" = UserId, Path, description = "ID of the other user (UUID).", example = "a0000000-0000-4000-8000-000000000006"), UserIdQuery),
     responses((status = 200, description = "The contact was removed.", body = Success,
         example = json!({ "success": true }))),
-    extensions(("x-errors" = json!([404])), ("x-rate-limit" = json!("manage"))),
+    extensions(("x-errors" = json!([404, 409])), ("x-rate-limit" = json!("manage"))),
 )]
 async fn remove(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Contacts).await?;
     let existed = contacts::remove(&database, &caller, other).await?;
     if existed { Ok((allowance, Success::response())) } else { Err(ApiError::NotFound) }
 }
@@ -119,11 +137,13 @@ async fn remove(
     get, path = "/api/blocks", operation_id = "blocks", tag = "Relations", params(UserIdQuery),
     responses((status = 200, description = "Blocked users, oldest block first.", body = Vec<Block>,
         example = json!([{ "user_id": "a0000000-0000-4000-8000-000000000005", "created_at": "2026-11-20T09:00:00.000Z" }]))),
+    extensions(("x-errors" = json!([409]))),
 )]
 async fn list_blocks(
     State(database): State<Database>,
     OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Blocks).await?;
     Ok(Json(contacts::blocks(&database, &caller).await?))
 }
 
@@ -139,13 +159,14 @@ async fn list_blocks(
         (status = 200, description = "The user was already blocked.", body = Success,
         example = json!({ "success": true })),
     ),
-    extensions(("x-rate-limit" = json!("manage"))),
+    extensions(("x-errors" = json!([409])), ("x-rate-limit" = json!("manage"))),
 )]
 async fn block(
     State(database): State<Database>,
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     ValidJson(UserIdBody { user_id: other }): ValidJson<UserIdBody>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Blocks).await?;
     reject_self(user, other, "user_id")?;
     let is_new = contacts::block(&database, &caller, other).await?;
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, allowance, Success::response()))
@@ -157,13 +178,14 @@ async fn block(
     params(("user_id" = UserId, Path, description = "ID of the other user (UUID).", example = "a0000000-0000-4000-8000-000000000005"), UserIdQuery),
     responses((status = 200, description = "The block was removed.", body = Success,
         example = json!({ "success": true }))),
-    extensions(("x-errors" = json!([404])), ("x-rate-limit" = json!("manage"))),
+    extensions(("x-errors" = json!([404, 409])), ("x-rate-limit" = json!("manage"))),
 )]
 async fn unblock(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Blocks).await?;
     let existed = contacts::unblock(&database, &caller, other).await?;
     if existed { Ok((allowance, Success::response())) } else { Err(ApiError::NotFound) }
 }

@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     ApiError, HttpState, Json, Path, ValidJson,
+    contacts::require_built_in,
     ids::{MAX_IDS, Success},
     on_behalf_of::{OnBehalfOf, RateLimitedWrite, UserIdQuery},
 };
@@ -17,7 +18,10 @@ use crate::{
     model::{Conversation, ConversationId, UserId, sanitize},
     pg::{
         Database,
-        queries::conversations::{self, RemovalOutcome},
+        queries::{
+            conversations::{self, RemovalOutcome},
+            relations::Relation,
+        },
     },
 };
 
@@ -38,11 +42,13 @@ pub fn routes() -> OpenApiRouter<HttpState> {
             "created_by": "a0000000-0000-4000-8000-000000000001", "created_at": "2026-11-20T09:00:00.000Z",
             "participant_ids": ["a0000000-0000-4000-8000-000000000001", "a0000000-0000-4000-8000-000000000002"],
         }]))),
+    extensions(("x-errors" = json!([409]))),
 )]
 async fn list(
     State(database): State<Database>,
     OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Participants).await?;
     Ok(Json(conversations::list(&database, &caller).await?))
 }
 
@@ -84,13 +90,14 @@ fn max_title_chars(title: &str, _: &()) -> garde::Result {
         "created_by": "a0000000-0000-4000-8000-000000000001", "created_at": "2026-11-20T09:00:00.000Z",
         "participant_ids": ["a0000000-0000-4000-8000-000000000001", "a0000000-0000-4000-8000-000000000002"],
     }))),
-    extensions(("x-rate-limit" = json!("manage"))),
+    extensions(("x-errors" = json!([409])), ("x-rate-limit" = json!("manage"))),
 )]
 async fn create(
     State(database): State<Database>,
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     ValidJson(body): ValidJson<ConversationBody>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Participants).await?;
     let title = body.title.as_deref().map(sanitize).filter(|title| !title.is_empty());
     let participants: Vec<UserId> =
         BTreeSet::from_iter(body.participant_ids.into_iter().chain([user])).into_iter().collect();
@@ -118,13 +125,14 @@ struct ParticipantPath {
         "created_by": "a0000000-0000-4000-8000-000000000001", "created_at": "2026-11-20T09:00:00.000Z",
         "participant_ids": ["a0000000-0000-4000-8000-000000000001", "a0000000-0000-4000-8000-000000000002"],
     }))),
-    extensions(("x-errors" = json!([404])), ("x-rate-limit" = json!("manage"))),
+    extensions(("x-errors" = json!([404, 409])), ("x-rate-limit" = json!("manage"))),
 )]
 async fn add(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(ParticipantPath { id, user_id }): Path<ParticipantPath>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Participants).await?;
     let conversation = conversations::add_participant(&database, &caller, id, user_id).await?;
     Ok((allowance, Json(conversation.ok_or(ApiError::NotFound)?)))
 }
@@ -142,13 +150,14 @@ async fn add(
     ),
     responses((status = 200, description = "The participant was removed.", body = Success,
         example = json!({ "success": true }))),
-    extensions(("x-errors" = json!([404])), ("x-rate-limit" = json!("manage"))),
+    extensions(("x-errors" = json!([404, 409])), ("x-rate-limit" = json!("manage"))),
 )]
 async fn remove(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(ParticipantPath { id, user_id }): Path<ParticipantPath>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Participants).await?;
     match conversations::remove_participant(&database, &caller, id, user_id).await? {
         RemovalOutcome::Removed => Ok((allowance, Success::response())),
         RemovalOutcome::Forbidden => {

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    model::{ConversationId, DeviceId, Presence, Status, UserId, milliseconds},
+    model::{ConversationKey, DeviceId, Presence, Status, UserId, milliseconds},
     presence::{PresenceService, devices::HEARTBEAT_INTERVAL},
-    protocol::{StatusUpdate, max_chars, presence::PresenceJson},
+    protocol::{Rfc3339, StatusUpdate, max_chars, presence::PresenceJson},
 };
 
 /// Routes under `/api/presence` and the typing routes.
@@ -50,7 +50,7 @@ struct StatusBody {
     /// Time at which the custom status expires. `null` clears the time.
     #[serde(default, deserialize_with = "nullable", alias = "customStatusExpiresAt")]
     #[schema(value_type = Option<Timestamp>)]
-    custom_status_expires_at: Option<Option<Timestamp>>,
+    custom_status_expires_at: Option<Option<Rfc3339>>,
     /// Activity text: at most 140 characters after trimming. `null` clears the text.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, extensions(("x-max-length-after-trimming" = json!(140))))]
@@ -94,7 +94,7 @@ async fn set_status(
         status: body.status,
         device_id: None,
         custom_status: body.custom_status,
-        custom_status_expires_at: body.custom_status_expires_at,
+        custom_status_expires_at: body.custom_status_expires_at.map(|time| time.map(|time| time.0)),
         activity: body.activity,
         current_page: body.current_page,
     };
@@ -255,7 +255,7 @@ struct TypingBody {
 /// do not participate in the conversation get 404.
 #[utoipa::path(
     post, path = "/api/conversations/{conversation_id}/typing", operation_id = "setTyping", tag = "Conversations",
-    params(("conversation_id" = ConversationId, Path, description = "ID of the conversation (UUID).",
+    params(("conversation_id" = String, Path, min_length = 1, max_length = 255, description = "ID of the conversation in the table of participants: a UUID in the built-in table.",
         example = "c0000000-0000-4000-8000-000000000001")),
     request_body(content = TypingBody, example = json!({ "is_typing": true })),
     responses((status = 200, description = "The typing state was recorded.", body = Success,
@@ -265,11 +265,11 @@ struct TypingBody {
 async fn set_typing(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
-    Path(conversation): Path<ConversationId>,
+    Path(conversation): Path<ConversationKey>,
     ValidJson(body): ValidJson<TypingBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
-    presence.set_typing(&caller, conversation, body.is_typing).await?;
+    presence.set_typing(&caller, &conversation, body.is_typing).await?;
     Ok(Success::response())
 }
 
@@ -287,7 +287,7 @@ struct TypingEntry {
 /// Returns who is typing in a conversation.
 #[utoipa::path(
     get, path = "/api/conversations/{conversation_id}/typing", operation_id = "typing", tag = "Conversations",
-    params(("conversation_id" = ConversationId, Path, description = "ID of the conversation (UUID).",
+    params(("conversation_id" = String, Path, min_length = 1, max_length = 255, description = "ID of the conversation in the table of participants: a UUID in the built-in table.",
         example = "c0000000-0000-4000-8000-000000000001")),
     responses((status = 200, description = "Users who are typing, as far as the caller may see it.",
         body = Vec<TypingEntry>, example = json!([{
@@ -298,10 +298,10 @@ struct TypingEntry {
 async fn list_typing(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
-    Path(conversation): Path<ConversationId>,
+    Path(conversation): Path<ConversationKey>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
-    let typing = presence.typing(&caller, conversation).await?;
+    let typing = presence.typing(&caller, &conversation).await?;
     let typing: Vec<_> =
         typing.into_iter().map(|(user_id, updated_at)| TypingEntry { user_id, updated_at }).collect();
     Ok(Json(typing))

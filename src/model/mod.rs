@@ -2,6 +2,7 @@
 
 mod channel_id;
 mod context;
+mod conversation_key;
 mod device;
 mod event;
 mod ids;
@@ -18,6 +19,7 @@ mod topic;
 
 pub use channel_id::ChannelId;
 pub use context::{ContextVersion, DeviceContext, InvalidLocalTime, LocalTime};
+pub use conversation_key::{ConversationKey, InvalidConversationKey};
 pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};
 pub use ids::{ConversationId, InvalidUuid, NodeId, NotebookId, PersonaId, UserId};

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ConversationId, Reach, Status, UserId, milliseconds};
+use super::{ConversationKey, Reach, Status, UserId, milliseconds};
 
 /// One face of one user: a row of `user_presence` as row-level security returned it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,17 +52,17 @@ impl Presence {
 }
 
 /// A user in a conversation, the key of a typing state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TypingUser {
-    pub conversation_id: ConversationId,
+    pub conversation_id: ConversationKey,
     pub user_id: UserId,
 }
 
 /// Whether a user is typing in a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypingState {
     pub user_id: UserId,
-    pub conversation_id: ConversationId,
+    pub conversation_id: ConversationKey,
     /// `true` while typing, `false` after stopping.
     pub is_typing: bool,
 }

@@ -33,6 +33,15 @@ pub enum PgError {
 }
 
 impl PgError {
+    /// What a field must be, if a function of Rollcall raised `<field>: <expectation>` for an invalid value.
+    #[must_use]
+    pub fn invalid_value(&self, field: &str) -> Option<&str> {
+        let Self::Failed(error) = self else { return None };
+        let error =
+            error.as_db_error().filter(|error| *error.code() == SqlState::INVALID_TEXT_REPRESENTATION)?;
+        error.message().strip_prefix(field)?.strip_prefix(": ")
+    }
+
     /// Whether the same statement may succeed when it is sent again.
     #[must_use]
     pub const fn is_transient(&self) -> bool {

@@ -255,6 +255,12 @@ impl<'a> Body<'a> {
         list.split(',').map(|element| parse(self, element)).collect()
     }
 
+    /// Parses the rest as lines. `None` if one is invalid.
+    fn lines<T>(&mut self, mut parse: impl FnMut(&mut Self, &'a str) -> Option<T>) -> Option<Vec<T>> {
+        let lines = std::mem::take(&mut self.text);
+        lines.split('\n').map(|line| parse(self, line)).collect()
+    }
+
     /// Removes the mask from `N` bytes in hexadecimal.
     fn unmask<const N: usize>(&mut self, masked: &str) -> Option<[u8; N]> {
         if masked.len() != 2 * N || !masked.is_ascii() {
@@ -282,7 +288,8 @@ fn parse(channel: &str, body: &mut Body<'_>) -> Option<Notification> {
         }
         channel::TYPING => {
             let sent_at = body.sent_at()?;
-            let typing = body.list(|body, pair| {
+            let typing = body.lines(|body, pair| {
+                // The ID of a conversation may contain any character that is no control character.
                 let (conversation, user) = pair.rsplit_once(':')?;
                 Some(TypingUser { conversation_id: conversation.parse().ok()?, user_id: body.user(user)? })
             })?;
@@ -377,6 +384,22 @@ mod tests {
         assert!(!body.contains(&a.0.simple().to_string()));
         let expected = Notification::Presence { sent_at: SentAt(1_700_000_000_000), users: vec![a, b] };
         assert_eq!(open(channel::PRESENCE, &body), Ok(expected));
+    }
+
+    #[test]
+    fn conversation_ids_may_contain_separators() {
+        let users = [UserId::random(), UserId::random(), UserId::random()];
+        let conversations = ["42", "a:b,c|d e.f", ":"];
+        let pairs = users.iter().zip(conversations).enumerate().map(|(index, (user, conversation))| {
+            format!("{conversation}:{}", masked(index + 1, user.0.as_bytes()))
+        });
+        let body = format!("5|{}", pairs.collect::<Vec<_>>().join("\n"));
+        let typing = users.into_iter().zip(conversations).map(|(user_id, conversation)| TypingUser {
+            conversation_id: conversation.parse().expect("an ID"),
+            user_id,
+        });
+        let expected = Notification::Typing { sent_at: SentAt(5), typing: typing.collect() };
+        assert_eq!(open(channel::TYPING, &body), Ok(expected));
     }
 
     #[test]

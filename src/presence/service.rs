@@ -19,7 +19,7 @@ use crate::{
     auth::Principal,
     hub::UserIndex,
     limits::{Allowance, LimitClass, RateLimitExceeded, RateLimiter},
-    model::{ConversationId, DeviceId, Presence, PresenceSummary, Status, UserId, sanitize},
+    model::{ConversationKey, DeviceId, Presence, PresenceSummary, Status, UserId, sanitize},
     pg::{
         Database, PgError,
         queries::{
@@ -46,6 +46,9 @@ pub enum PresenceError {
     /// The conversation does not exist or is not visible to the caller.
     #[error("not found")]
     NotFound,
+    /// The ID of the conversation has another type than those of the table in use. Says what it must be.
+    #[error("conversation_id: {0}")]
+    InvalidConversation(String),
     #[error(transparent)]
     Read(#[from] PgError),
 }
@@ -249,16 +252,16 @@ impl PresenceService {
     pub async fn set_typing(
         &self,
         caller: &Principal,
-        conversation: ConversationId,
+        conversation: &ConversationKey,
         is_typing: bool,
     ) -> Result<(), PresenceError> {
         if is_typing {
             return match typing::start(&self.database, caller, conversation).await {
                 Err(PgError::PermissionDenied(_)) => Err(PresenceError::NotFound),
-                other => Ok(other?),
+                other => other.map_err(typing_error),
             };
         }
-        if typing::stop(&self.database, caller, conversation).await? {
+        if typing::stop(&self.database, caller, conversation).await.map_err(typing_error)? {
             Ok(())
         } else {
             Err(PresenceError::NotFound)
@@ -273,8 +276,16 @@ impl PresenceService {
     pub async fn typing(
         &self,
         caller: &Principal,
-        conversation: ConversationId,
+        conversation: &ConversationKey,
     ) -> Result<Vec<(UserId, Timestamp)>, PresenceError> {
-        typing::list(&self.database, caller, conversation).await?.ok_or(PresenceError::NotFound)
+        let listed = typing::list(&self.database, caller, conversation).await.map_err(typing_error)?;
+        listed.ok_or(PresenceError::NotFound)
+    }
+}
+
+fn typing_error(error: PgError) -> PresenceError {
+    match error.invalid_value("conversation_id") {
+        Some(expected) => PresenceError::InvalidConversation(expected.to_owned()),
+        None => error.into(),
     }
 }

@@ -14,7 +14,7 @@ use super::{
     spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
 use crate::model::{
-    ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,
+    ConversationKey, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,
 };
 
 pub(super) const SPEC: DialectSpec = DialectSpec {
@@ -61,7 +61,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
             return Some(FrameKind::TextLines);
         }
         ServerMessage::Presence(presence) => ServerFrame::PresenceUpdate(PresenceJson::from(&**presence)),
-        ServerMessage::Typing(state) => ServerFrame::TypingIndicator(TypingPayload::from(*state)),
+        ServerMessage::Typing(state) => ServerFrame::TypingIndicator(TypingPayload::from(state.clone())),
         ServerMessage::HeartbeatAck { server_time } => {
             ServerFrame::HeartbeatAck { server_time: *server_time }
         }
@@ -156,7 +156,7 @@ impl<'a> From<&'a Presence> for PresenceJson<'a> {
 
 #[derive(Serialize)]
 struct TypingPayload {
-    conversation_id: ConversationId,
+    conversation_id: ConversationKey,
     user_id: UserId,
     is_typing: bool,
 }

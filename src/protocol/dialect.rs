@@ -6,7 +6,7 @@
 
 use super::{
     ClientMessage, ConnectionPolicy, DialectSpec, ErrorCode, Frame, FrameKind, ServerMessage, WireError,
-    context, devices, phoenix, presence,
+    context, devices, json::BodyField, phoenix, presence,
 };
 
 /// A message that dialects can encode. The hub delivers any implementation.
@@ -84,6 +84,16 @@ impl Dialect {
     #[must_use]
     pub fn includes_other_users(self) -> bool {
         self.spec().presence_codec.as_ref().is_some_and(|codec| codec.includes_other_users)
+    }
+
+    /// Prefix of the fields of a client's message in errors, for example `data.`.
+    #[must_use]
+    pub const fn body_prefix(self) -> &'static str {
+        match self {
+            Self::Devices => BodyField::PAYLOAD.prefix,
+            Self::Presence | Self::Context => BodyField::DATA.prefix,
+            Self::PhoenixV1 | Self::PhoenixV2 => "",
+        }
     }
 
     /// Decodes a client's message.

@@ -1,12 +1,13 @@
 //! Shared code of the dialects that use JSON objects with a `type`.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
     ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, Token, WireError, fields::json_type,
 };
-use crate::model::{ConversationId, DeviceId, InvalidDeviceId};
+use crate::model::{DeviceId, InvalidDeviceId};
 
 /// The key of a message's fields.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +85,7 @@ impl Envelope {
     /// Decodes a typing message.
     pub fn typing(&self) -> Result<ClientMessage, WireError> {
         let mut fields = Fields::new(self.fields()?, self.body.prefix);
-        let conversation_id = fields.required::<ConversationId>(&["conversation_id", "conversationId"]);
+        let conversation_id = fields.required_conversation(&["conversation_id", "conversationId"]);
         let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
         let message = conversation_id
             .zip(is_typing)
@@ -113,6 +114,29 @@ impl std::str::FromStr for ParsedDeviceId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         DeviceId::try_from(text).map(Self)
+    }
+}
+
+/// A time in RFC 3339.
+#[derive(Debug, Clone, Copy)]
+pub struct Rfc3339(pub Timestamp);
+
+/// The text is not a time.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("must be an RFC 3339 time, for example 2026-11-21T12:00:00Z")]
+pub struct InvalidTime;
+
+impl std::str::FromStr for Rfc3339 {
+    type Err = InvalidTime;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| InvalidTime)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Rfc3339 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::WireError;
 use crate::model::{
-    ConversationId, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, Presence, Status,
-    TypingState, UserId,
+    ConversationId, ConversationKey, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId,
+    Presence, Status, TypingState, UserId,
 };
 
 /// A message of the server.
@@ -72,7 +72,7 @@ pub enum ClientMessage {
     },
     /// The user started or stopped typing.
     Typing {
-        conversation_id: ConversationId,
+        conversation_id: ConversationKey,
         /// `true` while typing, `false` after stopping.
         is_typing: bool,
     },

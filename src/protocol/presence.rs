@@ -10,10 +10,12 @@ use utoipa::ToSchema;
 
 use super::{
     ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
-    json::{self, BodyField, Envelope, ParsedDeviceId},
+    json::{self, BodyField, Envelope, ParsedDeviceId, Rfc3339},
     spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
-use crate::model::{ConversationId, CustomEvent, Presence, Reach, Status, TypingState, UserId, milliseconds};
+use crate::model::{
+    ConversationKey, CustomEvent, Presence, Reach, Status, TypingState, UserId, milliseconds,
+};
 
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "presence",
@@ -48,7 +50,9 @@ fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Result<St
     let status = fields.required_enum(&["status"]);
     let device_id = fields.optional::<ParsedDeviceId>(&["device_id", "deviceId"]).map(|device| device.0);
     let custom_status = fields.nullable(&["custom_status", "customStatus"]);
-    let custom_status_expires_at = fields.nullable(&["custom_status_expires_at", "customStatusExpiresAt"]);
+    let custom_status_expires_at = fields
+        .nullable::<Rfc3339>(&["custom_status_expires_at", "customStatusExpiresAt"])
+        .map(|time| time.map(|time| time.0));
     let activity = fields.nullable(&["activity"]);
     let current_page = fields.nullable(&["current_page", "currentPage"]);
     let update = status.map(|status| StatusUpdate {
@@ -79,7 +83,9 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         ServerMessage::Presence(presence) => {
             ServerFrame::PresenceUpdate { data: PresenceJson::from(&**presence) }
         }
-        ServerMessage::Typing(state) => ServerFrame::TypingUpdate { data: TypingPayload::from(*state) },
+        ServerMessage::Typing(state) => {
+            ServerFrame::TypingUpdate { data: TypingPayload::from(state.clone()) }
+        }
         ServerMessage::Custom(event) => ServerFrame::Broadcast { data: event },
         ServerMessage::Error(error) => ServerFrame::Error(error),
         ServerMessage::Connected(_)
@@ -175,7 +181,7 @@ impl PresenceJson<'_> {
 #[derive(Serialize)]
 struct TypingPayload {
     user_id: UserId,
-    conversation_id: ConversationId,
+    conversation_id: ConversationKey,
     is_typing: bool,
 }
 

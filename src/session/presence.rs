@@ -12,8 +12,8 @@ use crate::{
     model::{DeviceId, UserId},
     presence::{PresenceError, PresenceService, WriteError},
     protocol::{
-        ClientMessage, ContextUpdate, ErrorCode, Frame, ServerMessage, StatusUpdate, Token, Welcome,
-        WireError,
+        ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate, Token,
+        Welcome, WireError,
     },
     transport::{CloseCode, CloseReason, Connection, Flow, SendError, Session},
 };
@@ -80,7 +80,16 @@ impl PresenceSession {
             }
             ClientMessage::Authenticate(token) => self.on_authenticate(&token, conn).await,
             ClientMessage::Typing { conversation_id, is_typing } => {
-                self.services.presence.set_typing(&self.principal, conversation_id, is_typing).await?;
+                let typing =
+                    self.services.presence.set_typing(&self.principal, &conversation_id, is_typing).await;
+                typing.map_err(|error| match error {
+                    PresenceError::InvalidConversation(expected) => {
+                        let field = format!("{}conversation_id", conn.dialect().body_prefix());
+                        let error = FieldError::new(field, expected);
+                        MessageError::Reply(WireError::field(ErrorCode::InvalidRequest, error))
+                    }
+                    other => other.into(),
+                })?;
                 self.services
                     .presence
                     .devices()
@@ -256,6 +265,9 @@ impl From<PresenceError> for MessageError {
                 WireError::rate_limited(millis.max(1))
             }
             PresenceError::NotFound => WireError::new(ErrorCode::NotFound, "not found"),
+            PresenceError::InvalidConversation(expected) => {
+                WireError::field(ErrorCode::InvalidRequest, FieldError::new("conversation_id", expected))
+            }
             PresenceError::Write(WriteError::Rejected) => {
                 WireError::new(ErrorCode::InternalError, "something went wrong on our side")
             }

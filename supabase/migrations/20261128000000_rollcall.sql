@@ -455,15 +455,25 @@ $$;
 comment on function rollcall.my_teams is 'Teams of the caller.';
 grant execute on function rollcall.my_teams to authenticated, service_role;
 
+-- Rows of rollcall.conversations: of the built-in table of participants, and of the application's where its IDs are
+-- UUIDs. Typing uses my_conversation_ids.
 -- Definer: see my_teams. Answers for auth.uid() only.
 create function rollcall.my_conversations() returns setof uuid
   language plpgsql stable security definer set search_path = '' rows 100
 as $$
 begin
-  return query select p.conversation_id from rollcall.conversation_participants p where p.user_id = auth.uid();
+  if not exists (select from rollcall_internal.own_tables o where o.relation = 'participants') then
+    return query select p.conversation_id from rollcall.conversation_participants p where p.user_id = auth.uid();
+  else
+    return query
+      select p.conversation_id from rollcall.conversation_participants p where p.user_id = auth.uid()
+      union
+      select rollcall_internal.text_as_uuid(c.id) from rollcall_internal.conversations_of(auth.uid()) as c (id)
+        where rollcall_internal.text_as_uuid(c.id) is not null;
+  end if;
 end
 $$;
-comment on function rollcall.my_conversations is 'Conversations that the caller takes part in.';
+comment on function rollcall.my_conversations is 'Conversations with messages that the caller takes part in.';
 grant execute on function rollcall.my_conversations to authenticated, service_role;
 
 create table rollcall.contacts (
@@ -697,7 +707,7 @@ create trigger invalidate_after_truncate after truncate on rollcall.conversation
 
 -- Accepted contacts, team members and participants of shared conversations. The policies on user_presence decide which
 -- of them are visible.
--- Definer: reads five tables without evaluating their policies. Answers for auth.uid() only.
+-- Definer: reads relations without evaluating the policies of their tables. Answers for auth.uid() only.
 create function rollcall.my_relations() returns setof uuid
   language plpgsql stable security definer set search_path = ''
 as $$
@@ -707,22 +717,877 @@ begin
   return query
     select related.id
     from (
-      select c.addressee_id as id from rollcall.contacts c where c.requester_id = v_me and c.accepted_at is not null
+      select c.id from rollcall_internal.contacts_of(v_me) as c (id)
       union
-      select c.requester_id from rollcall.contacts c where c.addressee_id = v_me and c.accepted_at is not null
+      select t.id from rollcall_internal.team_mates_of(v_me) as t (id)
       union
-      select theirs.user_id from rollcall.team_members mine
-        join rollcall.team_members theirs using (team_id)
-        where mine.user_id = v_me and mine.accepted_at is not null and theirs.accepted_at is not null
-      union
-      select theirs.user_id from rollcall.conversation_participants mine
-        join rollcall.conversation_participants theirs using (conversation_id) where mine.user_id = v_me
+      select p.id from rollcall_internal.conversation_mates_of(v_me) as p (id)
     ) related
     where related.id <> v_me;
 end
 $$;
 comment on function rollcall.my_relations is 'Users related to the caller, whether visible or not.';
 grant execute on function rollcall.my_relations to authenticated, service_role;
+
+-- schemas/16_own_tables.sql ------------------------------------------------------------------------------------------
+
+-- Where relations come from: the built-in tables, or tables of the application. Every policy, function and query reads
+-- relations through the functions of this file and no other way. With a built-in table such a function is an SQL
+-- function that the planner inlines; rollcall.use_table replaces it with one over the application's table.
+
+create table rollcall_internal.own_tables (
+  relation text not null constraint own_tables_pkey primary key
+    constraint own_tables_relation_is_known check (relation in ('contacts', 'blocks', 'team_members', 'participants')),
+  source regclass not null,
+  user_column name not null,
+  other_column name,
+  group_column name,
+  condition text,
+  search_path text not null,
+  shape text not null,
+  definition text not null,
+  followed_columns name[] not null,
+  used_since timestamptz not null default now()
+);
+comment on table rollcall_internal.own_tables is
+  'Tables of the application that relations are read from. A relation without a row comes from its built-in table.';
+comment on column rollcall_internal.own_tables.search_path is 'The search_path under which the condition was declared.';
+comment on column rollcall_internal.own_tables.shape is
+  'Name of the table and types of its columns, as the functions were generated for.';
+comment on column rollcall_internal.own_tables.definition is
+  'The query that gives user_key and other_key, or group_key and user_key, with qualified names.';
+comment on column rollcall_internal.own_tables.followed_columns is
+  'The key columns and the columns that the condition reads: a change of another column changes no relation.';
+-- No policies: only the server reads it.
+alter table rollcall_internal.own_tables enable row level security;
+
+-- A dropped table counts as not used, also before its row is deleted.
+-- Definer: shows names only, from a schema that API roles may not use; service_role only.
+create function rollcall.tables_in_use() returns table (relation text, source text, built_in boolean,
+  user_column name, other_column name, group_column name, condition text, used_since timestamptz)
+  language sql stable security definer set search_path = ''
+as $$
+  select b.relation, coalesce(o.source, b.source) as source, o.relation is null as built_in,
+    coalesce(o.user_column, b.user_column) as user_column, coalesce(o.other_column, b.other_column) as other_column,
+    coalesce(o.group_column, b.group_column) as group_column, o.condition, o.used_since
+  from (values
+    ('contacts', 'rollcall.contacts', 'requester_id'::name, 'addressee_id'::name, null::name),
+    ('blocks', 'rollcall.blocks', 'blocker_id', 'blocked_id', null),
+    ('team_members', 'rollcall.team_members', 'user_id', null, 'team_id'),
+    ('participants', 'rollcall.conversation_participants', 'user_id', null, 'conversation_id')
+  ) as b (relation, source, user_column, other_column, group_column)
+  left join (
+    select t.relation, format('%I.%I', n.nspname, c.relname) as source, t.user_column, t.other_column, t.group_column,
+      t.condition, t.used_since
+    from rollcall_internal.own_tables t
+    join pg_catalog.pg_class c on c.oid = t.source
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  ) o on o.relation = b.relation
+$$;
+comment on function rollcall.tables_in_use is 'The rows of rollcall.used_tables.';
+grant execute on function rollcall.tables_in_use to service_role;
+
+-- Invoker: whoever may call the function reads its rows.
+create view rollcall.used_tables with (security_invoker = true) as
+  select t.relation, t.source, t.built_in, t.user_column, t.other_column, t.group_column, t.condition, t.used_since
+  from rollcall.tables_in_use() t;
+comment on view rollcall.used_tables is
+  'The table that each relation is read from: a built-in one, or one that rollcall.use_table declared.';
+revoke all on rollcall.used_tables from anon, authenticated, service_role;
+grant select on rollcall.used_tables to service_role;
+
+-- Keys as text --------------------------------------------------------------------------------------------------------
+
+-- Invoker: computes from its argument. Without settings, so that it is inlined.
+create function rollcall_internal.text_as_uuid(p_text text) returns uuid
+  language sql immutable security invoker
+as $$
+  select case when p_text ~* '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$' then p_text::uuid end
+$$;
+comment on function rollcall_internal.text_as_uuid is 'Text as UUID, or null where it is none.';
+
+-- Invoker: computes from its argument. Without settings, so that it is inlined.
+create function rollcall_internal.text_as_bigint(p_text text) returns bigint
+  language sql immutable security invoker
+as $$
+  select case when p_text ~ '^-?[0-9]{1,19}$'
+    then case when p_text::numeric between -9223372036854775808 and 9223372036854775807 then p_text::bigint end end
+$$;
+comment on function rollcall_internal.text_as_bigint is 'Text as integer, or null where it is none.';
+
+-- Built-in tables -----------------------------------------------------------------------------------------------------
+
+-- Invoker and without settings, so that all of these are inlined into the calling statement. For the server only.
+
+create function rollcall_internal.built_in_contacts_of(p_user uuid) returns setof uuid
+  language sql stable security invoker rows 50
+as $$
+  select c.addressee_id from rollcall.contacts c where c.requester_id = p_user and c.accepted_at is not null
+  union all
+  select c.requester_id from rollcall.contacts c where c.addressee_id = p_user and c.accepted_at is not null
+$$;
+comment on function rollcall_internal.built_in_contacts_of is 'Accepted contacts of a user in the built-in table.';
+
+create function rollcall_internal.built_in_blocked_with(p_user uuid) returns setof uuid
+  language sql stable security invoker rows 10
+as $$
+  select b.blocked_id from rollcall.blocks b where b.blocker_id = p_user
+  union all
+  select b.blocker_id from rollcall.blocks b where b.blocked_id = p_user
+$$;
+comment on function rollcall_internal.built_in_blocked_with is
+  'Users on the other side of a block, in either direction, in the built-in table.';
+
+create function rollcall_internal.built_in_blocks_between(p_one uuid, p_other uuid) returns setof boolean
+  language sql stable security invoker rows 1
+as $$
+  select true from rollcall.blocks b where b.blocker_id = p_one and b.blocked_id = p_other
+  union all
+  select true from rollcall.blocks b where b.blocker_id = p_other and b.blocked_id = p_one
+$$;
+comment on function rollcall_internal.built_in_blocks_between is
+  'One row per block between two users in the built-in table.';
+
+create function rollcall_internal.built_in_team_mates_of(p_user uuid) returns setof uuid
+  language sql stable security invoker rows 50
+as $$
+  select theirs.user_id from rollcall.team_members mine
+  join rollcall.team_members theirs using (team_id)
+  where mine.user_id = p_user and mine.accepted_at is not null and theirs.accepted_at is not null
+$$;
+comment on function rollcall_internal.built_in_team_mates_of is
+  'Members of the teams of a user, the user included, in the built-in table.';
+
+create function rollcall_internal.built_in_team_members_in(p_groups text[]) returns setof uuid
+  language sql stable security invoker rows 50
+as $$
+  select m.user_id from rollcall.team_members m
+  where m.accepted_at is not null
+    and m.team_id = any (array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id)))
+$$;
+comment on function rollcall_internal.built_in_team_members_in is 'Members of some teams in the built-in table.';
+
+create function rollcall_internal.built_in_conversations_of(p_user uuid) returns setof text
+  language sql stable security invoker rows 50
+as $$
+  select p.conversation_id::text from rollcall.conversation_participants p where p.user_id = p_user
+$$;
+comment on function rollcall_internal.built_in_conversations_of is 'Conversations of a user in the built-in table.';
+
+create function rollcall_internal.built_in_conversation_mates_of(p_user uuid) returns setof uuid
+  language sql stable security invoker rows 50
+as $$
+  select theirs.user_id from rollcall.conversation_participants mine
+  join rollcall.conversation_participants theirs using (conversation_id)
+  where mine.user_id = p_user
+$$;
+comment on function rollcall_internal.built_in_conversation_mates_of is
+  'Participants of the conversations of a user, the user included, in the built-in table.';
+
+create function rollcall_internal.built_in_participants_in(p_groups text[]) returns setof uuid
+  language sql stable security invoker rows 50
+as $$
+  select p.user_id from rollcall.conversation_participants p
+  where p.conversation_id = any (array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id)))
+$$;
+comment on function rollcall_internal.built_in_participants_in is
+  'Participants of some conversations in the built-in table.';
+
+create function rollcall_internal.built_in_conversation_id_kind() returns setof text
+  language sql stable security invoker rows 1
+as $$
+  select 'uuid'
+$$;
+comment on function rollcall_internal.built_in_conversation_id_kind is 'The type of IDs of built-in conversations.';
+
+-- Tables in use -------------------------------------------------------------------------------------------------------
+
+-- The functions that everything else calls. As created here they read the built-in tables;
+-- rollcall_internal.write_relation_functions replaces the body. Invoker, as above.
+
+create function rollcall_internal.contacts_of(p_user uuid) returns setof uuid
+  language sql stable security invoker rows 50
+as $$ select * from rollcall_internal.built_in_contacts_of($1) $$;
+comment on function rollcall_internal.contacts_of is 'Accepted contacts of a user.';
+
+create function rollcall_internal.blocked_with(p_user uuid) returns setof uuid
+  language sql stable security invoker rows 10
+as $$ select * from rollcall_internal.built_in_blocked_with($1) $$;
+comment on function rollcall_internal.blocked_with is 'Users on the other side of a block, in either direction.';
+
+create function rollcall_internal.blocks_between(p_one uuid, p_other uuid) returns setof boolean
+  language sql stable security invoker rows 1
+as $$ select * from rollcall_internal.built_in_blocks_between($1, $2) $$;
+comment on function rollcall_internal.blocks_between is 'One row per block between two users.';
+
+create function rollcall_internal.team_mates_of(p_user uuid) returns setof uuid
+  language sql stable security invoker rows 50
+as $$ select * from rollcall_internal.built_in_team_mates_of($1) $$;
+comment on function rollcall_internal.team_mates_of is 'Members of the teams of a user, the user included.';
+
+create function rollcall_internal.team_members_in(p_groups text[]) returns setof uuid
+  language sql stable security invoker rows 50
+as $$ select * from rollcall_internal.built_in_team_members_in($1) $$;
+comment on function rollcall_internal.team_members_in is 'Members of some teams.';
+
+create function rollcall_internal.conversations_of(p_user uuid) returns setof text
+  language sql stable security invoker rows 50
+as $$ select * from rollcall_internal.built_in_conversations_of($1) $$;
+comment on function rollcall_internal.conversations_of is 'IDs of the conversations of a user.';
+
+create function rollcall_internal.conversation_mates_of(p_user uuid) returns setof uuid
+  language sql stable security invoker rows 50
+as $$ select * from rollcall_internal.built_in_conversation_mates_of($1) $$;
+comment on function rollcall_internal.conversation_mates_of is
+  'Participants of the conversations of a user, the user included.';
+
+create function rollcall_internal.participants_in(p_groups text[]) returns setof uuid
+  language sql stable security invoker rows 50
+as $$ select * from rollcall_internal.built_in_participants_in($1) $$;
+comment on function rollcall_internal.participants_in is 'Participants of some conversations.';
+
+create function rollcall_internal.conversation_id_kind() returns setof text
+  language sql stable security invoker rows 1
+as $$ select * from rollcall_internal.built_in_conversation_id_kind() $$;
+comment on function rollcall_internal.conversation_id_kind is 'Type of IDs of conversations: uuid, bigint or text.';
+
+-- The one spelling of an ID that typing_indicators stores: UUIDs in lower case with hyphens, integers without leading
+-- zeros, other text as it is.
+-- Definer: reads which table is used, from a schema that API roles may not use.
+create function rollcall.conversation_key(p_id text) returns text
+  language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  v_kind constant text := (select k from rollcall_internal.conversation_id_kind() k);
+  v_key constant text := case v_kind
+    when 'uuid' then rollcall_internal.text_as_uuid(p_id)::text
+    when 'bigint' then rollcall_internal.text_as_bigint(p_id)::text
+    else case when char_length(p_id) between 1 and 255 and p_id !~ '[[:cntrl:]]' then p_id end
+  end;
+begin
+  if v_key is null then
+    raise exception 'conversation_id: must be %', case v_kind when 'uuid' then 'a UUID' when 'bigint' then 'an integer'
+      else 'text of 1 to 255 characters without control characters' end using errcode = 'invalid_text_representation';
+  end if;
+  return v_key;
+end
+$$;
+comment on function rollcall.conversation_key is
+  'The stored form of a conversation ID; raises 22P02 for an invalid one.';
+grant execute on function rollcall.conversation_key to authenticated, service_role;
+
+-- Definer: reads the participants of all conversations without their policies. Answers for auth.uid() only. PL/pgSQL,
+-- because the body of an SQL function is planned again in every statement that calls it.
+create function rollcall.my_conversation_ids() returns setof text
+  language plpgsql stable security definer set search_path = '' rows 100
+as $$
+declare
+  v_me constant uuid := auth.uid();
+begin
+  return query select c.id from rollcall_internal.conversations_of(v_me) as c (id);
+end
+$$;
+comment on function rollcall.my_conversation_ids is
+  'IDs of the conversations that the caller takes part in, from the table in use.';
+grant execute on function rollcall.my_conversation_ids to authenticated, service_role;
+
+-- Following changes ---------------------------------------------------------------------------------------------------
+
+-- Argument: the relation. Compares the rows of one statement as multisets of the followed columns, so that a change of
+-- another column, such as the time of the last visit, invalidates nothing. An error here must not fail the
+-- application's statement: everything is invalidated instead.
+-- Definer: see invalidate_visibility. Column names come from own_tables, which only use_table writes.
+create function rollcall_internal.on_own_table_changed() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_own rollcall_internal.own_tables;
+  v_columns text;
+  v_rows text;
+  v_ids uuid[];
+  v_groups text[];
+  v_others uuid[];
+begin
+  select o.* into v_own from rollcall_internal.own_tables o where o.relation = tg_argv[0];
+  if not found then
+    return null;
+  end if;
+  -- The user first, then the other user or the group, then what the condition reads.
+  v_columns := format('%I::text as a, %I::text as b', v_own.user_column,
+    coalesce(v_own.other_column, v_own.group_column))
+    || (select coalesce(string_agg(format(', %I::text as c%s', f.name, f.place), '' order by f.place), '')
+        from unnest(v_own.followed_columns) with ordinality as f (name, place));
+  v_rows := case tg_op
+    when 'INSERT' then format('select %s from new_rows', v_columns)
+    when 'DELETE' then format('select %s from old_rows', v_columns)
+    else format('(select %1$s from new_rows except all select %1$s from old_rows) union all '
+      '(select %1$s from old_rows except all select %1$s from new_rows)', v_columns) end;
+  if v_own.group_column is null then
+    execute format('select array(select distinct rollcall_internal.text_as_uuid(side.id) from (%s) changed '
+      'cross join lateral (values (changed.a), (changed.b)) side (id) '
+      'where rollcall_internal.text_as_uuid(side.id) is not null)', v_rows) into v_ids;
+    if cardinality(v_ids) > 0 then
+      perform rollcall.invalidate_visibility(v_ids, v_ids, v_own.source::text);
+    end if;
+    return null;
+  end if;
+  execute format('select array_agg(distinct rollcall_internal.text_as_uuid(changed.a)) filter '
+    '(where rollcall_internal.text_as_uuid(changed.a) is not null), array_agg(distinct changed.b) from (%s) changed',
+    v_rows) into v_ids, v_groups;
+  if cardinality(v_ids) > 0 then
+    v_others := array(
+      select distinct m.id from rollcall_internal.team_members_in(v_groups) as m (id)
+        where v_own.relation = 'team_members' and m.id is not null
+      union
+      select distinct m.id from rollcall_internal.participants_in(v_groups) as m (id)
+        where v_own.relation = 'participants' and m.id is not null
+      union
+      select i.id from unnest(v_ids) as i (id));
+    perform rollcall.invalidate_visibility(v_others, v_ids, v_own.source::text);
+    if cardinality(v_others) > cardinality(v_ids) then
+      perform rollcall.invalidate_visibility(v_ids, v_others, v_own.source::text);
+    end if;
+  end if;
+  return null;
+exception when others then
+  raise warning 'Rollcall cannot follow %: %', tg_relid::regclass, sqlerrm
+    using hint = 'Declare the table again with rollcall.use_table.';
+  perform rollcall.invalidate_visibility(null, null, tg_table_name);
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_own_table_changed is
+  'Trigger function: changed rows of a table in use invalidate visibility between the users that they concern.';
+
+-- On the table, and on its partitions and children, because a statement on one of these does not fire the triggers of
+-- its parent. Existing triggers stay as they are.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.follow_own_table(p_relation text, p_source regclass) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    with recursive part (id) as (
+      select p_source::oid
+      union
+      select i.inhrelid from part join pg_catalog.pg_inherits i on i.inhparent = part.id
+    )
+    select part.id::regclass as source, format('rollcall_follow_%s_%s', p_relation, o.verb) as name, o.verb,
+      o.transitions, o.action
+    from part
+    cross join (values
+      ('insert', 'referencing new table as new_rows', 'on_own_table_changed'),
+      ('update', 'referencing old table as old_rows new table as new_rows', 'on_own_table_changed'),
+      ('delete', 'referencing old table as old_rows', 'on_own_table_changed'),
+      ('truncate', '', 'on_truncated')
+    ) as o (verb, transitions, action)
+    where not exists (
+      select from pg_catalog.pg_trigger t
+      where t.tgrelid = part.id and t.tgname = format('rollcall_follow_%s_%s', p_relation, o.verb))
+    order by part.id, o.verb
+  loop
+    execute format('create trigger %I after %s on %s %s for each statement execute function rollcall_internal.%I(%L)',
+      v_trigger.name, v_trigger.verb, v_trigger.source, v_trigger.transitions, v_trigger.action, p_relation);
+  end loop;
+end
+$$;
+comment on function rollcall_internal.follow_own_table is
+  'Creates the triggers on a table that a relation is read from.';
+
+-- Invoker: called by definer functions only.
+create function rollcall_internal.unfollow_own_tables(p_relation text) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    select t.tgrelid::regclass as source, t.tgname as name
+    from pg_catalog.pg_trigger t
+    join pg_catalog.pg_proc f on f.oid = t.tgfoid and f.pronamespace = 'rollcall_internal'::regnamespace
+    where not t.tgisinternal
+      and t.tgname in (select format('rollcall_follow_%s_%s', p_relation, o.verb)
+        from unnest(array['insert', 'update', 'delete', 'truncate']) as o (verb))
+  loop
+    execute format('drop trigger %I on %s', v_trigger.name, v_trigger.source);
+  end loop;
+end
+$$;
+comment on function rollcall_internal.unfollow_own_tables is
+  'Drops the triggers of a relation on the application''s tables.';
+
+-- Generated functions -------------------------------------------------------------------------------------------------
+
+-- The name is qualified, because search_path is empty.
+-- Invoker: reads catalogs only.
+create function rollcall_internal.own_table_shape(p_source regclass, p_columns name[]) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  select p_source::text || ' ' || string_agg(format('%I %s', c.name, pg_catalog.format_type(a.atttypid, null)), ', '
+    order by c.place)
+  from unnest(p_columns) with ordinality as c (name, place)
+  left join pg_catalog.pg_attribute a on a.attrelid = p_source and a.attname = c.name and not a.attisdropped
+  where c.name is not null
+$$;
+comment on function rollcall_internal.own_table_shape is 'Name of a table and types of some of its columns.';
+
+-- A domain counts as its base type; smallint and integer count as bigint; null is a type that cannot be a key.
+-- Invoker: reads catalogs only.
+create function rollcall_internal.key_kind(p_source regclass, p_column name) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive chain (id, base) as (
+    select t.oid, t.typbasetype from pg_catalog.pg_attribute a
+    join pg_catalog.pg_type t on t.oid = a.atttypid
+    where a.attrelid = p_source and a.attname = p_column and a.attnum > 0 and not a.attisdropped
+    union all
+    select t.oid, t.typbasetype from chain join pg_catalog.pg_type t on t.oid = chain.base
+  )
+  select case
+    when t.oid = 'uuid'::regtype then 'uuid'
+    when t.oid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'bigint'
+    when t.typcategory = 'S' then 'text'
+  end
+  from chain join pg_catalog.pg_type t on t.oid = chain.id
+  where chain.base = 0
+$$;
+comment on function rollcall_internal.key_kind is 'Kind of a key column: uuid, bigint or text.';
+
+-- Bodies over the application's table. %1$s is its definition; mine and theirs of a group are joined by the raw column,
+-- so that its index is used.
+-- Invoker: computes from a row.
+create function rollcall_internal.own_relation_queries(p_own rollcall_internal.own_tables)
+  returns table (function_name text, arguments text, result text, query text)
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_source constant text := format('(%s)', p_own.definition);
+  v_user constant text := rollcall_internal.key_kind(p_own.source, p_own.user_column);
+  v_group constant text := rollcall_internal.key_kind(p_own.source, p_own.group_column);
+  -- A parameter as the user or other column compares with it, and such a column as UUID.
+  v_is constant text := case v_user when 'uuid' then '%s.%s::uuid = %s' else '%s.%s::text = %s::text' end;
+  v_get constant text := case v_user when 'uuid' then '%s.%s::uuid'
+    else 'rollcall_internal.text_as_uuid(%s.%s::text)' end;
+  v_groups constant text := case v_group
+    when 'uuid' then 'array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id))'
+    when 'bigint' then 'array(select rollcall_internal.text_as_bigint(g.id) from unnest(p_groups) as g (id))'
+    else 'p_groups' end;
+  v_group_key constant text := case v_group when 'text' then 'r.group_key::text' else 'r.group_key' end;
+  v_pairs text;
+  v_mates text;
+  v_members text;
+begin
+  v_pairs := format('select %s from %s r where %s union all select %s from %s r where %s',
+    format(v_get, 'r', 'other_key'), v_source, format(v_is, 'r', 'user_key', 'p_user'),
+    format(v_get, 'r', 'user_key'), v_source, format(v_is, 'r', 'other_key', 'p_user'));
+  v_mates := format('select %s from %s mine join %s theirs on theirs.group_key = mine.group_key where %s',
+    format(v_get, 'theirs', 'user_key'), v_source, v_source, format(v_is, 'mine', 'user_key', 'p_user'));
+  v_members := format('select %s from %s r where %s = any (%s)', format(v_get, 'r', 'user_key'), v_source, v_group_key,
+    v_groups);
+  return query
+    select q.name, q.arguments, q.result, q.query
+    from (values
+      ('contacts', 'contacts_of', 'p_user uuid', 'uuid', v_pairs),
+      ('blocks', 'blocked_with', 'p_user uuid', 'uuid', v_pairs),
+      ('blocks', 'blocks_between', 'p_one uuid, p_other uuid', 'boolean',
+        format('select true from %s r where %s and %s union all select true from %s r where %s and %s',
+          v_source, format(v_is, 'r', 'user_key', 'p_one'), format(v_is, 'r', 'other_key', 'p_other'),
+          v_source, format(v_is, 'r', 'user_key', 'p_other'), format(v_is, 'r', 'other_key', 'p_one'))),
+      ('team_members', 'team_mates_of', 'p_user uuid', 'uuid', v_mates),
+      ('team_members', 'team_members_in', 'p_groups text[]', 'uuid', v_members),
+      ('participants', 'conversations_of', 'p_user uuid', 'text',
+        format('select r.group_key::text from %s r where %s', v_source, format(v_is, 'r', 'user_key', 'p_user'))),
+      ('participants', 'conversation_mates_of', 'p_user uuid', 'uuid', v_mates),
+      ('participants', 'participants_in', 'p_groups text[]', 'uuid', v_members),
+      ('participants', 'conversation_id_kind', '', 'text', format('select %L::text', v_group))
+    ) as q (relation, name, arguments, result, query)
+    where q.relation = p_own.relation;
+end
+$$;
+comment on function rollcall_internal.own_relation_queries is
+  'The queries of a relation''s functions over a table of the application.';
+
+-- With the application's table a function is PL/pgSQL: it reads the built-in table once that table is dropped, and the
+-- condition runs with the search_path under which it was declared.
+-- Definer: the functions belong to the owner of Rollcall.
+create function rollcall_internal.write_relation_functions(p_relation text) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_own rollcall_internal.own_tables;
+  v_function record;
+begin
+  select o.* into v_own from rollcall_internal.own_tables o where o.relation = p_relation;
+  if found then
+    for v_function in
+      select q.*, (select coalesce(string_agg(format('$%s', n), ', '), '')
+        from generate_series(1, cardinality(string_to_array(q.arguments, ','))) n) as parameters
+      from rollcall_internal.own_relation_queries(v_own) q
+    loop
+      execute format($sql$create or replace function rollcall_internal.%1$I(%2$s) returns setof %3$s
+          language plpgsql stable security invoker rows 50 %7$s as %4$L$sql$,
+        v_function.function_name, v_function.arguments, v_function.result,
+        format(e'\n#variable_conflict use_column\nbegin\n'
+          '  if exists (select from rollcall_internal.own_tables o join pg_catalog.pg_class c on c.oid = o.source\n'
+          '    where o.relation = %L)\n  then\n    return query %s;\n  else\n'
+          '    return query select * from rollcall_internal.built_in_%s(%s);\n  end if;\nend\n',
+          p_relation, v_function.query, v_function.function_name, v_function.parameters),
+        null, null,
+        case when v_own.condition is not null then 'set search_path = ' || v_own.search_path else '' end);
+    end loop;
+    return;
+  end if;
+  for v_function in
+    select f.proname as function_name, pg_catalog.pg_get_function_arguments(f.oid) as arguments,
+      pg_catalog.format_type(f.prorettype, null) as result, f.prorows::int as expected,
+      (select coalesce(string_agg(format('$%s', n), ', '), '') from generate_series(1, f.pronargs) n) as parameters
+    from pg_catalog.pg_proc f
+    where f.pronamespace = 'rollcall_internal'::regnamespace
+      and f.proname in (select q.name from (values
+        ('contacts', 'contacts_of'), ('blocks', 'blocked_with'), ('blocks', 'blocks_between'),
+        ('team_members', 'team_mates_of'), ('team_members', 'team_members_in'), ('participants', 'conversations_of'),
+        ('participants', 'conversation_mates_of'), ('participants', 'participants_in'),
+        ('participants', 'conversation_id_kind')) as q (relation, name) where q.relation = p_relation)
+  loop
+    execute format('create or replace function rollcall_internal.%1$I(%2$s) returns setof %3$s
+        language sql stable security invoker rows %4$s as %5$L',
+      v_function.function_name, v_function.arguments, v_function.result,
+      case when v_function.function_name in ('blocks_between', 'conversation_id_kind') then 1
+        when v_function.function_name = 'blocked_with' then 10 else 50 end,
+      format(' select * from rollcall_internal.built_in_%s(%s) ', v_function.function_name, v_function.parameters));
+  end loop;
+end
+$$;
+comment on function rollcall_internal.write_relation_functions is
+  'Replaces the functions of a relation: over the table of the application in own_tables, else over the built-in one.';
+
+-- Declaring tables ----------------------------------------------------------------------------------------------------
+
+-- The query behind the functions, with all names qualified: PostgreSQL parses the condition under the caller's
+-- search_path and prints it under an empty one. Also the columns that it reads and the other tables.
+-- Invoker and without a search_path of its own: called by use_table only, which has checked it.
+create function rollcall_internal.define_own_table(p_own rollcall_internal.own_tables, out definition text,
+  out followed_columns name[], out other_tables regclass[])
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_path constant text := pg_catalog.current_setting('search_path');
+  v_source text;
+begin
+  perform pg_catalog.set_config('search_path', '', true);
+  v_source := p_own.source::text;
+  perform pg_catalog.set_config('search_path', v_path, true);
+  begin
+    execute pg_catalog.format('create view rollcall_internal.own_source as select %I as %I, %I as %I from %s%s',
+      case when p_own.group_column is null then p_own.user_column else p_own.group_column end,
+      case when p_own.group_column is null then 'user_key' else 'group_key' end,
+      case when p_own.group_column is null then p_own.other_column else p_own.user_column end,
+      case when p_own.group_column is null then 'other_key' else 'user_key' end,
+      v_source, pg_catalog.format(case when p_own.condition is not null then ' where (%s)' else '' end,
+        p_own.condition));
+  exception when syntax_error or undefined_column or undefined_function or undefined_table or undefined_object
+    or datatype_mismatch or ambiguous_column or ambiguous_function or grouping_error or windowing_error
+    or feature_not_supported or wrong_object_type or invalid_text_representation or cannot_coerce
+  then
+    raise exception 'condition: %', sqlerrm using errcode = 'invalid_parameter_value',
+      hint = 'The condition is an SQL expression over the columns of the table that gives true or false.';
+  end;
+  perform pg_catalog.set_config('search_path', '', true);
+  definition := pg_catalog.rtrim(pg_catalog.pg_get_viewdef('rollcall_internal.own_source'::pg_catalog.regclass), ';');
+  select pg_catalog.array_agg(distinct a.attname) filter (where d.refobjid = p_own.source),
+    pg_catalog.array_agg(distinct c.oid::pg_catalog.regclass) filter (where d.refobjid <> p_own.source)
+  into followed_columns, other_tables
+  from pg_catalog.pg_rewrite r
+  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
+    and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid <> r.ev_class
+  join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind in ('r', 'p')
+  left join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid and a.attnum > 0
+  where r.ev_class = 'rollcall_internal.own_source'::pg_catalog.regclass;
+  drop view rollcall_internal.own_source;
+  perform pg_catalog.set_config('search_path', v_path, true);
+end
+$$;
+comment on function rollcall_internal.define_own_table is
+  'Parses the declaration of a table: its query, the columns that it reads, and other tables in its condition.';
+
+-- Everything that can be wrong with a declaration, in the order in which a caller mends it.
+-- Invoker: called by use_table only, as the owner of Rollcall.
+-- Over 60 lines: one refusal after the other, each with its message.
+create function rollcall_internal.check_own_table(p_own rollcall_internal.own_tables) returns void
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_kind "char" := (select c.relkind from pg_catalog.pg_class c where c.oid = p_own.source);
+  v_schema constant text := (select n.nspname from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = p_own.source);
+  v_owner constant name := (select pg_catalog.pg_get_userbyid(c.relowner) from pg_catalog.pg_class c
+    where c.oid = p_own.source);
+  v_grouped constant boolean := p_own.relation in ('team_members', 'participants');
+  v_column record;
+begin
+  if p_own.relation is null or p_own.relation not in ('contacts', 'blocks', 'team_members', 'participants') then
+    raise exception 'relation: must be one of contacts, blocks, team_members, participants (got %)',
+      coalesce(quote_literal(p_own.relation), 'null') using errcode = 'invalid_parameter_value';
+  end if;
+  if p_own.source is null or v_kind is null then
+    raise exception 'source: must be a table' using errcode = 'invalid_parameter_value';
+  end if;
+  if v_schema in ('rollcall', 'rollcall_internal', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
+    raise exception 'source: % is not a table of the application', p_own.source
+      using errcode = 'wrong_object_type', hint = format('For the built-in table: select rollcall.use_built_in(%L);',
+        p_own.relation);
+  end if;
+  if v_kind not in ('r', 'p') then
+    raise exception 'source: % must be a table, because changes of it are followed by triggers', p_own.source
+      using errcode = 'wrong_object_type', hint = 'Name the table behind the view, and give its filter as condition.';
+  end if;
+  for v_column in
+    select * from (values
+      ('user_column', p_own.user_column, true), ('other_column', p_own.other_column, not v_grouped),
+      ('group_column', p_own.group_column, v_grouped)
+    ) as c (parameter, name, wanted)
+  loop
+    if v_column.wanted and v_column.name is null then
+      raise exception '%: is required for %', v_column.parameter, p_own.relation
+        using errcode = 'invalid_parameter_value';
+    elsif not v_column.wanted and v_column.name is not null then
+      raise exception '%: does not apply to %', v_column.parameter, p_own.relation
+        using errcode = 'invalid_parameter_value';
+    elsif v_column.name is not null and not exists (
+      select from pg_catalog.pg_attribute a
+      where a.attrelid = p_own.source and a.attname = v_column.name and a.attnum > 0 and not a.attisdropped)
+    then
+      raise exception '%: % has no column %', v_column.parameter, p_own.source, quote_ident(v_column.name)
+        using errcode = 'undefined_column';
+    elsif v_column.name is not null and coalesce(rollcall_internal.key_kind(p_own.source, v_column.name), '')
+      <> all (case when v_column.parameter = 'group_column' then array['uuid', 'bigint', 'text']
+        else array['uuid', 'text'] end)
+    then
+      raise exception '%: % of % must be %', v_column.parameter, quote_ident(v_column.name), p_own.source,
+        case when v_column.parameter = 'group_column' then 'of type uuid, bigint or text'
+          else 'of type uuid, or text that holds UUIDs' end
+        using errcode = 'datatype_mismatch';
+    end if;
+  end loop;
+  if p_own.user_column = coalesce(p_own.other_column, p_own.group_column) then
+    raise exception 'user_column: must differ from the other column' using errcode = 'invalid_parameter_value';
+  end if;
+  if not pg_catalog.has_table_privilege(p_own.source, 'select')
+    or not pg_catalog.has_table_privilege(p_own.source, 'trigger')
+  then
+    raise exception 'source: role % may not read % and create triggers on it', current_user, p_own.source
+      using errcode = 'insufficient_privilege', hint = format('As its owner run: grant select, trigger on %s to %I;',
+        p_own.source, current_user);
+  end if;
+  -- Rows that policies hide from the owner of Rollcall would be missing in silence.
+  if pg_catalog.row_security_active(p_own.source) and not exists (
+    select from pg_catalog.pg_policy p
+    where p.polrelid = p_own.source and p.polpermissive and p.polcmd in ('r', '*')
+      and pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'
+      and exists (select from unnest(p.polroles) as r (id)
+        where case when r.id = 0 then true else pg_catalog.pg_has_role(current_user, r.id, 'usage') end))
+  then
+    raise exception 'source: row-level security of % hides rows from role %', p_own.source, current_user
+      using errcode = 'insufficient_privilege', hint = format('Run: grant %I to %I; or: create policy '
+        '"Rollcall reads all rows" on %s for select to %2$I using (true);', v_owner, current_user, p_own.source);
+  end if;
+end
+$$;
+comment on function rollcall_internal.check_own_table is 'Raises an error for a declaration that cannot be used.';
+
+-- Invoker: reads catalogs only.
+create function rollcall_internal.unindexed_columns(p_own rollcall_internal.own_tables) returns setof name
+  language sql stable security invoker set search_path = ''
+as $$
+  select c.name
+  from unnest(array[p_own.user_column, p_own.other_column, p_own.group_column]) as c (name)
+  join pg_catalog.pg_attribute a on a.attrelid = p_own.source and a.attname = c.name
+  where not exists (
+    select from pg_catalog.pg_index i where i.indrelid = p_own.source and i.indisvalid and i.indkey[0] = a.attnum)
+$$;
+comment on function rollcall_internal.unindexed_columns is 'Key columns of a table in use that no index begins with.';
+
+-- Contacts and blocks: user_column and other_column, in either direction for contacts; blocks hide both sides.
+-- Team members and participants: group_column and user_column. A later declaration of a relation replaces it.
+-- Definer: it creates functions in rollcall_internal. Only the owner of Rollcall and superusers may call it: the
+-- condition runs with the rights of the owner.
+-- Without a search_path of its own: the condition is parsed under the caller's. check_search_path protects it.
+create function rollcall.use_table(relation text, source regclass, user_column name default null,
+  other_column name default null, group_column name default null, condition text default null) returns void
+  language plpgsql volatile security definer
+as $$
+#variable_conflict use_column
+declare
+  v_own rollcall_internal.own_tables;
+  v_path constant text := pg_catalog.current_setting('search_path');
+  v_defined record;
+  v_name text;
+begin
+  perform rollcall_internal.check_search_path();
+  v_own.relation := use_table.relation;
+  v_own.source := use_table.source;
+  v_own.user_column := use_table.user_column;
+  v_own.other_column := use_table.other_column;
+  v_own.group_column := use_table.group_column;
+  v_own.condition := nullif(pg_catalog.btrim(use_table.condition), '');
+  perform rollcall_internal.check_own_table(v_own);
+  perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rollcall.own_tables', 0));
+  v_defined := rollcall_internal.define_own_table(v_own);
+  perform rollcall_internal.replace_own_table(v_own, v_path, v_defined.definition, v_defined.followed_columns);
+  foreach v_name in array coalesce(v_defined.other_tables::text[], '{}'::text[]) loop
+    perform rollcall.watch_table(v_name::pg_catalog.regclass);
+  end loop;
+  for v_name in select c from rollcall_internal.unindexed_columns(v_own) c loop
+    raise notice 'no index of % begins with the column %: each look-up reads the whole table', v_own.source,
+      pg_catalog.quote_ident(v_name)
+      using hint = pg_catalog.format('create index on %s (%I);', v_own.source, v_name);
+  end loop;
+end
+$$;
+comment on function rollcall.use_table is
+  'Reads contacts, blocks, team members or participants from a table of the application instead of the built-in one.';
+
+-- Invoker: called by definer functions only.
+create function rollcall_internal.replace_own_table(p_own rollcall_internal.own_tables, p_path text, p_definition text,
+  p_followed name[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  insert into rollcall_internal.own_tables as o (relation, source, user_column, other_column, group_column, condition,
+      search_path, shape, definition, followed_columns)
+    values (p_own.relation, p_own.source, p_own.user_column, p_own.other_column, p_own.group_column, p_own.condition,
+      coalesce(nullif(p_path, ''), ''''''),
+      rollcall_internal.own_table_shape(p_own.source,
+        array[p_own.user_column, p_own.other_column, p_own.group_column]), p_definition, p_followed)
+    on conflict (relation) do update set
+      source = excluded.source, user_column = excluded.user_column, other_column = excluded.other_column,
+      group_column = excluded.group_column, condition = excluded.condition, search_path = excluded.search_path,
+      shape = excluded.shape, definition = excluded.definition, followed_columns = excluded.followed_columns,
+      used_since = excluded.used_since;
+  perform rollcall_internal.unfollow_own_tables(p_own.relation);
+  perform rollcall_internal.follow_own_table(p_own.relation, p_own.source);
+  perform rollcall_internal.write_relation_functions(p_own.relation);
+  perform rollcall_internal.relation_replaced(p_own.relation);
+end
+$$;
+comment on function rollcall_internal.replace_own_table is
+  'Stores the declaration of a table and generates its triggers and functions.';
+
+-- IDs of other conversations may have another type, so nobody types any more.
+-- Invoker and without a search_path of its own: it fires triggers of users. Called by definer functions only.
+create function rollcall_internal.relation_replaced(p_relation text) returns void
+  language plpgsql volatile security invoker
+as $$
+begin
+  if p_relation operator(pg_catalog.=) 'participants' then
+    delete from rollcall.typing_indicators;
+  end if;
+  perform rollcall.invalidate_visibility(null, null, 'relation ' operator(pg_catalog.||) p_relation);
+end
+$$;
+comment on function rollcall_internal.relation_replaced is 'Invalidates everything after a relation got another table.';
+
+-- Definer: see use_table.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.use_built_in(relation text) returns boolean
+  language plpgsql volatile security definer
+as $$
+#variable_conflict use_column
+declare
+  v_found boolean;
+begin
+  perform rollcall_internal.check_search_path();
+  if use_built_in.relation is null or use_built_in.relation <> all (array['contacts', 'blocks', 'team_members',
+    'participants'])
+  then
+    raise exception 'relation: must be one of contacts, blocks, team_members, participants (got %)',
+      coalesce(pg_catalog.quote_literal(use_built_in.relation), 'null') using errcode = 'invalid_parameter_value';
+  end if;
+  perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rollcall.own_tables', 0));
+  delete from rollcall_internal.own_tables o where o.relation = use_built_in.relation;
+  v_found := found;
+  if v_found then
+    perform rollcall_internal.unfollow_own_tables(use_built_in.relation);
+    perform rollcall_internal.write_relation_functions(use_built_in.relation);
+    perform rollcall_internal.relation_replaced(use_built_in.relation);
+  end if;
+  return v_found;
+end
+$$;
+comment on function rollcall.use_built_in is
+  'Reads a relation from its built-in table again; whether another one was in use.';
+
+-- After DDL: forgets dropped tables, follows new partitions, and generates the functions again for a table that was
+-- renamed or whose key columns have other types. What cannot be repaired stays as it is: then look-ups raise an error,
+-- which shows nobody, and doctor reports it.
+-- Definer: runs for any role that issues DDL.
+-- Without a search_path of its own: conditions are parsed under the one that they were declared with.
+create function rollcall_internal.refresh_own_tables() returns void
+  language plpgsql volatile security definer
+as $$
+declare
+  v_own rollcall_internal.own_tables;
+  v_defined record;
+  v_path constant text := pg_catalog.current_setting('search_path');
+begin
+  perform rollcall_internal.check_search_path();
+  for v_own in select o.* from rollcall_internal.own_tables o order by o.relation loop
+    begin
+      if not exists (select from pg_catalog.pg_class c where c.oid = v_own.source) then
+        perform rollcall.use_built_in(v_own.relation);
+      elsif v_own.shape <> rollcall_internal.own_table_shape(v_own.source,
+        array[v_own.user_column, v_own.other_column, v_own.group_column])
+      then
+        perform pg_catalog.set_config('search_path', v_own.search_path, true);
+        v_defined := rollcall_internal.define_own_table(v_own);
+        perform pg_catalog.set_config('search_path', v_path, true);
+        perform rollcall_internal.replace_own_table(v_own, v_own.search_path, v_defined.definition,
+          v_defined.followed_columns);
+      else
+        perform rollcall_internal.follow_own_table(v_own.relation, v_own.source);
+      end if;
+    exception when others then
+      perform pg_catalog.set_config('search_path', v_path, true);
+      raise warning 'Rollcall cannot read % from %: %', v_own.relation, v_own.source, sqlerrm
+        using hint = 'Declare the table again with rollcall.use_table, or run rollcall.use_built_in.';
+    end;
+  end loop;
+end
+$$;
+comment on function rollcall_internal.refresh_own_tables is 'Adapts to tables in use that were dropped or altered.';
+
+-- Explaining ----------------------------------------------------------------------------------------------------------
+
+-- The row of the application's table that names both users, whether or not the condition holds for it.
+-- Definer: reads rows of all users. For explanations only.
+create function rollcall_internal.own_evidence(p_relation text, p_viewer uuid, p_subject uuid) returns jsonb
+  language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  v_own rollcall_internal.own_tables;
+  v_row jsonb;
+begin
+  select o.* into v_own from rollcall_internal.own_tables o
+    join pg_catalog.pg_class c on c.oid = o.source where o.relation = p_relation;
+  if not found then
+    return null;
+  end if;
+  if v_own.group_column is null then
+    execute format('select to_jsonb(t) from %1$s t where t.%2$I::text = $1 and t.%3$I::text = $2
+        union all select to_jsonb(t) from %1$s t where t.%2$I::text = $2 and t.%3$I::text = $1 limit 1',
+      v_own.source, v_own.user_column, v_own.other_column) into v_row using p_viewer::text, p_subject::text;
+  else
+    execute format('select to_jsonb(theirs) from %1$s mine join %1$s theirs on theirs.%2$I = mine.%2$I
+        where mine.%3$I::text = $1 and theirs.%3$I::text = $2 limit 1',
+      v_own.source, v_own.group_column, v_own.user_column) into v_row using p_viewer::text, p_subject::text;
+  end if;
+  return jsonb_build_object('table', v_own.source::text, 'row', v_row);
+end
+$$;
+comment on function rollcall_internal.own_evidence is
+  'Table and row by which a table of the application relates two users; null while the built-in table is used.';
 
 -- schemas/20_presence.sql --------------------------------------------------------------------------------------------
 
@@ -1013,23 +1878,15 @@ begin
   return query
     with
     hidden as (
-      select b.blocked_id as id from rollcall.blocks b where b.blocker_id = v_me
-      union all
-      select b.blocker_id from rollcall.blocks b where b.blocked_id = v_me
+      select b.id from rollcall_internal.blocked_with(v_me) as b (id) where b.id is not null
     ),
     listed as (
       select l.user_id as id from rollcall.presence_visibility_list l where l.viewer_id = v_me
     ),
     related as (
-      select c.addressee_id as id, 'contacts'::rollcall.presence_visibility as how
-      from rollcall.contacts c where c.requester_id = v_me and c.accepted_at is not null
+      select c.id, 'contacts'::rollcall.presence_visibility as how from rollcall_internal.contacts_of(v_me) as c (id)
       union all
-      select c.requester_id, 'contacts' from rollcall.contacts c where c.addressee_id = v_me
-        and c.accepted_at is not null
-      union all
-      select theirs.user_id, 'team' from rollcall.team_members mine
-      join rollcall.team_members theirs using (team_id)
-      where mine.user_id = v_me and mine.accepted_at is not null and theirs.accepted_at is not null
+      select t.id, 'team' from rollcall_internal.team_mates_of(v_me) as t (id)
     )
     select l.id, 'trusted'::rollcall.presence_face
     from listed l
@@ -1061,8 +1918,7 @@ begin
   end if;
   v_me := auth.uid();
   return v_me is not null
-    and not exists (select from rollcall.blocks b where b.blocker_id = v_me and b.blocked_id = p_subject)
-    and not exists (select from rollcall.blocks b where b.blocker_id = p_subject and b.blocked_id = v_me)
+    and not exists (select from rollcall_internal.blocks_between(v_me, p_subject))
     and not exists (select from rollcall.presence_visibility_list l where l.user_id = p_subject and l.viewer_id = v_me);
 end
 $$;
@@ -1694,9 +2550,7 @@ begin
   return (
     select case
       when v_me = p_subject then true
-      when exists (select from rollcall.blocks b where b.blocker_id = v_me and b.blocked_id = p_subject)
-        or exists (select from rollcall.blocks b where b.blocker_id = p_subject and b.blocked_id = v_me)
-        then false
+      when exists (select from rollcall_internal.blocks_between(v_me, p_subject)) then false
       when exists (select from rollcall.presence_visibility_list l where l.user_id = p_subject and l.viewer_id = v_me)
         then true
       else not exists (select from rollcall.presence_choices c where c.user_id = p_subject and c.chosen = 'invisible')
@@ -1711,38 +2565,50 @@ comment on function rollcall.can_see_typing is
 grant execute on function rollcall.can_see_typing to authenticated, service_role;
 
 -- API roles may say that they type, not for how long.
--- Invoker: writes only the new row.
+-- Definer: reads the type of conversation IDs; writes only the new row.
 create function rollcall_internal.limit_typing_times() returns trigger
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security definer set search_path = ''
 as $$
 begin
+  new.conversation_id := rollcall.conversation_key(new.conversation_id);
+  if new.id_is_number is null then
+    new.id_is_number := (select k from rollcall_internal.conversation_id_kind() k) = 'bigint';
+  end if;
   new.updated_at := least(new.updated_at, clock_timestamp());
   new.expires_at := least(new.expires_at, clock_timestamp() + interval '5 seconds');
   return new;
 end
 $$;
 comment on function rollcall_internal.limit_typing_times is
-  'Trigger function: limits updated_at to now and expires_at to five seconds from now.';
+  'Trigger function: normalizes conversation_id, limits updated_at to now and expires_at to five seconds from now.';
 
--- The format of notify_ids, at most 100 pairs each.
+-- The format of notify_ids with one pair per line, at most 6,000 bytes and one pair each: IDs have up to 255 characters
+-- and no control characters.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_typing(p_pairs text[]) returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
 declare
+  v_part record;
   v_nonce text;
   v_masked text[];
 begin
-  for v_first in 1 .. cardinality(p_pairs) by 100 loop
+  for v_part in
+    select array_agg(m.pair order by m.number) as pairs
+    from (
+      select n.pair, n.number, (sum(octet_length(n.pair) + 1) over (order by n.number) / 6000)::bigint as part
+      from unnest(p_pairs) with ordinality as n (pair, number)
+    ) m
+    group by m.part
+    order by m.part
+  loop
     v_nonce := rollcall_internal.notification_nonce();
     v_masked := rollcall_internal.mask_ids(v_nonce, array(
-      select right(numbered.pair, 36)::uuid
-      from unnest(p_pairs[v_first : v_first + 99]) with ordinality as numbered (pair, number)
-      order by numbered.number));
+      select right(n.pair, 36)::uuid from unnest(v_part.pairs) with ordinality as n (pair, number) order by n.number));
     perform rollcall_internal.notify('rollcall_typing', (
       select rollcall_internal.notification_time() || '|'
-        || string_agg(left(numbered.pair, -36) || v_masked[numbered.number], ',' order by numbered.number)
-      from unnest(p_pairs[v_first : v_first + 99]) with ordinality as numbered (pair, number)), v_nonce);
+        || string_agg(left(n.pair, -36) || v_masked[n.number], e'\n' order by n.number)
+      from unnest(v_part.pairs) with ordinality as n (pair, number)), v_nonce);
   end loop;
 end
 $$;
@@ -1792,33 +2658,41 @@ comment on function rollcall_internal.on_typing_stopped is 'Trigger function: no
 
 -- Unlogged: after a crash nobody is typing.
 create unlogged table rollcall.typing_indicators (
-  conversation_id uuid not null,
+  conversation_id text not null
+    constraint typing_indicators_conversation_id_is_plain
+      check (char_length(conversation_id) between 1 and 255 and conversation_id !~ '[[:cntrl:]]'),
   user_id uuid not null,
   updated_at timestamptz not null default now(),
   expires_at timestamptz not null default now() + interval '5 seconds',
+  id_is_number boolean,
   constraint typing_indicators_pkey primary key (conversation_id, user_id)
 ) with (fillfactor = 50);
 comment on table rollcall.typing_indicators is
   'Users that are typing. A row expires after five seconds unless it is refreshed. Unlogged.';
+comment on column rollcall.typing_indicators.conversation_id is
+  'The ID as text, whatever its type in the table of participants.';
+comment on column rollcall.typing_indicators.id_is_number is
+  'Whether the typing user gave the ID as a JSON number; sockets receive it the same way. Default: integer IDs are.';
 create index typing_indicators_user_id on rollcall.typing_indicators (user_id);
 alter table rollcall.typing_indicators enable row level security;
 create policy "participants read who is typing" on rollcall.typing_indicators
   for select to authenticated
-  using (conversation_id in (select rollcall.my_conversations()) and rollcall.can_see_typing(user_id));
+  using (conversation_id in (select rollcall.my_conversation_ids()) and rollcall.can_see_typing(user_id));
 create policy "participants start typing" on rollcall.typing_indicators
   for insert to authenticated
-  with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversations()));
+  with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversation_ids()));
 create policy "users refresh their typing" on rollcall.typing_indicators
   for update to authenticated
   using (user_id = (select auth.uid()))
-  with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversations()));
+  with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversation_ids()));
 create policy "users stop typing" on rollcall.typing_indicators
   for delete to authenticated
   using (user_id = (select auth.uid()));
 create policy "service_role has full access" on rollcall.typing_indicators
   for all to service_role using (true) with check (true);
 revoke all on rollcall.typing_indicators from anon, authenticated, service_role;
-grant select, delete, insert (conversation_id, user_id, expires_at), update (updated_at, expires_at)
+grant select, delete, insert (conversation_id, user_id, expires_at, id_is_number),
+  update (updated_at, expires_at, id_is_number)
   on rollcall.typing_indicators to authenticated;
 grant all on rollcall.typing_indicators to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
@@ -2471,6 +3345,8 @@ begin
   end if;
 
   delete from rollcall_internal.visibility_log l where l.noted_at < v_now - interval '2 minutes';
+  -- Without an event trigger nothing else notices that a table was dropped.
+  perform rollcall_internal.refresh_own_tables();
   perform rollcall_internal.purge_expired();
   return next;
 end
@@ -2856,7 +3732,7 @@ create function rollcall_internal.visible_presences(
 ) returns table (
   viewer int, user_id uuid, related boolean, face rollcall.presence_face, status rollcall.presence_status,
   reach rollcall.presence_reach, last_seen timestamptz, custom_status text, activity text, current_page text,
-  idle_since timestamptz, version bigint, conversation_id uuid, error text
+  idle_since timestamptz, version bigint, conversation_id text, id_is_number boolean, error text
 )
   language plpgsql volatile security invoker
 as $$
@@ -2883,7 +3759,7 @@ begin
         set_config('search_path', v_paths[i], true);
       return query
         select i, candidate.id, candidate.related, p.face, p.status, p.reach, p.last_seen, p.custom_status,
-          p.activity, p.current_page, p.idle_since, p.version, null::uuid, null::text
+          p.activity, p.current_page, p.idle_since, p.version, null::text, null::boolean, null::text
         from (
           select either.id, bool_or(either.related) as related
           from (
@@ -2898,14 +3774,14 @@ begin
       return query
         select i, t.user_id, true, null::rollcall.presence_face, null::rollcall.presence_status,
           null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
-          null::bigint, t.conversation_id, null::text
-        from rollcall.my_conversations() as mine (id)
+          null::bigint, t.conversation_id, t.id_is_number, null::text
+        from rollcall.my_conversation_ids() as mine (id)
         join rollcall.typing_indicators t on t.conversation_id = mine.id
         where p_full[i] or t.user_id = any (v_scope);
     exception when others then
       return query select i, null::uuid, null::boolean, null::rollcall.presence_face, null::rollcall.presence_status,
         null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
-        null::bigint, null::uuid, sqlstate::text;
+        null::bigint, null::text, null::boolean, sqlstate::text;
     end;
   end loop;
   perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true),
@@ -3208,6 +4084,9 @@ begin
       'REFRESH MATERIALIZED VIEW', 'DROP MATERIALIZED VIEW', 'CREATE RULE', 'DROP RULE', 'DROP TYPE', 'DROP SCHEMA',
       'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP OWNED')
   then
+    if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION') then
+      perform rollcall_internal.refresh_own_tables();
+    end if;
     perform rollcall.invalidate_visibility(null, null, lower(tg_tag));
   end if;
   if tg_tag = 'CREATE PUBLICATION' then
@@ -3220,6 +4099,10 @@ begin
     or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
       and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
   then
+    -- Partitions too.
+    if tg_tag = 'CREATE TABLE' then
+      perform rollcall_internal.refresh_own_tables();
+    end if;
     perform rollcall.watch_visibility_sources();
   end if;
 end
@@ -3266,14 +4149,21 @@ declare
   v_row record;
   v_setting rollcall.presence_visibility;
   v_default boolean := false;
+  v_own jsonb;
+  v_counts boolean;
 begin
   if p_viewer = p_subject then
     return query select true, 'self', null::jsonb, 'users see their own trusted face';
     return;
   end if;
 
+  v_own := rollcall_internal.own_evidence('blocks', p_viewer, p_subject);
+  if v_own is not null and exists (select from rollcall_internal.blocks_between(p_viewer, p_subject)) then
+    return query select false, 'block', v_own, 'one of them has blocked the other; a block beats everything else';
+    return;
+  end if;
   select b.* into v_row from rollcall.blocks b
-    where (b.blocker_id, b.blocked_id) in ((p_viewer, p_subject), (p_subject, p_viewer))
+    where (b.blocker_id, b.blocked_id) in ((p_viewer, p_subject), (p_subject, p_viewer)) and v_own is null
     order by b.blocker_id = p_viewer desc limit 1;
   if found then
     return query select false, 'block', jsonb_build_object('table', 'blocks', 'row', to_jsonb(v_row)),
@@ -3302,7 +4192,20 @@ begin
     return;
   end if;
 
-  if v_setting = 'contacts' then
+  v_own := rollcall_internal.own_evidence(case v_setting when 'contacts' then 'contacts' else 'team_members' end,
+    p_viewer, p_subject);
+  if v_own is not null then
+    v_counts := case v_setting
+      when 'contacts' then exists (select from rollcall_internal.contacts_of(p_viewer) as c (id) where c.id = p_subject)
+      else exists (select from rollcall_internal.team_mates_of(p_viewer) as t (id) where t.id = p_subject) end;
+    if v_counts or v_own ->> 'row' is not null then
+      return query select v_counts, case v_setting when 'contacts' then 'contact' else 'team' end, v_own,
+        format('%s relates them%s, and the subject shows the public face to %s', v_own ->> 'table',
+          case when v_counts then '' else ', but its condition does not hold' end,
+          case v_setting when 'team' then 'team mates' else 'contacts' end);
+      return;
+    end if;
+  elsif v_setting = 'contacts' then
     select c.* into v_row from rollcall.contacts c
       where (c.requester_id, c.addressee_id) in ((p_viewer, p_subject), (p_subject, p_viewer))
       order by c.accepted_at is not null desc limit 1;
@@ -5017,6 +5920,41 @@ comment on function rollcall.similarity is 'How similar two names are, from 0 to
 revoke execute on function rollcall.similarity from public;
 grant execute on function rollcall.similarity to authenticated, service_role;
 
+-- Immutable, for generated columns. For each word its trigrams with a space on both sides; for scripts without spaces
+-- (Han, kana, Thai, Lao, Khmer, Burmese) pairs of characters. Character classes and lower() depend on the locale of the
+-- database, so ranges and letters are listed.
+-- Invoker: computes from its argument.
+create function rollcall_internal.search_grams(p_text text) returns tsvector
+  language sql immutable parallel safe security invoker set search_path = ''
+as $$
+  select coalesce(array_to_tsvector(array_agg(distinct g.gram)), '')
+  from (
+    select r[1] as word, r[2] as run
+    from regexp_matches(
+      translate(lower(left(p_text, 20000)),
+        'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞ'
+          'ĂĄĆČĎĐĘĚĞİŁŃŇŐŒŘŚŞŠŢŤŮŰŸŹŻŽ'
+          'ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ'
+          'АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯЄІЇҐ',
+        'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþ'
+          'ăąćčďđęěğiłńňőœřśşšţťůűÿźżž'
+          'αβγδεζηθικλμνξοπρστυφχψω'
+          'абвгдеёжзийклмнопрстуфхцчшщъыьэюяєіїґ'),
+      '([0-9a-z\u00aa\u00b5\u00ba\u00c0-\u02af\u0300-\u05ff\u0610-\u061a\u0620-\u0669\u066e-\u06d3\u06d5-\u0963'
+        '\u0966-\u0dff\u10a0-\u177f\u1800-\u1fff\ua000-\ud7a3]+)'
+        '|([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff'
+        '\uf900-\ufaff\U00020000-\U0003134f]+)',
+      'g') r
+  ) w
+  cross join lateral (
+    select substr(' ' || w.word || ' ', n, 3) as gram from generate_series(1, length(w.word)) n
+    union all
+    select substr(w.run, n, 2) from generate_series(1, greatest(length(w.run) - 1, 1)) n where w.run is not null
+  ) g
+$$;
+comment on function rollcall_internal.search_grams is 'Parts of the words of a text, for search in every language.';
+grant execute on function rollcall_internal.search_grams to authenticated, service_role;
+
 -- Immutable, for generated columns; executable by roles that write them.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.names_tsquery(p_name text, p_aliases text[]) returns tsquery
@@ -5158,7 +6096,8 @@ create table rollcall.atomic_chat_units (
   token_count int constraint atomic_chat_units_token_count_is_a_count check (token_count >= 0),
   processed_at timestamptz,
   created_at timestamptz not null default now(),
-  search tsvector not null generated always as (to_tsvector('english', content)) stored
+  search tsvector not null generated always as (to_tsvector('english', content)) stored,
+  grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
 );
 comment on table rollcall.atomic_chat_units is
   'Units of knowledge: single statements, questions, insights or decisions.';
@@ -5170,6 +6109,7 @@ create index atomic_chat_units_conversation_id on rollcall.atomic_chat_units (co
 create index atomic_chat_units_message_id on rollcall.atomic_chat_units (message_id) where message_id is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index atomic_chat_units_search on rollcall.atomic_chat_units using gin (search) with (fastupdate = off);
+create index atomic_chat_units_grams on rollcall.atomic_chat_units using gin (grams) with (fastupdate = off);
 alter table rollcall.atomic_chat_units enable row level security;
 create policy "own units" on rollcall.atomic_chat_units for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
@@ -5195,7 +6135,8 @@ create table rollcall.memories (
   is_active boolean not null default true,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  search tsvector not null generated always as (to_tsvector('english', content)) stored
+  search tsvector not null generated always as (to_tsvector('english', content)) stored,
+  grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
 );
 comment on table rollcall.memories is 'What is to be remembered about a user.';
 comment on column rollcall.memories.category is
@@ -5203,6 +6144,7 @@ comment on column rollcall.memories.category is
 create index memories_user_id on rollcall.memories (user_id, category, importance desc) where is_active;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index memories_search on rollcall.memories using gin (search) with (fastupdate = off);
+create index memories_grams on rollcall.memories using gin (grams) with (fastupdate = off);
 alter table rollcall.memories enable row level security;
 create policy "own memories" on rollcall.memories for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
@@ -6760,12 +7702,55 @@ $$;
 comment on function rollcall_internal.my_newest_matches is
   'Ids of at most p_limit matching rows among the newest p_among rows of the user.';
 
+-- Of the languages that PostgreSQL has stop words for, the one with most stop words in the text; English on a tie.
+-- Invoker: computes from its argument.
+create function rollcall_internal.without_stop_words(p_text text) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  with words as materialized (
+    select w.word, w.n from regexp_split_to_table(p_text, '\s+') with ordinality w (word, n)
+  ),
+  stops as materialized (
+    select d.name, x.n
+    from (select * from words limit 200) x
+    cross join unnest(array['english', 'danish', 'dutch', 'finnish', 'french', 'german', 'hungarian', 'italian',
+      'norwegian', 'portuguese', 'russian', 'spanish', 'swedish', 'turkish']) d (name)
+    where ts_lexize(('pg_catalog.' || d.name || '_stem')::regdictionary, lower(btrim(x.word, '.,;:!?¿¡()"'))) = '{}'
+  ),
+  language as (
+    select s.name from stops s group by s.name order by count(*) desc, s.name <> 'english', s.name limit 1
+  )
+  select coalesce(string_agg(w.word, ' ' order by w.n), '')
+  from words w
+  where not exists (select from stops s join language l on l.name = s.name where s.n = w.n and l.name <> 'english')
+$$;
+comment on function rollcall_internal.without_stop_words is
+  'A text without the stop words of its language; English ones are left to the parser.';
+
+-- Definer: see match_words; called by my_gram_matches only.
+create function rollcall_internal.my_rows_with_gram(p_kind text, p_user uuid, p_gram text, p_limit int) returns uuid[]
+  language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+as $$
+declare
+  v_query constant tsquery := quote_literal(p_gram)::tsquery;
+begin
+  if p_kind = 'unit' then
+    return array(select u.id from rollcall.atomic_chat_units u
+      where u.user_id = p_user and u.state = 'active' and u.grams @@ v_query limit p_limit);
+  end if;
+  return array(select m.id from rollcall.memories m
+    where m.user_id = p_user and m.is_active and m.grams @@ v_query limit p_limit);
+end
+$$;
+comment on function rollcall_internal.my_rows_with_gram is 'Ids of at most p_limit rows that have a part of a word.';
+
 -- Rare words weigh more; of equally good rows the newest are kept. The score is the share of the weight of the text's
 -- five heaviest words. Of a word in more than 1,000 rows not all rows are read: those that also have another word of
 -- the text are found through the index, the others are looked for in the user's newest 5,000 rows.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 -- Over 60 lines: frequent words need steps of their own.
-create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
+create function rollcall_internal.my_word_matches(p_kind text, p_text text, p_limit int)
+  returns table (id uuid, score real)
   language plpgsql stable security definer set search_path = '' rows 30
 as $$
 declare
@@ -6778,7 +7763,7 @@ declare
 begin
   with words as (
     select plainto_tsquery('pg_catalog.simple', l.lexeme) as query
-    from unnest(to_tsvector('pg_catalog.english', left(p_text, 8000))) l
+    from unnest(to_tsvector('pg_catalog.english', rollcall_internal.without_stop_words(left(p_text, 8000)))) l
     order by length(l.lexeme) desc, l.lexeme limit 16
   ),
   found as materialized (
@@ -6843,6 +7828,68 @@ begin
     select s.id, least(1, s.weight / v_whole)::real
     from scored s
     order by s.weight desc, s.created_at desc, s.id
+    limit p_limit;
+end
+$$;
+comment on function rollcall_internal.my_word_matches is
+  'The callers units or memories that have words of a text, best first, with a score from 0 to 1.';
+
+-- Rare parts weigh more. The score is the share of the weight of those parts of the text that occur at all. At most 48
+-- parts, those of the longest words. A part in more than 1,000 rows finds none: its rows could not all be compared.
+-- Definer: see match_words; called by it only.
+create function rollcall_internal.my_gram_matches(p_kind text, p_text text, p_limit int)
+  returns table (id uuid, score real)
+  language plpgsql stable security definer set search_path = '' rows 30
+as $$
+declare
+  v_me constant uuid := auth.uid();
+begin
+  return query
+    with grams as (
+      select g.lexeme
+      from regexp_split_to_table(left(p_text, 2000), '\s+') w (word)
+      cross join lateral unnest(rollcall_internal.search_grams(w.word)) g
+      where w.word <> ''
+      group by g.lexeme
+      order by max(length(w.word)) desc, g.lexeme limit 48
+    ),
+    found as materialized (
+      select rollcall_internal.my_rows_with_gram(p_kind, v_me, g.lexeme, 1001) as ids from grams g
+    ),
+    weighed as materialized (
+      select ln(1 + 1000::float8 / cardinality(f.ids)) as weight, f.ids from found f where f.ids <> '{}'
+    ),
+    scored as (
+      select i.id, sum(w.weight) / (select sum(a.weight) from weighed a) as score
+      from weighed w cross join lateral unnest(w.ids) i (id) where cardinality(w.ids) <= 1000 group by i.id
+    )
+    select s.id, s.score::real from scored s order by s.score desc, s.id limit p_limit;
+end
+$$;
+comment on function rollcall_internal.my_gram_matches is
+  'The callers units or memories that have parts of the words of a text, best first, with a score from 0 to 1.';
+
+-- By words and by parts of words: words alone miss inflections, compounds, and scripts without spaces. Parts are not
+-- searched for users with more than 20,000 rows, where this takes too long.
+-- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
+create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
+  language plpgsql stable security definer set search_path = '' rows 30
+as $$
+declare
+  v_me constant uuid := auth.uid();
+  v_many constant boolean := case p_kind
+    when 'unit' then exists (select from rollcall.atomic_chat_units u where u.user_id = v_me offset 20000 limit 1)
+    else exists (select from rollcall.memories m where m.user_id = v_me offset 20000 limit 1) end;
+begin
+  if v_many then
+    return query select w.id, w.score from rollcall_internal.my_word_matches(p_kind, p_text, p_limit) w;
+    return;
+  end if;
+  return query
+    select coalesce(w.id, g.id), greatest(w.score, g.score)
+    from rollcall_internal.my_word_matches(p_kind, p_text, 200) with ordinality w (id, score, n)
+    full join rollcall_internal.my_gram_matches(p_kind, p_text, 200) g on g.id = w.id
+    order by coalesce(w.score, 0) + coalesce(g.score, 0) desc, w.n, 1
     limit p_limit;
 end
 $$;

@@ -13,15 +13,25 @@ $$;
 comment on function rollcall.my_teams is 'Teams of the caller.';
 grant execute on function rollcall.my_teams to authenticated, service_role;
 
+-- Rows of rollcall.conversations: of the built-in table of participants, and of the application's where its IDs are
+-- UUIDs. Typing uses my_conversation_ids.
 -- Definer: see my_teams. Answers for auth.uid() only.
 create function rollcall.my_conversations() returns setof uuid
   language plpgsql stable security definer set search_path = '' rows 100
 as $$
 begin
-  return query select p.conversation_id from rollcall.conversation_participants p where p.user_id = auth.uid();
+  if not exists (select from rollcall_internal.own_tables o where o.relation = 'participants') then
+    return query select p.conversation_id from rollcall.conversation_participants p where p.user_id = auth.uid();
+  else
+    return query
+      select p.conversation_id from rollcall.conversation_participants p where p.user_id = auth.uid()
+      union
+      select rollcall_internal.text_as_uuid(c.id) from rollcall_internal.conversations_of(auth.uid()) as c (id)
+        where rollcall_internal.text_as_uuid(c.id) is not null;
+  end if;
 end
 $$;
-comment on function rollcall.my_conversations is 'Conversations that the caller takes part in.';
+comment on function rollcall.my_conversations is 'Conversations with messages that the caller takes part in.';
 grant execute on function rollcall.my_conversations to authenticated, service_role;
 
 create table rollcall.contacts (
@@ -255,7 +265,7 @@ create trigger invalidate_after_truncate after truncate on rollcall.conversation
 
 -- Accepted contacts, team members and participants of shared conversations. The policies on user_presence decide which
 -- of them are visible.
--- Definer: reads five tables without evaluating their policies. Answers for auth.uid() only.
+-- Definer: reads relations without evaluating the policies of their tables. Answers for auth.uid() only.
 create function rollcall.my_relations() returns setof uuid
   language plpgsql stable security definer set search_path = ''
 as $$
@@ -265,16 +275,11 @@ begin
   return query
     select related.id
     from (
-      select c.addressee_id as id from rollcall.contacts c where c.requester_id = v_me and c.accepted_at is not null
+      select c.id from rollcall_internal.contacts_of(v_me) as c (id)
       union
-      select c.requester_id from rollcall.contacts c where c.addressee_id = v_me and c.accepted_at is not null
+      select t.id from rollcall_internal.team_mates_of(v_me) as t (id)
       union
-      select theirs.user_id from rollcall.team_members mine
-        join rollcall.team_members theirs using (team_id)
-        where mine.user_id = v_me and mine.accepted_at is not null and theirs.accepted_at is not null
-      union
-      select theirs.user_id from rollcall.conversation_participants mine
-        join rollcall.conversation_participants theirs using (conversation_id) where mine.user_id = v_me
+      select p.id from rollcall_internal.conversation_mates_of(v_me) as p (id)
     ) related
     where related.id <> v_me;
 end

@@ -285,23 +285,15 @@ begin
   return query
     with
     hidden as (
-      select b.blocked_id as id from rollcall.blocks b where b.blocker_id = v_me
-      union all
-      select b.blocker_id from rollcall.blocks b where b.blocked_id = v_me
+      select b.id from rollcall_internal.blocked_with(v_me) as b (id) where b.id is not null
     ),
     listed as (
       select l.user_id as id from rollcall.presence_visibility_list l where l.viewer_id = v_me
     ),
     related as (
-      select c.addressee_id as id, 'contacts'::rollcall.presence_visibility as how
-      from rollcall.contacts c where c.requester_id = v_me and c.accepted_at is not null
+      select c.id, 'contacts'::rollcall.presence_visibility as how from rollcall_internal.contacts_of(v_me) as c (id)
       union all
-      select c.requester_id, 'contacts' from rollcall.contacts c where c.addressee_id = v_me
-        and c.accepted_at is not null
-      union all
-      select theirs.user_id, 'team' from rollcall.team_members mine
-      join rollcall.team_members theirs using (team_id)
-      where mine.user_id = v_me and mine.accepted_at is not null and theirs.accepted_at is not null
+      select t.id, 'team' from rollcall_internal.team_mates_of(v_me) as t (id)
     )
     select l.id, 'trusted'::rollcall.presence_face
     from listed l
@@ -333,8 +325,7 @@ begin
   end if;
   v_me := auth.uid();
   return v_me is not null
-    and not exists (select from rollcall.blocks b where b.blocker_id = v_me and b.blocked_id = p_subject)
-    and not exists (select from rollcall.blocks b where b.blocker_id = p_subject and b.blocked_id = v_me)
+    and not exists (select from rollcall_internal.blocks_between(v_me, p_subject))
     and not exists (select from rollcall.presence_visibility_list l where l.user_id = p_subject and l.viewer_id = v_me);
 end
 $$;

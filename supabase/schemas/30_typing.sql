@@ -13,9 +13,7 @@ begin
   return (
     select case
       when v_me = p_subject then true
-      when exists (select from rollcall.blocks b where b.blocker_id = v_me and b.blocked_id = p_subject)
-        or exists (select from rollcall.blocks b where b.blocker_id = p_subject and b.blocked_id = v_me)
-        then false
+      when exists (select from rollcall_internal.blocks_between(v_me, p_subject)) then false
       when exists (select from rollcall.presence_visibility_list l where l.user_id = p_subject and l.viewer_id = v_me)
         then true
       else not exists (select from rollcall.presence_choices c where c.user_id = p_subject and c.chosen = 'invisible')
@@ -30,38 +28,50 @@ comment on function rollcall.can_see_typing is
 grant execute on function rollcall.can_see_typing to authenticated, service_role;
 
 -- API roles may say that they type, not for how long.
--- Invoker: writes only the new row.
+-- Definer: reads the type of conversation IDs; writes only the new row.
 create function rollcall_internal.limit_typing_times() returns trigger
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security definer set search_path = ''
 as $$
 begin
+  new.conversation_id := rollcall.conversation_key(new.conversation_id);
+  if new.id_is_number is null then
+    new.id_is_number := (select k from rollcall_internal.conversation_id_kind() k) = 'bigint';
+  end if;
   new.updated_at := least(new.updated_at, clock_timestamp());
   new.expires_at := least(new.expires_at, clock_timestamp() + interval '5 seconds');
   return new;
 end
 $$;
 comment on function rollcall_internal.limit_typing_times is
-  'Trigger function: limits updated_at to now and expires_at to five seconds from now.';
+  'Trigger function: normalizes conversation_id, limits updated_at to now and expires_at to five seconds from now.';
 
--- The format of notify_ids, at most 100 pairs each.
+-- The format of notify_ids with one pair per line, at most 6,000 bytes and one pair each: IDs have up to 255 characters
+-- and no control characters.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_typing(p_pairs text[]) returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
 declare
+  v_part record;
   v_nonce text;
   v_masked text[];
 begin
-  for v_first in 1 .. cardinality(p_pairs) by 100 loop
+  for v_part in
+    select array_agg(m.pair order by m.number) as pairs
+    from (
+      select n.pair, n.number, (sum(octet_length(n.pair) + 1) over (order by n.number) / 6000)::bigint as part
+      from unnest(p_pairs) with ordinality as n (pair, number)
+    ) m
+    group by m.part
+    order by m.part
+  loop
     v_nonce := rollcall_internal.notification_nonce();
     v_masked := rollcall_internal.mask_ids(v_nonce, array(
-      select right(numbered.pair, 36)::uuid
-      from unnest(p_pairs[v_first : v_first + 99]) with ordinality as numbered (pair, number)
-      order by numbered.number));
+      select right(n.pair, 36)::uuid from unnest(v_part.pairs) with ordinality as n (pair, number) order by n.number));
     perform rollcall_internal.notify('rollcall_typing', (
       select rollcall_internal.notification_time() || '|'
-        || string_agg(left(numbered.pair, -36) || v_masked[numbered.number], ',' order by numbered.number)
-      from unnest(p_pairs[v_first : v_first + 99]) with ordinality as numbered (pair, number)), v_nonce);
+        || string_agg(left(n.pair, -36) || v_masked[n.number], e'\n' order by n.number)
+      from unnest(v_part.pairs) with ordinality as n (pair, number)), v_nonce);
   end loop;
 end
 $$;
@@ -111,33 +121,41 @@ comment on function rollcall_internal.on_typing_stopped is 'Trigger function: no
 
 -- Unlogged: after a crash nobody is typing.
 create unlogged table rollcall.typing_indicators (
-  conversation_id uuid not null,
+  conversation_id text not null
+    constraint typing_indicators_conversation_id_is_plain
+      check (char_length(conversation_id) between 1 and 255 and conversation_id !~ '[[:cntrl:]]'),
   user_id uuid not null,
   updated_at timestamptz not null default now(),
   expires_at timestamptz not null default now() + interval '5 seconds',
+  id_is_number boolean,
   constraint typing_indicators_pkey primary key (conversation_id, user_id)
 ) with (fillfactor = 50);
 comment on table rollcall.typing_indicators is
   'Users that are typing. A row expires after five seconds unless it is refreshed. Unlogged.';
+comment on column rollcall.typing_indicators.conversation_id is
+  'The ID as text, whatever its type in the table of participants.';
+comment on column rollcall.typing_indicators.id_is_number is
+  'Whether the typing user gave the ID as a JSON number; sockets receive it the same way. Default: integer IDs are.';
 create index typing_indicators_user_id on rollcall.typing_indicators (user_id);
 alter table rollcall.typing_indicators enable row level security;
 create policy "participants read who is typing" on rollcall.typing_indicators
   for select to authenticated
-  using (conversation_id in (select rollcall.my_conversations()) and rollcall.can_see_typing(user_id));
+  using (conversation_id in (select rollcall.my_conversation_ids()) and rollcall.can_see_typing(user_id));
 create policy "participants start typing" on rollcall.typing_indicators
   for insert to authenticated
-  with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversations()));
+  with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversation_ids()));
 create policy "users refresh their typing" on rollcall.typing_indicators
   for update to authenticated
   using (user_id = (select auth.uid()))
-  with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversations()));
+  with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversation_ids()));
 create policy "users stop typing" on rollcall.typing_indicators
   for delete to authenticated
   using (user_id = (select auth.uid()));
 create policy "service_role has full access" on rollcall.typing_indicators
   for all to service_role using (true) with check (true);
 revoke all on rollcall.typing_indicators from anon, authenticated, service_role;
-grant select, delete, insert (conversation_id, user_id, expires_at), update (updated_at, expires_at)
+grant select, delete, insert (conversation_id, user_id, expires_at, id_is_number),
+  update (updated_at, expires_at, id_is_number)
   on rollcall.typing_indicators to authenticated;
 grant all on rollcall.typing_indicators to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values

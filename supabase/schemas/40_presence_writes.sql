@@ -380,6 +380,8 @@ begin
   end if;
 
   delete from rollcall_internal.visibility_log l where l.noted_at < v_now - interval '2 minutes';
+  -- Without an event trigger nothing else notices that a table was dropped.
+  perform rollcall_internal.refresh_own_tables();
   perform rollcall_internal.purge_expired();
   return next;
 end

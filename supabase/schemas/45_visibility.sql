@@ -15,7 +15,7 @@ create function rollcall_internal.visible_presences(
 ) returns table (
   viewer int, user_id uuid, related boolean, face rollcall.presence_face, status rollcall.presence_status,
   reach rollcall.presence_reach, last_seen timestamptz, custom_status text, activity text, current_page text,
-  idle_since timestamptz, version bigint, conversation_id uuid, error text
+  idle_since timestamptz, version bigint, conversation_id text, id_is_number boolean, error text
 )
   language plpgsql volatile security invoker
 as $$
@@ -42,7 +42,7 @@ begin
         set_config('search_path', v_paths[i], true);
       return query
         select i, candidate.id, candidate.related, p.face, p.status, p.reach, p.last_seen, p.custom_status,
-          p.activity, p.current_page, p.idle_since, p.version, null::uuid, null::text
+          p.activity, p.current_page, p.idle_since, p.version, null::text, null::boolean, null::text
         from (
           select either.id, bool_or(either.related) as related
           from (
@@ -57,14 +57,14 @@ begin
       return query
         select i, t.user_id, true, null::rollcall.presence_face, null::rollcall.presence_status,
           null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
-          null::bigint, t.conversation_id, null::text
-        from rollcall.my_conversations() as mine (id)
+          null::bigint, t.conversation_id, t.id_is_number, null::text
+        from rollcall.my_conversation_ids() as mine (id)
         join rollcall.typing_indicators t on t.conversation_id = mine.id
         where p_full[i] or t.user_id = any (v_scope);
     exception when others then
       return query select i, null::uuid, null::boolean, null::rollcall.presence_face, null::rollcall.presence_status,
         null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
-        null::bigint, null::uuid, sqlstate::text;
+        null::bigint, null::text, null::boolean, sqlstate::text;
     end;
   end loop;
   perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true),
@@ -367,6 +367,9 @@ begin
       'REFRESH MATERIALIZED VIEW', 'DROP MATERIALIZED VIEW', 'CREATE RULE', 'DROP RULE', 'DROP TYPE', 'DROP SCHEMA',
       'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP OWNED')
   then
+    if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION') then
+      perform rollcall_internal.refresh_own_tables();
+    end if;
     perform rollcall.invalidate_visibility(null, null, lower(tg_tag));
   end if;
   if tg_tag = 'CREATE PUBLICATION' then
@@ -379,6 +382,10 @@ begin
     or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
       and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
   then
+    -- Partitions too.
+    if tg_tag = 'CREATE TABLE' then
+      perform rollcall_internal.refresh_own_tables();
+    end if;
     perform rollcall.watch_visibility_sources();
   end if;
 end
@@ -425,14 +432,21 @@ declare
   v_row record;
   v_setting rollcall.presence_visibility;
   v_default boolean := false;
+  v_own jsonb;
+  v_counts boolean;
 begin
   if p_viewer = p_subject then
     return query select true, 'self', null::jsonb, 'users see their own trusted face';
     return;
   end if;
 
+  v_own := rollcall_internal.own_evidence('blocks', p_viewer, p_subject);
+  if v_own is not null and exists (select from rollcall_internal.blocks_between(p_viewer, p_subject)) then
+    return query select false, 'block', v_own, 'one of them has blocked the other; a block beats everything else';
+    return;
+  end if;
   select b.* into v_row from rollcall.blocks b
-    where (b.blocker_id, b.blocked_id) in ((p_viewer, p_subject), (p_subject, p_viewer))
+    where (b.blocker_id, b.blocked_id) in ((p_viewer, p_subject), (p_subject, p_viewer)) and v_own is null
     order by b.blocker_id = p_viewer desc limit 1;
   if found then
     return query select false, 'block', jsonb_build_object('table', 'blocks', 'row', to_jsonb(v_row)),
@@ -461,7 +475,20 @@ begin
     return;
   end if;
 
-  if v_setting = 'contacts' then
+  v_own := rollcall_internal.own_evidence(case v_setting when 'contacts' then 'contacts' else 'team_members' end,
+    p_viewer, p_subject);
+  if v_own is not null then
+    v_counts := case v_setting
+      when 'contacts' then exists (select from rollcall_internal.contacts_of(p_viewer) as c (id) where c.id = p_subject)
+      else exists (select from rollcall_internal.team_mates_of(p_viewer) as t (id) where t.id = p_subject) end;
+    if v_counts or v_own ->> 'row' is not null then
+      return query select v_counts, case v_setting when 'contacts' then 'contact' else 'team' end, v_own,
+        format('%s relates them%s, and the subject shows the public face to %s', v_own ->> 'table',
+          case when v_counts then '' else ', but its condition does not hold' end,
+          case v_setting when 'team' then 'team mates' else 'contacts' end);
+      return;
+    end if;
+  elsif v_setting = 'contacts' then
     select c.* into v_row from rollcall.contacts c
       where (c.requester_id, c.addressee_id) in ((p_viewer, p_subject), (p_subject, p_viewer))
       order by c.accepted_at is not null desc limit 1;

@@ -40,7 +40,7 @@ insert into matrix values
   ('rollcall.conversation_participants', '----', 'siud', 'conversation_id in (tests.node(11), tests.node(13))', 'no',
     'user_id = tests.u(1) or conversation_id = tests.node(11)',
     '(conversation_id, user_id) values (tests.node(11), tests.u(7))', '(conversation_id, user_id) values (tests.node(13), tests.u(7))'),
-  ('rollcall.typing_indicators', '----', 'siud', 'conversation_id = tests.node(11)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.typing_indicators', '----', 'siud', 'conversation_id = tests.node(11)::text', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     '(conversation_id, user_id) values (tests.node(13), tests.u(1))', '(conversation_id, user_id) values (tests.node(11), tests.u(3))'),
   ('rollcall.messages', '----', 'siud', 'conversation_id in (tests.node(11), tests.node(13))', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(conversation_id, user_id, content) values (tests.node(11), tests.u(1), 'x')$$, $$(conversation_id, user_id, content) values (tests.node(11), tests.u(2), 'x')$$),
@@ -76,6 +76,7 @@ insert into matrix values
   ('rollcall.dirty_bundles', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.invalidation_queue', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall_internal.visibility_log', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.own_tables', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.schema_migrations', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.installed_objects', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.seed_files', '----', '----', 'no', 'no', 'no', null, null),
@@ -97,7 +98,8 @@ insert into matrix values
   ('rollcall.channel_presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('realtime.presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.online', '----', 's---', 'user_id in (tests.u(1), tests.u(2))', 'no', 'no', null, null),
-  ('rollcall.online_devices', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null);
+  ('rollcall.online_devices', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('rollcall.used_tables', '----', 's---', 'no', 'no', 'no', null, null);
 
 -- Nothing is left out ------------------------------------------------------------------------------------------------
 create temp view relations as
@@ -246,6 +248,8 @@ insert into reasons values
   ('rollcall.my_relations()', 'answers for auth.uid() only'),
   ('rollcall.my_teams()', 'answers for auth.uid() only'),
   ('rollcall.my_conversations()', 'answers for auth.uid() only'),
+  ('rollcall.my_conversation_ids()', 'answers for auth.uid() only'),
+  ('rollcall.conversation_key(text)', 'computes from its argument and the type of the IDs in use'),
   ('rollcall.can_see_user(uuid)', 'tells what user_presence shows to auth.uid()'),
   ('rollcall.can_see_typing(uuid)', 'tells what typing_indicators shows to auth.uid() in a conversation that they share'),
   ('rollcall.any_node_lives(uuid[])', 'tells of random ids whether a server runs; nodes are read by service_role only'),

@@ -170,6 +170,69 @@ async fn an_owner_without_superuser_installs_and_serves(_: Arc<TestDatabase>) {
     app.stop().await;
 }
 
+/// Tables of the application that provide relations, in a database whose owner is no superuser: no event trigger tells of
+/// dropped tables.
+#[testkit::test]
+async fn tables_of_the_application_need_no_superuser_and_keep_no_trace(_: Arc<TestDatabase>) {
+    for owner in [None, Some("app_owner")] {
+        let app = Application::start("tables", owner).await;
+        app.execute(
+            "create table friends (one uuid, two uuid, since timestamptz);
+             create index on friends (one);
+             create index on friends (two);
+             alter table friends enable row level security;
+             create table seats (hall text, guest uuid, primary key (hall, guest));
+             create index on seats (guest)",
+        )
+        .await;
+        let before = app.dump();
+        app.install().await;
+        app.execute(
+            "select rollcall.use_table('contacts', 'friends', user_column => 'one', other_column => 'two',
+               condition => 'since is not null');
+             select rollcall.use_table('participants', 'seats', group_column => 'hall', user_column => 'guest')",
+        )
+        .await;
+        let node = TestServer::start(app.target.url.expose(), |_| {}).await;
+        let (a, b) = (User::new(), User::new());
+        app.execute(&format!("select rollcall.set_status('{}', 'online')", b.id)).await;
+        let mut socket = node.socket(&a).await;
+        socket.next_message().await;
+        app.execute(&format!("insert into friends values ('{}', '{}', now())", a.id, b.id)).await;
+        socket.wait_until("friends", |socket| socket.shows_online(b.id)).await;
+        app.execute("update friends set since = null").await;
+        socket.wait_until("no friends", |socket| socket.hides(b.id)).await;
+        app.execute(&format!(
+            "update friends set since = now(); insert into seats values ('a:b', '{}')",
+            a.id
+        ))
+        .await;
+        socket.wait_until("friends again", |socket| socket.shows_online(b.id)).await;
+        let path = "/api/conversations/a:b/typing";
+        node.post(&a, path, json!({"is_typing": true})).await.expect_status(200);
+
+        // Dropped and created again, which no trigger tells without a superuser.
+        app.execute("begin; drop table friends; select from rollcall.sweep(); commit").await;
+        let used = "select count(*) from rollcall.used_tables where not built_in";
+        assert_eq!(app.count(used).await, 1);
+        socket.wait_until("the table is dropped", |socket| socket.hides(b.id)).await;
+        node.stop().await.expect("stops");
+        app.execute(
+            "create table friends (one uuid, two uuid, since timestamptz);
+             create index on friends (one);
+             create index on friends (two);
+             alter table friends enable row level security;
+             select rollcall.use_table('contacts', 'friends', user_column => 'one', other_column => 'two');
+             delete from seats",
+        )
+        .await;
+        let removal = remove(&app.target).await.expect("it is removed");
+        assert_eq!(removal.kept, []);
+        assert_eq!(app.dump(), before);
+        app.stop().await;
+    }
+}
+
 #[testkit::test]
 async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>) {
     let app = Application::start("collisions", None).await;

@@ -40,6 +40,7 @@ mod lost_history;
 mod notifications;
 mod openapi_examples;
 mod operations;
+mod own_tables;
 mod pooler;
 mod postgres_changes;
 mod postgres_changes_attacks;

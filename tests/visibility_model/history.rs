@@ -191,7 +191,7 @@ impl History {
                         node.post(&this.users[*user], "/api/presence/status", body).await.expect_status(200);
                     }
                     Step::Type { user, is_typing } => {
-                        let path = format!("/api/conversations/{}/typing", this.conversation);
+                        let path = format!("/api/conversations/{}/typing", this.conversation_id());
                         let response = node.post(&this.users[*user], &path, json!({ "is_typing": is_typing })).await;
                         // A user who is not a participant at that moment gets 404.
                         assert!([200, 404].contains(&response.status.as_u16()), "{response:?}");
@@ -264,6 +264,14 @@ impl History {
         }
     }
 
+    /// ID of the conversation in the table of participants.
+    fn conversation_id(&self) -> String {
+        match self.rule {
+            Rule::OwnTables => format!("room-{}", self.conversation),
+            Rule::BuiltIn | Rule::ByGrant => self.conversation.to_string(),
+        }
+    }
+
     fn random_user(&mut self) -> usize {
         self.rng.random_range(0..USERS)
     }
@@ -285,7 +293,11 @@ impl History {
         let (a, b) = (self.users[one].id, self.users[other].id);
         let (team, conversation) = (self.team, self.conversation);
         let on = self.rng.random_bool(0.6);
-        match self.rng.random_range(0..if self.rule == Rule::ByGrant { 11 } else { 8 }) {
+        let kind = self.rng.random_range(0..if self.rule == Rule::ByGrant { 11 } else { 8 });
+        if self.rule == Rule::OwnTables && kind <= 4 {
+            return self.random_change_of_own_tables(kind, a, b, on);
+        }
+        match kind {
             0 | 1 if on => format!(
                 "insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values ('{a}', '{b}', now())
                  on conflict do nothing;"
@@ -328,6 +340,38 @@ impl History {
                 "insert into public.test_grants (viewer_id, subject_id) values ('{a}', '{b}') on conflict do nothing;"
             ),
             _ => format!("delete from public.test_grants where viewer_id = '{a}' and subject_id = '{b}';"),
+        }
+    }
+
+    /// As [`Self::random_relation_change`], over the tables of the application.
+    fn random_change_of_own_tables(&mut self, kind: u32, a: Uuid, b: Uuid, on: bool) -> String {
+        let org = i64::try_from(self.team.as_u128() >> 66).expect("62 bits");
+        let room = self.conversation_id();
+        let state = if on { "friends" } else { "asked" };
+        match kind {
+            0 => format!(
+                "insert into public.friendships (asker, target, state) values ('{a}', '{b}', '{state}')
+                 on conflict (asker, target) do update set state = excluded.state;"
+            ),
+            1 if on => format!(
+                "update public.friendships set asker = target, target = asker where asker = '{a}' and target = '{b}'
+                   and not exists (select from public.friendships f where f.asker = '{b}' and f.target = '{a}');
+                 update public.friendships set seen_at = now() where '{a}' in (asker, target);"
+            ),
+            1 => format!("delete from public.friendships where '{a}' in (asker, target) and '{b}' in (asker, target);"),
+            2 if on => {
+                format!("insert into public.mutes (who, whom) values ('{a}', '{b}') on conflict do nothing;")
+            }
+            2 => format!("delete from public.mutes where who = '{a}';"),
+            3 if on => format!(
+                "insert into public.org_members (org, member) values ({org}, '{a}')
+                 on conflict (org, member) do update set left_at = null;"
+            ),
+            3 => format!("update public.org_members set left_at = now() where org = {org} and member = '{a}';"),
+            _ if on => format!(
+                "insert into public.room_members (room, member) values ('{room}', '{a}') on conflict do nothing;"
+            ),
+            _ => format!("delete from public.room_members where room = '{room}' and member = '{a}';"),
         }
     }
 

@@ -23,6 +23,18 @@ begin
 end
 $$;
 
+-- Tables of an application, which provide all relations in the third test.
+create table public.friendships (
+  id bigint generated always as identity primary key, asker uuid not null, target uuid not null,
+  state text not null default 'asked', seen_at timestamptz, unique (asker, target));
+create index on public.friendships (target);
+create table public.mutes (who text not null, whom text not null, primary key (who, whom));
+create index on public.mutes (whom);
+create table public.org_members (org bigint not null, member uuid not null, left_at timestamptz, primary key (org, member));
+create index on public.org_members (member);
+create table public.room_members (room text not null, member uuid not null, primary key (room, member));
+create index on public.room_members (member);
+
 -- The rule of the second test: only this custom table decides.
 create table public.test_grants (
   viewer_id uuid not null,
@@ -37,7 +49,8 @@ declare
 begin
   foreach v_table in array array['rollcall.user_presence', 'rollcall.contacts', 'rollcall.blocks',
     'rollcall.presence_visibility_list', 'rollcall.presence_settings', 'rollcall.team_members',
-    'rollcall.conversation_participants', 'public.test_grants']
+    'rollcall.conversation_participants', 'public.test_grants', 'public.friendships', 'public.mutes',
+    'public.org_members', 'public.room_members']
   loop
     execute format('create trigger zz_note_commit after insert or update or delete on %s
       for each row execute function public.note_commit()', v_table);

@@ -15,7 +15,7 @@ use testkit::{harness::TestDatabase, model::Histories};
 
 use crate::oracle::Rule;
 
-/// Histories under the built-in rule. A quarter as many run under the test's own policy.
+/// Histories under the built-in rule. A quarter as many run under the test's own policy, and over own tables.
 const HISTORIES: u64 = 1_000;
 /// Concurrent histories. Their users are unrelated.
 const CONCURRENT_HISTORIES: usize = 8;
@@ -30,12 +30,20 @@ async fn sockets_follow_a_policy_of_the_dbas_own(db: Arc<TestDatabase>) {
     run(db, Rule::ByGrant, Histories::from_env(HISTORIES).quarter()).await;
 }
 
+#[testkit::test(exclusive, no_timeout)]
+async fn sockets_follow_relations_in_tables_of_the_application(db: Arc<TestDatabase>) {
+    run(db, Rule::OwnTables, Histories::from_env(HISTORIES).quarter()).await;
+}
+
 async fn run(db: Arc<TestDatabase>, rule: Rule, histories: Histories) {
     db.execute(include_str!("log.sql"), &[]).await;
     let nodes = Arc::new([db.start_server().await, db.start_server().await]);
     if rule == Rule::ByGrant {
         // While the servers run, as a DBA would.
         db.execute(include_str!("own_policy.sql"), &[]).await;
+    }
+    if rule == Rule::OwnTables {
+        db.execute(include_str!("own_tables.sql"), &[]).await;
     }
     let idle = Arc::new(history::IdleConnections::default());
     let history = |seed| history::run(db.clone(), idle.clone(), nodes.clone(), rule, seed);

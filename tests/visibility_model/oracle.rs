@@ -11,6 +11,8 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     BuiltIn,
+    /// The built-in rule over relations in tables of the application.
+    OwnTables,
     /// A policy on the test's own table `test_grants`.
     ByGrant,
 }
@@ -33,8 +35,8 @@ struct Tables {
     blocks: HashSet<(Uuid, Uuid)>,
     listed: HashSet<(Uuid, Uuid)>,
     visibility: HashMap<Uuid, String>,
-    teams: HashSet<(Uuid, Uuid)>,
-    conversations: HashSet<(Uuid, Uuid)>,
+    teams: HashSet<(String, Uuid)>,
+    conversations: HashSet<(String, Uuid)>,
     grants: HashSet<(Uuid, Uuid)>,
 }
 
@@ -44,6 +46,12 @@ fn id(row: &Value, column: &str) -> Uuid {
 
 fn pair(row: &Value, a: &str, b: &str) -> (Uuid, Uuid) {
     (id(row, a), id(row, b))
+}
+
+/// The group as text, whatever its type.
+fn membership(row: &Value, group: &str, user: &str) -> (String, Uuid) {
+    let group = &row[group];
+    (group.as_str().map_or_else(|| group.to_string(), str::to_owned), id(row, user))
 }
 
 impl Tables {
@@ -77,9 +85,12 @@ impl Tables {
                 };
                 return;
             }
-            "contacts" => {
-                let accepted = !row["accepted_at"].is_null();
-                let key = pair(row, "requester_id", "addressee_id");
+            "contacts" | "friendships" => {
+                let (accepted, key) = if source == "contacts" {
+                    (!row["accepted_at"].is_null(), pair(row, "requester_id", "addressee_id"))
+                } else {
+                    (row["state"] == "friends", pair(row, "asker", "target"))
+                };
                 if accepted && there {
                     self.contacts.insert(key)
                 } else {
@@ -87,10 +98,23 @@ impl Tables {
                 };
                 return;
             }
+            "team_members" | "org_members" | "conversation_participants" | "room_members" => {
+                let (groups, key) = match source {
+                    "team_members" => (&mut self.teams, membership(row, "team_id", "user_id")),
+                    "org_members" => (&mut self.teams, membership(row, "org", "member")),
+                    "room_members" => (&mut self.conversations, membership(row, "room", "member")),
+                    _ => (&mut self.conversations, membership(row, "conversation_id", "user_id")),
+                };
+                if there && row["left_at"].is_null() {
+                    groups.insert(key)
+                } else {
+                    groups.remove(&key)
+                };
+                return;
+            }
+            "mutes" => (&mut self.blocks, pair(row, "who", "whom")),
             "blocks" => (&mut self.blocks, pair(row, "blocker_id", "blocked_id")),
             "presence_visibility_list" => (&mut self.listed, pair(row, "user_id", "viewer_id")),
-            "team_members" => (&mut self.teams, pair(row, "team_id", "user_id")),
-            "conversation_participants" => (&mut self.conversations, pair(row, "conversation_id", "user_id")),
             "test_grants" => (&mut self.grants, pair(row, "viewer_id", "subject_id")),
             other => panic!("an unknown source {other}"),
         };
@@ -105,8 +129,8 @@ impl Tables {
         self.contacts.contains(&(a, b)) || self.contacts.contains(&(b, a))
     }
 
-    fn share_group(groups: &HashSet<(Uuid, Uuid)>, a: Uuid, b: Uuid) -> bool {
-        groups.iter().any(|(group, user)| *user == a && groups.contains(&(*group, b)))
+    fn share_group(groups: &HashSet<(String, Uuid)>, a: Uuid, b: Uuid) -> bool {
+        groups.iter().any(|(group, user)| *user == a && groups.contains(&(group.clone(), b)))
     }
 
     fn are_related(&self, viewer: Uuid, subject: Uuid) -> bool {

@@ -25,4 +25,4 @@ export {
 export { type AnswerOf, type PathsWith, type RequestOptions, Rest, type RestOptions } from "./rest.js";
 export { type TokenRequest, type TokenResult, type TokenSource, tokenFrom } from "./token.js";
 export type { WebSocketConstructor, WebSocketLike } from "./transport.js";
-export type { CustomEvent, Presence, SocketError, Status, StatusUpdate, TypingState } from "./wire.js";
+export type { ConversationId, CustomEvent, Presence, SocketError, Status, StatusUpdate, TypingState } from "./wire.js";

@@ -9,6 +9,7 @@ import { TypingDebounce } from "./typing.js";
 import { urlOf, webSocketUrl } from "./url.js";
 import {
   type ClientFrame,
+  type ConversationId,
   type CustomEvent,
   type Presence,
   type SocketError,
@@ -99,7 +100,7 @@ export interface PresenceSnapshot {
   readonly userId: string | undefined;
   /** Presence of each visible user by user ID, including the own. */
   readonly presences: ReadonlyMap<string, Presence>;
-  /** IDs of the users who are typing, by conversation ID. */
+  /** IDs of the users who are typing, by conversation ID as a string. */
   readonly typing: ReadonlyMap<string, ReadonlySet<string>>;
   /** Why the connection is not open. */
   readonly error: ConnectionError | undefined;
@@ -289,12 +290,12 @@ export class PresenceClient {
   }
 
   /** Records that the user typed something. Call it on every change of the text; few of the calls send a frame. */
-  typed(conversationId: string): void {
+  typed(conversationId: ConversationId): void {
     this.#typing.typed(conversationId);
   }
 
   /** Records that the user sent or discarded the text. */
-  stoppedTyping(conversationId: string): void {
+  stoppedTyping(conversationId: ConversationId): void {
     this.#typing.stopped(conversationId);
   }
 
@@ -728,11 +729,12 @@ export class PresenceClient {
 type Timer = ReturnType<typeof setTimeout>;
 
 function withTyping(before: PresenceSnapshot["typing"], { user_id, conversation_id, is_typing }: TypingState) {
-  const users = new Set(before.get(conversation_id));
+  const conversation = String(conversation_id);
+  const users = new Set(before.get(conversation));
   if (is_typing) users.add(user_id);
   else users.delete(user_id);
   const typing = new Map(before);
-  if (users.size > 0) typing.set(conversation_id, users);
-  else typing.delete(conversation_id);
+  if (users.size > 0) typing.set(conversation, users);
+  else typing.delete(conversation);
   return typing;
 }

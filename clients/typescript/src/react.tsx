@@ -23,7 +23,7 @@ import {
 } from "./channel.js";
 import { PresenceClient, type PresenceOptions, type PresenceSnapshot } from "./presence.js";
 import { type TokenRequest, type TokenSource, tokenFrom } from "./token.js";
-import type { Presence, StatusUpdate } from "./wire.js";
+import type { ConversationId, Presence, StatusUpdate } from "./wire.js";
 
 const Context = createContext<PresenceClient | undefined>(undefined);
 
@@ -151,9 +151,9 @@ export interface UseTyping {
 }
 
 /** Returns who is typing in a conversation, and functions that report the own typing. */
-export function useTyping(conversationId: string): UseTyping {
+export function useTyping(conversationId: ConversationId): UseTyping {
   const client = usePresenceClient();
-  const users = useSelected(client, ({ typing }) => typing.get(conversationId));
+  const users = useSelected(client, ({ typing }) => typing.get(String(conversationId)));
   const userId = useSelected(client, (snapshot) => snapshot.userId);
   const typed = useCallback(() => client.typed(conversationId), [client, conversationId]);
   const stopped = useCallback(() => client.stoppedTyping(conversationId), [client, conversationId]);

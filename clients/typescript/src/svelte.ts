@@ -7,7 +7,7 @@ import {
   channelPresence,
 } from "./channel.js";
 import { PresenceClient, type PresenceOptions, type PresenceSnapshot } from "./presence.js";
-import type { Presence, StatusUpdate } from "./wire.js";
+import type { ConversationId, Presence, StatusUpdate } from "./wire.js";
 
 /** A readable store. */
 export interface Readable<T> {
@@ -63,14 +63,14 @@ export interface TypingStore extends Readable<readonly string[]> {
 }
 
 /** Returns a store of who is typing. It does not connect; that is up to the {@link presenceStore}. */
-export function typingStore({ client }: { client: PresenceClient }, conversationId: string): TypingStore {
+export function typingStore({ client }: { client: PresenceClient }, conversationId: ConversationId): TypingStore {
   return {
     typed: () => client.typed(conversationId),
     stopped: () => client.stoppedTyping(conversationId),
     subscribe(run) {
       let last: ReadonlySet<string> | undefined;
       const send = ({ typing, userId }: PresenceSnapshot, isFirst = false) => {
-        const users = typing.get(conversationId);
+        const users = typing.get(String(conversationId));
         if (users === last && !isFirst) return;
         last = users;
         run([...(users ?? [])].filter((id) => id !== userId));

@@ -1,3 +1,5 @@
+import type { ConversationId } from "./wire.js";
+
 /** The server ends typing 5 s after the last frame; a frame before that extends it. */
 const REPEAT_AFTER_MS = 3_000;
 /** A user who types nothing for this time has stopped typing. */
@@ -13,12 +15,12 @@ interface Typing {
  * keystroke.
  */
 export class TypingDebounce {
-  readonly #typing = new Map<string, Typing>();
+  readonly #typing = new Map<ConversationId, Typing>();
 
-  constructor(private readonly send: (conversationId: string, isTyping: boolean) => void) {}
+  constructor(private readonly send: (conversationId: ConversationId, isTyping: boolean) => void) {}
 
   /** Records a keystroke. */
-  typed(conversationId: string): void {
+  typed(conversationId: ConversationId): void {
     const before = this.#typing.get(conversationId);
     clearTimeout(before?.timer);
     const now = Date.now();
@@ -29,7 +31,7 @@ export class TypingDebounce {
   }
 
   /** Records that the user sent or discarded the text. */
-  stopped(conversationId: string): void {
+  stopped(conversationId: ConversationId): void {
     const before = this.#typing.get(conversationId);
     if (before === undefined) return;
     clearTimeout(before.timer);

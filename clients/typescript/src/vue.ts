@@ -23,7 +23,7 @@ import {
   channelPresence,
 } from "./channel.js";
 import { PresenceClient, type PresenceOptions, type PresenceSnapshot } from "./presence.js";
-import type { Presence, StatusUpdate } from "./wire.js";
+import type { ConversationId, Presence, StatusUpdate } from "./wire.js";
 
 const KEY: InjectionKey<PresenceClient> = Symbol("rollcall");
 
@@ -99,7 +99,7 @@ export interface UseTyping {
 }
 
 /** Returns who is typing in a conversation, and functions that report the own typing. */
-export function useTyping(conversationId: MaybeRefOrGetter<string>, client?: PresenceClient): UseTyping {
+export function useTyping(conversationId: MaybeRefOrGetter<ConversationId>, client?: PresenceClient): UseTyping {
   const found = clientOf(client);
   const snapshot = useSnapshot(found);
   watch(
@@ -111,7 +111,7 @@ export function useTyping(conversationId: MaybeRefOrGetter<string>, client?: Pre
   return {
     userIds: computed(() => {
       const { typing, userId } = snapshot.value;
-      return [...(typing.get(toValue(conversationId)) ?? [])].filter((id) => id !== userId);
+      return [...(typing.get(String(toValue(conversationId))) ?? [])].filter((id) => id !== userId);
     }),
     typed: () => found.typed(toValue(conversationId)),
     stopped,

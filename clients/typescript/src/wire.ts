@@ -17,10 +17,14 @@ export interface StatusUpdate {
   current_page?: string | null;
 }
 
+/** ID of a conversation, as the application's table has it: a UUID, other text, or an integer. */
+export type ConversationId = string | number;
+
 /** A user started or stopped typing. */
 export interface TypingState {
   user_id: string;
-  conversation_id: string;
+  /** In the form in which the typing user gave it. */
+  conversation_id: ConversationId;
   is_typing: boolean;
 }
 
@@ -53,7 +57,7 @@ export type ServerFrame =
 export type ClientFrame =
   | { type: "status"; data: StatusUpdate }
   | { type: "heartbeat"; data: { active: boolean } }
-  | { type: "typing"; data: { conversation_id: string; is_typing: boolean } }
+  | { type: "typing"; data: { conversation_id: ConversationId; is_typing: boolean } }
   | { type: "subscribe"; data: { user_ids: string[] } }
   | { type: "auth"; token: string };
 

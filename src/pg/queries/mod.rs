@@ -13,6 +13,7 @@ pub mod operator;
 pub mod postgres_changes;
 pub mod presence;
 pub mod privacy;
+pub mod relations;
 pub mod rights;
 pub mod settings;
 pub mod typing;

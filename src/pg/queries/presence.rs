@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use crate::{
     auth::Principal,
-    model::{ConversationId, DeviceId, Face, NodeId, Presence, PresenceSummary, Status, TypingUser, UserId},
+    model::{ConversationKey, DeviceId, Face, NodeId, Presence, PresenceSummary, Status, TypingUser, UserId},
     pg::{Connection, Database, PgError},
 };
 
@@ -278,8 +278,8 @@ pub async fn read_snapshot(
     fingerprint: bool,
 ) -> Result<Snapshot, PgError> {
     let statement = include_str!("../../../sql/presence/pull.sql");
-    let conversations: Vec<ConversationId> =
-        typing_users.iter().map(|typing_user| typing_user.conversation_id).collect();
+    let conversations: Vec<&str> =
+        typing_users.iter().map(|typing_user| typing_user.conversation_id.as_str()).collect();
     let typing: Vec<UserId> = typing_users.iter().map(|typing_user| typing_user.user_id).collect();
     let rows = client.query(statement, &[&users, &since, &fingerprint, &conversations, &typing]).await?;
     let mut snapshot = Snapshot::default();
@@ -291,7 +291,10 @@ pub async fn read_snapshot(
                 .push(Invalidation { viewers: row.get("viewers"), subjects: row.get("subjects") }),
             "typing" => snapshot.typing.push(TypingRecord {
                 typing_user: TypingUser {
-                    conversation_id: row.get("conversation_id"),
+                    conversation_id: ConversationKey::stored(
+                        row.get("conversation_id"),
+                        row.get("id_is_number"),
+                    ),
                     user_id: row.get("user_id"),
                 },
                 participants: row.get("viewers"),
@@ -370,7 +373,8 @@ pub async fn look_up(
             continue;
         }
         let Ok(LookupState { candidates, typing_users }) = result else { continue };
-        if let Some(conversation_id) = row.get("conversation_id") {
+        if let Some(conversation) = row.get("conversation_id") {
+            let conversation_id = ConversationKey::stored(conversation, row.get("id_is_number"));
             typing_users.push(TypingUser { conversation_id, user_id: row.get("user_id") });
             continue;
         }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     auth::Principal,
-    model::{ConversationId, UserId},
+    model::{ConversationKey, UserId},
     pg::{Connection, Database, PgError},
 };
 
@@ -16,9 +16,15 @@ use crate::{
 pub async fn start(
     database: &Database,
     caller: &Principal,
-    conversation: ConversationId,
+    conversation: &ConversationKey,
 ) -> Result<(), PgError> {
-    database.write_as(caller, include_str!("../../../sql/typing/start.sql"), &[&conversation]).await?;
+    database
+        .write_as(
+            caller,
+            include_str!("../../../sql/typing/start.sql"),
+            &[&conversation.as_str(), &conversation.is_number()],
+        )
+        .await?;
     Ok(())
 }
 
@@ -30,10 +36,11 @@ pub async fn start(
 pub async fn stop(
     database: &Database,
     caller: &Principal,
-    conversation: ConversationId,
+    conversation: &ConversationKey,
 ) -> Result<bool, PgError> {
-    let rows =
-        database.write_as(caller, include_str!("../../../sql/typing/stop.sql"), &[&conversation]).await?;
+    let rows = database
+        .write_as(caller, include_str!("../../../sql/typing/stop.sql"), &[&conversation.as_str()])
+        .await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
@@ -46,10 +53,11 @@ pub async fn stop(
 pub async fn list(
     database: &Database,
     caller: &Principal,
-    conversation: ConversationId,
+    conversation: &ConversationKey,
 ) -> Result<Option<Vec<(UserId, Timestamp)>>, PgError> {
-    let rows =
-        database.query_as(caller, include_str!("../../../sql/typing/list.sql"), &[&conversation]).await?;
+    let rows = database
+        .query_as(caller, include_str!("../../../sql/typing/list.sql"), &[&conversation.as_str()])
+        .await?;
     if rows.is_empty() {
         return Ok(None);
     }

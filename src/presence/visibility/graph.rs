@@ -202,7 +202,7 @@ impl VisibilityGraph {
             self.unwatch(edge.subject, index);
         }
         for typing_user in viewer.typing_users {
-            self.remove_typing_recipient(typing_user, index);
+            self.remove_typing_recipient(&typing_user, index);
         }
     }
 
@@ -403,17 +403,17 @@ impl VisibilityGraph {
         let started: SmallVec<[TypingUser; 1]> = typing_users
             .iter()
             .filter(|typing_user| typing_user.user_id != user && !kept.contains(typing_user))
-            .copied()
+            .cloned()
             .collect();
         viewer.typing_users = kept;
-        viewer.typing_users.extend(started.iter().copied());
+        viewer.typing_users.extend(started.iter().cloned());
         let mut updates = Vec::new();
         for typing_user in stopped {
-            self.remove_typing_recipient(typing_user, index);
+            self.remove_typing_recipient(&typing_user, index);
             updates.push(GraphUpdate::Typing(typing_state(typing_user, false), vec![conn]));
         }
         for typing_user in started {
-            self.typing.entry(typing_user).or_default().delivered_to.push(index);
+            self.typing.entry(typing_user.clone()).or_default().delivered_to.push(index);
             updates.push(GraphUpdate::Typing(typing_state(typing_user, true), vec![conn]));
         }
         updates
@@ -424,9 +424,12 @@ impl VisibilityGraph {
     pub fn apply_typing(&mut self, typing: &[TypingRecord]) -> (Vec<GraphUpdate>, Vec<ViewerKey>) {
         let (mut updates, mut due) = (Vec::new(), Vec::new());
         for TypingRecord { typing_user, participants, since } in typing {
-            let TypingEntry { delivered_to, since: previous } =
-                self.typing.remove(typing_user).unwrap_or_default();
+            let known = self.typing.remove_entry(typing_user);
+            let (known, TypingEntry { delivered_to, since: previous }) =
+                known.unwrap_or_else(|| (typing_user.clone(), TypingEntry::default()));
             let Some(since) = *since else {
+                // The row is gone; the ID is written as it was delivered.
+                let typing_user = &known;
                 let to = delivered_to.iter().map(|index| {
                     let viewer = self.viewer_mut(*index);
                     viewer.typing_users.retain(|other| other != typing_user);
@@ -434,7 +437,7 @@ impl VisibilityGraph {
                 });
                 let to: Vec<ConnId> = to.collect();
                 if !to.is_empty() {
-                    updates.push(GraphUpdate::Typing(typing_state(*typing_user, false), to));
+                    updates.push(GraphUpdate::Typing(typing_state(typing_user.clone(), false), to));
                 }
                 continue;
             };
@@ -445,7 +448,7 @@ impl VisibilityGraph {
                 });
                 let recipients: Vec<ConnId> = recipients.collect();
                 if !recipients.is_empty() {
-                    updates.push(GraphUpdate::Typing(typing_state(*typing_user, true), recipients));
+                    updates.push(GraphUpdate::Typing(typing_state(typing_user.clone(), true), recipients));
                 }
             }
             let others = participants.iter().filter(|user| **user != typing_user.user_id);
@@ -456,17 +459,17 @@ impl VisibilityGraph {
                 due.push(self.key(index));
             }
             if !(delivered_to.is_empty() && viewers.is_empty()) {
-                self.typing.insert(*typing_user, TypingEntry { delivered_to, since: Some(since) });
+                self.typing.insert(typing_user.clone(), TypingEntry { delivered_to, since: Some(since) });
             }
         }
         (updates, due)
     }
 
-    fn remove_typing_recipient(&mut self, typing_user: TypingUser, index: u32) {
-        if let Some(TypingEntry { delivered_to, .. }) = self.typing.get_mut(&typing_user) {
+    fn remove_typing_recipient(&mut self, typing_user: &TypingUser, index: u32) {
+        if let Some(TypingEntry { delivered_to, .. }) = self.typing.get_mut(typing_user) {
             delivered_to.retain(|other| *other != index);
             if delivered_to.is_empty() {
-                self.typing.remove(&typing_user);
+                self.typing.remove(typing_user);
             }
         }
     }

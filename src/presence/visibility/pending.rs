@@ -116,7 +116,7 @@ impl NotificationHandler for VisibilityNotifications {
             }
             Notification::Typing { sent_at, typing } => {
                 record_notify_lag(*sent_at);
-                state.batch.typing_users.extend(typing);
+                state.batch.typing_users.extend(typing.iter().cloned());
                 if state.batch.typing_users.len() > MAX_PENDING_USERS {
                     state.batch.typing_users.clear();
                     state.batch.resync = true;

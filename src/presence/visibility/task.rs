@@ -263,7 +263,8 @@ impl VisibilityTask {
         self.pass += 1;
         if !self.in_flight.is_empty() {
             self.recent_users.extend(users.iter().map(|user| (self.pass, *user)));
-            self.recent_typing.extend(typing_users.iter().map(|typing_user| (self.pass, *typing_user)));
+            self.recent_typing
+                .extend(typing_users.iter().map(|typing_user| (self.pass, typing_user.clone())));
         }
         let mut watched: Vec<UserId> =
             users.into_iter().filter(|user| self.graph.is_watched(*user)).collect();
@@ -425,7 +426,7 @@ impl VisibilityTask {
                     .map(|(_, user)| *user)
                     .collect();
                 let typing = self.recent_typing.iter().filter(|(pass, _)| *pass > started_in_pass);
-                let typing: Vec<TypingUser> = typing.map(|(_, typing_user)| *typing_user).collect();
+                let typing: Vec<TypingUser> = typing.map(|(_, typing_user)| typing_user.clone()).collect();
                 if !typing.is_empty() {
                     self.pending.requeue_typing(typing);
                 }
@@ -527,7 +528,7 @@ impl VisibilityTask {
                 delivery(None, ServerMessage::Error(error), vec![conn])
             }
             GraphUpdate::Typing(state, to) => {
-                let key = StateKey::Typing(state.conversation_id, state.user_id);
+                let key = StateKey::typing(&state.conversation_id, state.user_id);
                 delivery(Some(key), ServerMessage::Typing(state), to)
             }
             GraphUpdate::Presence(presence, to) => {

@@ -162,7 +162,7 @@ fn errors_name_their_field() {
         (json!({"type": "heartbeat", "data": {"active": "yes"}}), "data.active"),
         (json!({"type": "typing", "data": {"is_typing": true}}), "data.conversation_id"),
         (
-            json!({"type": "typing", "data": {"conversation_id": "x", "is_typing": true}}),
+            json!({"type": "typing", "data": {"conversation_id": 1.5, "is_typing": true}}),
             "data.conversation_id",
         ),
         (

@@ -14,6 +14,7 @@ use testkit::{
     harness::{TestDatabase, User, WAIT_TIMEOUT},
 };
 use tokio::time::{Instant, sleep};
+use tokio_postgres::SimpleQueryMessage;
 use uuid::Uuid;
 
 /// What the DBA types in the transcript. An empty line ends a step, and `:name` is the ID of a user.
@@ -41,6 +42,41 @@ async fn readme_sql_runs_on_the_demo_data(db: Arc<TestDatabase>) {
     for example in examples {
         db.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
     }
+}
+
+/// Runs the blocks of docs/adopt.md in order. A block of text is what the statement before it returns.
+#[testkit::test]
+async fn readme_own_tables_step_by_step(db: Arc<TestDatabase>) {
+    let text = read_page("docs/adopt.md");
+    let mut rows: Vec<String> = Vec::new();
+    let mut compared = 0;
+    for block in text.split("\n```").skip(1).step_by(2) {
+        let (language, body) = block.split_once('\n').expect("a block has lines");
+        match language {
+            "sql" => {
+                let messages = db.sql.simple_query(body).await;
+                let messages = messages.unwrap_or_else(|error| panic!("{body}\n{error:?}"));
+                rows.clear();
+                for message in messages {
+                    match message {
+                        SimpleQueryMessage::RowDescription(_) => rows.clear(),
+                        SimpleQueryMessage::Row(row) => {
+                            let values: Vec<&str> =
+                                (0..row.len()).map(|column| row.get(column).unwrap_or_default()).collect();
+                            rows.push(values.join(" | "));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            "text" => {
+                assert_eq!(rows.join("\n"), body, "after the block before it");
+                compared += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(compared >= 5, "{compared} results compared");
 }
 
 /// Runs every line of the shell examples that calls psql, with shell quoting.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{ConversationId, Reach, Status};
+use crate::model::{ConversationKey, Reach, Status};
 use crate::pg::queries::presence::Candidate;
 
 /// A face whose content depends on the version.
@@ -174,42 +174,44 @@ fn a_removed_viewer_leaves_no_state() {
 fn typing_is_delivered_after_a_lookup_and_its_end_to_the_same_viewers() {
     let (mut graph, ann) = (VisibilityGraph::default(), UserId::random());
     let (key, conn, user) = viewer_with_initial_state(&mut graph, 1, vec![visible(ann, 1)]);
-    let typing_user = TypingUser { conversation_id: ConversationId::random(), user_id: ann };
-    let now = |since| TypingRecord { typing_user, participants: vec![ann, user], since };
+    let typing_user = TypingUser { conversation_id: ConversationKey::stored("42", Some(true)), user_id: ann };
+    let now = |since| TypingRecord { typing_user: typing_user.clone(), participants: vec![ann, user], since };
 
     let (updates, due) = graph.apply_typing(&[now(Some(1))]);
     assert_eq!((updates, due), (vec![], vec![key]));
     graph.begin_lookup(key).expect("needs a lookup");
     let updates = graph.apply_lookup(
         key,
-        LookupState { candidates: vec![visible(ann, 1)], typing_users: vec![typing_user] },
+        LookupState { candidates: vec![visible(ann, 1)], typing_users: vec![typing_user.clone()] },
     );
-    assert_eq!(updates, [GraphUpdate::Typing(typing_state(typing_user, true), vec![conn])]);
+    assert_eq!(updates, [GraphUpdate::Typing(typing_state(typing_user.clone(), true), vec![conn])]);
 
     assert_eq!(graph.apply_typing(&[now(Some(1))]), (vec![], vec![]), "read again without a refresh");
     let (updates, due) = graph.apply_typing(&[now(Some(2))]);
     assert_eq!(
         (updates, due),
-        (vec![GraphUpdate::Typing(typing_state(typing_user, true), vec![conn])], vec![]),
+        (vec![GraphUpdate::Typing(typing_state(typing_user.clone(), true), vec![conn])], vec![]),
         "typing was refreshed"
     );
     let (updates, _) = graph.apply_typing(&[now(None)]);
-    assert_eq!(updates, [GraphUpdate::Typing(typing_state(typing_user, false), vec![conn])]);
+    assert_eq!(updates, [GraphUpdate::Typing(typing_state(typing_user.clone(), false), vec![conn])]);
     assert_eq!(graph.apply_typing(&[now(None)]).0, []);
+    let GraphUpdate::Typing(state, _) = &updates[0] else { panic!("{updates:?}") };
+    assert_eq!(serde_json::to_value(&state.conversation_id).expect("serializes"), 42);
 }
 
 #[test]
 fn typing_found_by_a_lookup_is_delivered_once() {
     let (mut graph, ann) = (VisibilityGraph::default(), UserId::random());
     let (key, conn, user) = viewer_with_initial_state(&mut graph, 1, vec![visible(ann, 1)]);
-    let typing_user = TypingUser { conversation_id: ConversationId::random(), user_id: ann };
+    let typing_user = TypingUser { conversation_id: ConversationKey::stored("42", Some(true)), user_id: ann };
     graph.invalidate(&invalidate_all());
     graph.begin_lookup(key).expect("needs a lookup");
     let updates = graph.apply_lookup(
         key,
-        LookupState { candidates: vec![visible(ann, 1)], typing_users: vec![typing_user] },
+        LookupState { candidates: vec![visible(ann, 1)], typing_users: vec![typing_user.clone()] },
     );
-    assert_eq!(updates, [GraphUpdate::Typing(typing_state(typing_user, true), vec![conn])]);
+    assert_eq!(updates, [GraphUpdate::Typing(typing_state(typing_user.clone(), true), vec![conn])]);
 
     let record = TypingRecord { typing_user, participants: vec![ann, user], since: Some(1) };
     assert_eq!(graph.apply_typing(&[record]), (vec![], vec![]));
