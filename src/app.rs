@@ -304,7 +304,13 @@ impl Server {
 }
 
 pub(crate) fn router() -> Router<HttpState> {
-    http::routes().merge(console::routes())
+    http::routes(console::routes())
+}
+
+/// The OpenAPI document that the server serves.
+#[must_use]
+pub fn openapi_document() -> serde_json::Value {
+    http::openapi_document(console::routes())
 }
 
 async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     AuthError, JwksError,
-    key::{Jwk, VerifyingKey},
+    key::{VerifyingKey, parse_jwk, verifying_key},
     token::SigningAlgorithm,
 };
 use crate::backoff::Backoff;
@@ -255,11 +255,11 @@ async fn fetch(shared: Arc<Shared>, mut fetching: OwnedMutexGuard<FetchState>) -
 fn parse_key_set(text: &[u8]) -> Result<Vec<(Option<String>, VerifyingKey)>, JwksError> {
     let document: KeySetDocument = serde_json::from_slice(text).map_err(JwksError::InvalidKeySet)?;
     let usable = document.keys.into_iter().filter_map(|entry| {
-        let jwk: Jwk = serde_json::from_value(entry)
+        let jwk = parse_jwk(entry)
             .inspect_err(|error| tracing::debug!(error = %ErrorChain(error), "invalid JWK skipped"))
             .ok()?;
-        let kid = jwk.kid().map(str::to_owned);
-        jwk.verifying_key()
+        let kid = jwk.common.key_id.clone();
+        verifying_key(&jwk)
             .inspect_err(|reason| tracing::debug!(%reason, kid, "unusable JWK skipped"))
             .ok()
             .map(|key| (kid.clone(), key))

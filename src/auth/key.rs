@@ -1,8 +1,14 @@
 //! A verification key and the algorithms that it may be used with.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::DecodingKey;
-use serde::Deserialize;
+use jsonwebtoken::{
+    DecodingKey,
+    jwk::{
+        AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
+        RSAKeyParameters,
+    },
+};
+use serde_json::Value;
 
 use super::{
     AuthError,
@@ -54,22 +60,6 @@ impl VerifyingKey {
     }
 }
 
-/// The fields of a JSON Web Key (RFC 7517) that are used.
-#[derive(Debug, Deserialize)]
-pub(super) struct Jwk {
-    kty: String,
-    kid: Option<String>,
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    public_use: Option<String>,
-    key_ops: Option<Vec<String>>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-}
-
 /// Why a key of the set is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnusableJwk {
@@ -81,76 +71,78 @@ pub(super) enum UnusableJwk {
     InvalidKeyMaterial,
 }
 
-impl Jwk {
-    pub(super) fn kid(&self) -> Option<&str> {
-        self.kid.as_deref()
+/// Parses an entry of a key set.
+pub(super) fn parse_jwk(mut entry: Value) -> Result<Jwk, serde_json::Error> {
+    // RFC 9864 renamed the algorithm; the library knows the earlier name.
+    if entry["alg"] == "Ed25519" {
+        entry["alg"] = "EdDSA".into();
     }
+    serde_json::from_value(entry)
+}
 
-    /// Converts the entry to a key for its `alg`, or for all algorithms of its kind. Symmetric entries are
-    /// rejected, because a published secret is not secret.
-    pub(super) fn verifying_key(&self) -> Result<VerifyingKey, UnusableJwk> {
-        let is_signature_key = self.public_use.as_deref().is_none_or(|purpose| purpose == "sig");
-        let allows_verify = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-        if !is_signature_key || !allows_verify {
-            return Err(UnusableJwk::NotForVerification);
-        }
-        let alg = self.alg.as_deref();
-        match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => {
-                use SigningAlgorithm::{Rs256, Rs384, Rs512};
-                match alg {
-                    None => self.rsa(&[Rs256, Rs384, Rs512]),
-                    Some("RS256") => self.rsa(&[Rs256]),
-                    Some("RS384") => self.rsa(&[Rs384]),
-                    Some("RS512") => self.rsa(&[Rs512]),
-                    Some(_) => Err(UnusableJwk::Unsupported),
-                }
+/// Converts an entry of a key set to a key for its `alg`, or for all algorithms of its kind. Symmetric entries are
+/// rejected, because a published secret is not secret.
+pub(super) fn verifying_key(jwk: &Jwk) -> Result<VerifyingKey, UnusableJwk> {
+    let CommonParameters { public_key_use, key_operations, key_algorithm: alg, .. } = &jwk.common;
+    let is_signature_key = public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
+    let allows_verify = key_operations.as_ref().is_none_or(|ops| ops.contains(&KeyOperations::Verify));
+    if !is_signature_key || !allows_verify {
+        return Err(UnusableJwk::NotForVerification);
+    }
+    let algorithms: &'static [SigningAlgorithm] = match &jwk.algorithm {
+        AlgorithmParameters::RSA(rsa) => {
+            use SigningAlgorithm::{Rs256, Rs384, Rs512};
+            check_rsa(rsa)?;
+            match alg {
+                None => &[Rs256, Rs384, Rs512],
+                Some(KeyAlgorithm::RS256) => &[Rs256],
+                Some(KeyAlgorithm::RS384) => &[Rs384],
+                Some(KeyAlgorithm::RS512) => &[Rs512],
+                Some(_) => return Err(UnusableJwk::Unsupported),
             }
-            ("EC", Some("P-256")) if matches!(alg, None | Some("ES256")) => {
-                self.ec::<32>(&[SigningAlgorithm::Es256])
-            }
-            ("EC", Some("P-384")) if matches!(alg, None | Some("ES384")) => {
-                self.ec::<48>(&[SigningAlgorithm::Es384])
-            }
-            ("OKP", Some("Ed25519")) if matches!(alg, None | Some("EdDSA" | "Ed25519")) => self.ed25519(),
-            _ => Err(UnusableJwk::Unsupported),
         }
-    }
-
-    fn rsa(&self, algorithms: &'static [SigningAlgorithm]) -> Result<VerifyingKey, UnusableJwk> {
-        let (n, e) = (decode_base64url(self.n.as_deref())?, decode_base64url(self.e.as_deref())?);
-        let modulus = n.iter().skip_while(|byte| **byte == 0).count();
-        if !(MIN_RSA_MODULUS_BYTES..=MAX_RSA_MODULUS_BYTES).contains(&modulus) || e.len() > 8 {
-            return Err(UnusableJwk::InvalidKeyMaterial);
+        AlgorithmParameters::EllipticCurve(ec) => {
+            let (algorithms, bytes): (&[_], _) = match (&ec.curve, alg) {
+                (EllipticCurve::P256, None | Some(KeyAlgorithm::ES256)) => (&[SigningAlgorithm::Es256], 32),
+                (EllipticCurve::P384, None | Some(KeyAlgorithm::ES384)) => (&[SigningAlgorithm::Es384], 48),
+                _ => return Err(UnusableJwk::Unsupported),
+            };
+            for coordinate in [&ec.x, &ec.y] {
+                check_length(coordinate, bytes)?;
+            }
+            algorithms
         }
-        let key = DecodingKey::from_rsa_raw_components(&n, &e);
-        Ok(VerifyingKey { algorithms, key })
-    }
+        AlgorithmParameters::OctetKeyPair(pair) => match (&pair.curve, alg) {
+            (EllipticCurve::Ed25519, None | Some(KeyAlgorithm::EdDSA)) => {
+                check_length(&pair.x, 32)?;
+                &[SigningAlgorithm::EdDsa]
+            }
+            _ => return Err(UnusableJwk::Unsupported),
+        },
+        // An unknown type or curve, or a field that is missing.
+        _ => return Err(UnusableJwk::Unsupported),
+    };
+    let key = DecodingKey::from_jwk(jwk).map_err(|_| UnusableJwk::InvalidKeyMaterial)?;
+    Ok(VerifyingKey { algorithms, key })
+}
 
-    /// Builds an EC key; each coordinate has `N` bytes.
-    fn ec<const N: usize>(
-        &self,
-        algorithms: &'static [SigningAlgorithm],
-    ) -> Result<VerifyingKey, UnusableJwk> {
-        let (x, y) = (decode_array::<N>(self.x.as_deref())?, decode_array::<N>(self.y.as_deref())?);
-        // SEC 1: an uncompressed point is 0x04, x, y.
-        let point = [&[4][..], &x, &y].concat();
-        Ok(VerifyingKey { algorithms, key: DecodingKey::from_ec_der(&point) })
-    }
-
-    fn ed25519(&self) -> Result<VerifyingKey, UnusableJwk> {
-        let x = decode_array::<32>(self.x.as_deref())?;
-        Ok(VerifyingKey { algorithms: &[SigningAlgorithm::EdDsa], key: DecodingKey::from_ed_der(&x) })
+fn check_rsa(rsa: &RSAKeyParameters) -> Result<(), UnusableJwk> {
+    let (n, e) = (decode_base64url(&rsa.n)?, decode_base64url(&rsa.e)?);
+    let modulus = n.iter().skip_while(|byte| **byte == 0).count();
+    if (MIN_RSA_MODULUS_BYTES..=MAX_RSA_MODULUS_BYTES).contains(&modulus) && e.len() <= 8 {
+        Ok(())
+    } else {
+        Err(UnusableJwk::InvalidKeyMaterial)
     }
 }
 
-fn decode_base64url(part: Option<&str>) -> Result<Vec<u8>, UnusableJwk> {
-    let text = part.ok_or(UnusableJwk::InvalidKeyMaterial)?;
+/// A coordinate of another length is no point on the curve.
+fn check_length(coordinate: &str, bytes: usize) -> Result<(), UnusableJwk> {
+    if decode_base64url(coordinate)?.len() == bytes { Ok(()) } else { Err(UnusableJwk::InvalidKeyMaterial) }
+}
+
+fn decode_base64url(text: &str) -> Result<Vec<u8>, UnusableJwk> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| UnusableJwk::InvalidKeyMaterial)
-}
-
-fn decode_array<const N: usize>(part: Option<&str>) -> Result<[u8; N], UnusableJwk> {
-    decode_base64url(part)?.try_into().map_err(|_| UnusableJwk::InvalidKeyMaterial)
 }
 
 #[cfg(test)]
@@ -160,8 +152,30 @@ mod tests {
     use super::*;
 
     fn unusable(jwk: serde_json::Value) -> UnusableJwk {
-        let jwk: Jwk = serde_json::from_value(jwk).expect("has a kty");
-        jwk.verifying_key().err().expect("is unusable")
+        let jwk = parse_jwk(jwk).expect("is an object");
+        verifying_key(&jwk).err().expect("is unusable")
+    }
+
+    #[test]
+    fn keys_of_each_kind_are_accepted() {
+        let part = |bytes: usize| URL_SAFE_NO_PAD.encode(vec![1; bytes]);
+        for (jwk, algorithm) in [
+            (json!({"kty": "RSA", "n": part(256), "e": "AQAB", "use": "sig"}), SigningAlgorithm::Rs384),
+            (json!({"kty": "RSA", "n": part(256), "e": "AQAB", "alg": "RS512"}), SigningAlgorithm::Rs512),
+            (json!({"kty": "EC", "crv": "P-256", "x": part(32), "y": part(32)}), SigningAlgorithm::Es256),
+            (
+                json!({"kty": "EC", "crv": "P-384", "x": part(48), "y": part(48), "x5t": "?"}),
+                SigningAlgorithm::Es384,
+            ),
+            (json!({"kty": "OKP", "crv": "Ed25519", "x": part(32), "alg": "EdDSA"}), SigningAlgorithm::EdDsa),
+            (
+                json!({"kty": "OKP", "crv": "Ed25519", "x": part(32), "alg": "Ed25519"}),
+                SigningAlgorithm::EdDsa,
+            ),
+        ] {
+            let key = verifying_key(&parse_jwk(jwk.clone()).expect("is an object"));
+            assert!(key.is_ok_and(|key| key.supports(algorithm)), "{jwk}");
+        }
     }
 
     #[test]
@@ -169,16 +183,17 @@ mod tests {
         use UnusableJwk::{InvalidKeyMaterial, NotForVerification, Unsupported};
         let b32 = URL_SAFE_NO_PAD.encode([1; 32]);
         let b128 = URL_SAFE_NO_PAD.encode([1; 128]);
+        let b256 = URL_SAFE_NO_PAD.encode([1; 256]);
         for (jwk, expected) in [
             (json!({"kty": "oct", "k": b32}), Unsupported),
-            (json!({"kty": "RSA", "alg": "PS256", "n": b128, "e": "AQAB"}), Unsupported),
+            (json!({"kty": "RSA", "alg": "PS256", "n": b256, "e": "AQAB"}), Unsupported),
             (json!({"kty": "RSA", "use": "enc", "n": b128, "e": "AQAB"}), NotForVerification),
             (json!({"kty": "RSA", "key_ops": ["sign"], "n": b128, "e": "AQAB"}), NotForVerification),
             (json!({"kty": "RSA", "n": b128, "e": "AQAB"}), InvalidKeyMaterial),
-            (json!({"kty": "RSA", "e": "AQAB"}), InvalidKeyMaterial),
+            (json!({"kty": "RSA", "e": "AQAB"}), Unsupported),
             (json!({"kty": "EC", "crv": "P-521", "x": b32, "y": b32}), Unsupported),
             (json!({"kty": "EC", "crv": "P-384", "x": b32, "y": b32}), InvalidKeyMaterial),
-            (json!({"kty": "EC", "crv": "P-256", "x": b32}), InvalidKeyMaterial),
+            (json!({"kty": "EC", "crv": "P-256", "x": b32}), Unsupported),
             (json!({"kty": "EC", "crv": "P-256", "x": b32, "y": "!"}), InvalidKeyMaterial),
             (json!({"kty": "OKP", "crv": "X25519", "x": b32}), Unsupported),
             (json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}), InvalidKeyMaterial),

@@ -3,14 +3,15 @@
 //! The pages in `page/` are plain HTML, CSS and JavaScript modules embedded in the binary. They use only the
 //! public API. [`demo_tokens`] serves tokens of the demo users on a demo server.
 
+mod errors;
+
 use axum::{
-    Router,
     extract::FromRef,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use sha2::{Digest, Sha256};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::http::{
     ApiError, Path,
@@ -53,19 +54,72 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Routes of the console: `/`, `/docs` and `/console/…`.
-pub fn routes<S>() -> Router<S>
+pub fn routes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
     Option<DemoTokens>: FromRef<S>,
 {
-    Router::new()
-        .route("/", get(async |headers: HeaderMap| serve_asset("index.html", &headers)))
-        .route("/docs", get(async |headers: HeaderMap| serve_asset("docs.html", &headers)))
-        .route("/console/demo", get(demo_tokens::get_tokens))
-        .route(
-            "/console/{file}",
-            get(async |Path(name): Path<String>, headers: HeaderMap| serve_asset(&name, &headers)),
-        )
+    OpenApiRouter::default()
+        .routes(routes!(console))
+        .routes(routes!(docs))
+        .routes(routes!(error_docs))
+        .routes(routes!(file))
+        .routes(routes!(demo_tokens::get_tokens))
+}
+
+/// Returns the web console.
+#[utoipa::path(
+    get, path = "/", operation_id = "console", tag = "Console",
+    responses(
+        (status = 200, description = "Page of the console.", body = String, content_type = "text/html"),
+        (status = 304, description = "The copy of the browser is current."),
+    ),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn console(headers: HeaderMap) -> Response {
+    serve_asset("index.html", &headers)
+}
+
+/// Returns the API reference with request forms.
+#[utoipa::path(
+    get, path = "/docs", operation_id = "docs", tag = "Console",
+    responses(
+        (status = 200, description = "Page of the API reference.", body = String, content_type = "text/html"),
+        (status = 304, description = "The copy of the browser is current."),
+    ),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn docs(headers: HeaderMap) -> Response {
+    serve_asset("docs.html", &headers)
+}
+
+/// Returns the page of error codes, with cause and cure.
+///
+/// `doc_url` of an error leads to the section of its code.
+#[utoipa::path(
+    get, path = "/docs/errors", operation_id = "errorDocs", tag = "Console",
+    responses(
+        (status = 200, description = "Page of the error codes.", body = String, content_type = "text/html"),
+        (status = 304, description = "The copy of the browser is current."),
+    ),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn error_docs(headers: HeaderMap) -> Response {
+    serve_text(&errors::PAGE, HTML, &headers)
+}
+
+/// Returns a file of the console.
+#[utoipa::path(
+    get, path = "/console/{file}", operation_id = "consoleFile", tag = "Console",
+    params(("file" = String, Path, description = "Name of the file.", example = "index.html")),
+    responses(
+        (status = 200, description = "The file of the console.", body = String, content_type = "text/html"),
+        (status = 304, description = "The copy of the browser is current."),
+    ),
+    extensions(("x-access" = json!("open")), ("x-errors" = json!([400, 404]))),
+)]
+async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    serve_asset(&name, &headers)
 }
 
 /// Serves an embedded file, or 304 when the browser's copy is current.
@@ -73,11 +127,15 @@ fn serve_asset(name: &str, request: &HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return ApiError::NotFound.into_response();
     };
-    let tag = format!("\"{:x}\"", Sha256::digest(asset.text));
+    serve_text(asset.text, asset.media_type, request)
+}
+
+fn serve_text(text: &'static str, media_type: &'static str, request: &HeaderMap) -> Response {
+    let tag = format!("\"{:x}\"", Sha256::digest(text));
     let is_current =
         request.get(header::IF_NONE_MATCH).is_some_and(|client_tag| client_tag.as_bytes() == tag.as_bytes());
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(asset.media_type)),
+        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
         // Browsers revalidate every time, so a new server version never runs with an old page.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
@@ -88,7 +146,7 @@ fn serve_asset(name: &str, request: &HeaderMap) -> Response {
     if is_current {
         (StatusCode::NOT_MODIFIED, headers).into_response()
     } else {
-        (headers, asset.text).into_response()
+        (headers, text).into_response()
     }
 }
 

@@ -68,15 +68,18 @@ struct ConversationSize {
 }
 
 /// A topic or entity detected in a message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = DetectedSubject)]
 pub struct Detected {
-    /// `topic` or `entity`.
+    /// Kind of the subject: `topic` or `entity`.
     pub kind: String,
+    /// ID of the topic or entity.
     pub id: Uuid,
+    /// Name of the topic or entity.
     pub name: String,
     /// Confidence, from 0 to 1.
     pub score: f64,
-    /// `conversation`, `named`, `misspelt` or `meaning`.
+    /// How it was detected: `conversation`, `named`, `misspelt` or `meaning`.
     pub reason: String,
 }
 
@@ -101,25 +104,31 @@ pub struct PromptOptions<'a> {
 }
 
 /// A section of the prompt, or the reason why it was left out.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ContextSection)]
 pub struct Section {
+    /// Layer that the section belongs to.
     pub layer: Layer,
-    /// Heading of the section.
+    /// Heading of the section in the prompt.
     pub title: String,
     /// Text; empty if the section was left out.
     pub content: String,
+    /// Tokens of the text.
     pub tokens: usize,
     /// Human-readable reason why the section is included, cut or left out.
     pub reason: String,
     /// State of the bundle; `None` if the section is no bundle.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub readiness: Option<Readiness>,
     /// Name of the bundle: its type, and the name of the topic or entity.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub bundle: Option<String>,
     /// ID of the stored bundle, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub bundle_id: Option<Uuid>,
     /// Whether the text was truncated.
     pub cut: bool,

@@ -7,9 +7,10 @@ use serde::Serialize;
 /// Default maximum tokens of a prompt.
 pub const DEFAULT_TOKENS: usize = 12_000;
 
-/// A layer of the prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+/// A layer of the prompt, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ContextLayerName)]
 pub enum Layer {
     /// L0: the user's identity.
     Identity,
@@ -64,8 +65,9 @@ impl fmt::Display for Layer {
 }
 
 /// How much context a message needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ContextDepth)]
 pub enum Depth {
     /// For example a greeting.
     Minimal,

@@ -89,8 +89,9 @@ impl Subject {
 }
 
 /// Whether the stored bundle can be used, and if not, why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BundleReadiness)]
 pub enum Readiness {
     /// Neither dirty nor expired.
     Fresh,

@@ -12,8 +12,9 @@ const ATTACHMENT_TOKENS: usize = 800;
 
 /// A message as it is sent to a provider. Fields other than `role` and `content`, such as `name`, `tool_calls` and
 /// `tool_call_id`, are kept as the client sent them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = Object)]
 pub struct ChatMessage(Map<String, Value>);
 
 impl ChatMessage {

@@ -55,14 +55,23 @@ const MAX_SUMMARY_TOKENS: u32 = 600;
 const ACTIONS_TOTAL: &str = "rollcall_context_actions_total";
 
 /// Counts of a user's bundles by state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BundleCounts {
+    /// Number of fresh bundles of topics.
+    #[schema(required = true)]
     pub fresh_topic_bundles: i64,
+    /// Number of fresh bundles of entities.
+    #[schema(required = true)]
     pub fresh_entity_bundles: i64,
+    /// Number of fresh bundles of conversations.
+    #[schema(required = true)]
     pub fresh_conversation_bundles: i64,
-    /// Bundles that are not fresh.
+    /// Number of bundles that are not fresh.
+    #[schema(required = true)]
     pub dirty_bundles: i64,
+    /// Number of all fresh bundles.
+    #[schema(required = true)]
     pub total_fresh_bundles: i64,
 }
 

@@ -12,13 +12,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::{
     auth::{Role, token::mint},
     clock::Clock,
     http::{ApiError, Json},
-    model::Secret,
+    model::{Secret, UserId},
 };
 
 /// Lifetime of the tokens in seconds.
@@ -35,36 +35,65 @@ pub struct DemoTokens {
     pub clock: Arc<dyn Clock>,
 }
 
-#[derive(Serialize)]
+/// A user of the demo data.
+#[derive(Serialize, ToSchema)]
 struct DemoUser {
+    /// Name of the demo user.
     name: &'static str,
+    /// ID of the demo user (UUID).
+    #[schema(value_type = UserId)]
     user_id: String,
+    /// Token of the user, valid for 12 hours.
     token: String,
 }
 
-#[derive(Serialize)]
+/// Tokens of a demo server.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Demo)]
 struct DemoTokensAnswer {
+    /// Users of the demo data.
     people: Vec<DemoUser>,
+    /// A token of the service role.
     service_token: String,
 }
 
-/// Handler of `GET /console/demo`.
+/// Claims of a demo token.
+#[derive(Serialize)]
+struct DemoClaims<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<&'a str>,
+    role: Role,
+    exp: i64,
+}
+
+/// Returns tokens of the demo users.
+///
+/// Available only on a demo server on a loopback address, for its own pages. Other servers answer 404.
+#[utoipa::path(
+    get, path = "/console/demo", operation_id = "demo", tag = "Console",
+    responses((status = 200, description = "Tokens of the demo users.", body = DemoTokensAnswer, example = json!({
+        "people": [], "service_token": "eyJhbGciOiJIUzI1NiJ9.e30.x",
+    }))),
+    extensions(("x-access" = json!("open")), ("x-errors" = json!([404, 500]))),
+)]
 pub async fn get_tokens(
     State(demo): State<Option<DemoTokens>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let demo = demo.filter(|_| is_same_origin_on_loopback(&headers)).ok_or(ApiError::NotFound)?;
     let expires_at = demo.clock.now().as_second() + TOKEN_LIFETIME_SECONDS;
-    let sign = |claims: serde_json::Value| {
+    let sign = |sub: Option<&str>, role: Role| {
+        let claims = serde_json::to_value(DemoClaims { sub, role, exp: expires_at })
+            .map_err(|error| ApiError::Internal(error.into()))?;
         mint(demo.secret.expose(), &claims).map_err(|error| ApiError::Internal(error.into()))
     };
     let mut users = Vec::with_capacity(DEMO_USERS.len());
     for (index, name) in DEMO_USERS.into_iter().enumerate() {
         let user_id = format!("a0000000-0000-4000-8000-{:012}", index + 1);
-        let token = sign(json!({ "sub": user_id, "role": Role::Authenticated, "exp": expires_at }))?;
+        let token = sign(Some(&user_id), Role::Authenticated)?;
         users.push(DemoUser { name, user_id, token });
     }
-    let service = sign(json!({ "role": Role::ServiceRole, "exp": expires_at }))?;
+    let service = sign(None, Role::ServiceRole)?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((no_store, Json(DemoTokensAnswer { people: users, service_token: service })).into_response())
 }

@@ -121,9 +121,11 @@ pub enum ApiError {
 #[serde(rename_all = "camelCase")]
 struct ErrorEnvelope<'a> {
     success: bool,
-    error: &'static str,
+    error: ErrorCode,
     message: String,
     status_code: u16,
+    #[serde(rename = "doc_url")]
+    doc_url: String,
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     details: &'a [FieldError],
 }
@@ -167,49 +169,53 @@ impl ApiError {
 
     /// The stable error code and the HTTP status.
     #[must_use]
-    pub const fn code_and_status(&self) -> (&'static str, StatusCode) {
+    pub const fn code_and_status(&self) -> (ErrorCode, StatusCode) {
         match self {
-            Self::InvalidRequest { .. } => ("INVALID_REQUEST", StatusCode::BAD_REQUEST),
-            Self::Unprocessable { .. } => ("UNPROCESSABLE", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::InvalidRequest { .. } => (ErrorCode::InvalidRequest, StatusCode::BAD_REQUEST),
+            Self::Unprocessable { .. } => (ErrorCode::Unprocessable, StatusCode::UNPROCESSABLE_ENTITY),
             Self::Auth(AuthError::Missing | AuthError::UserRequired) => {
-                ("UNAUTHORIZED", StatusCode::UNAUTHORIZED)
+                (ErrorCode::Unauthorized, StatusCode::UNAUTHORIZED)
             }
             Self::Auth(AuthError::KeysUnavailable(_))
             | Self::ServiceUnavailable { .. }
-            | Self::ProviderUnavailable { .. } => ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE),
-            Self::Auth(_) => ("INVALID_TOKEN", StatusCode::UNAUTHORIZED),
-            Self::Forbidden(_) => ("FORBIDDEN", StatusCode::FORBIDDEN),
-            Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
-            Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
+            | Self::ProviderUnavailable { .. } => {
+                (ErrorCode::ServiceUnavailable, StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Self::Auth(_) => (ErrorCode::InvalidToken, StatusCode::UNAUTHORIZED),
+            Self::Forbidden(_) => (ErrorCode::Forbidden, StatusCode::FORBIDDEN),
+            Self::NotFound => (ErrorCode::NotFound, StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => (ErrorCode::MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED),
             Self::UpgradeRejected(rejected) => {
                 let status = rejected.status();
                 let code = match status {
-                    StatusCode::UPGRADE_REQUIRED => "UPGRADE_REQUIRED",
-                    StatusCode::SERVICE_UNAVAILABLE => "SERVICE_UNAVAILABLE",
-                    StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
-                    _ => "INVALID_REQUEST",
+                    StatusCode::UPGRADE_REQUIRED => ErrorCode::UpgradeRequired,
+                    StatusCode::SERVICE_UNAVAILABLE => ErrorCode::ServiceUnavailable,
+                    StatusCode::METHOD_NOT_ALLOWED => ErrorCode::MethodNotAllowed,
+                    _ => ErrorCode::InvalidRequest,
                 };
                 (code, status)
             }
-            Self::Conflict(_) | Self::InProgress(_) => ("CONFLICT", StatusCode::CONFLICT),
-            Self::DuplicatePresence => ("DUPLICATE_PRESENCE", StatusCode::CONFLICT),
-            Self::InvalidReference(_) => ("INVALID_REFERENCE", StatusCode::BAD_REQUEST),
-            Self::PayloadTooLarge { .. } => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
-            Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE),
-            Self::RateLimited(_) => ("RATE_LIMITED", StatusCode::TOO_MANY_REQUESTS),
-            Self::Internal(_) => ("INTERNAL_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
-            Self::DatabaseUnavailable { .. } => {
-                ("DATABASE_CONNECTION_ERROR", StatusCode::SERVICE_UNAVAILABLE)
+            Self::Conflict(_) | Self::InProgress(_) => (ErrorCode::Conflict, StatusCode::CONFLICT),
+            Self::DuplicatePresence => (ErrorCode::DuplicatePresence, StatusCode::CONFLICT),
+            Self::InvalidReference(_) => (ErrorCode::InvalidReference, StatusCode::BAD_REQUEST),
+            Self::PayloadTooLarge { .. } => (ErrorCode::PayloadTooLarge, StatusCode::PAYLOAD_TOO_LARGE),
+            Self::UnsupportedMediaType => {
+                (ErrorCode::UnsupportedMediaType, StatusCode::UNSUPPORTED_MEDIA_TYPE)
             }
-            Self::ContextEngine { .. } => ("CONTEXT_ENGINE_ERROR", StatusCode::SERVICE_UNAVAILABLE),
-            Self::SimpleEngine { .. } => ("LEGACY_ENGINE_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::RateLimited(_) => (ErrorCode::RateLimited, StatusCode::TOO_MANY_REQUESTS),
+            Self::Internal(_) => (ErrorCode::InternalError, StatusCode::INTERNAL_SERVER_ERROR),
+            Self::DatabaseUnavailable { .. } => {
+                (ErrorCode::DatabaseConnectionError, StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Self::ContextEngine { .. } => (ErrorCode::ContextEngineError, StatusCode::SERVICE_UNAVAILABLE),
+            Self::SimpleEngine { .. } => (ErrorCode::LegacyEngineError, StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 
     /// The stable error code, for sockets, which have no status.
     #[must_use]
     pub const fn code(&self) -> &'static str {
-        self.code_and_status().0
+        self.code_and_status().0.as_str()
     }
 
     pub(super) fn details(&self) -> &[FieldError] {
@@ -268,6 +274,7 @@ impl IntoResponse for ApiError {
             error,
             message: self.to_string(),
             status_code: status.as_u16(),
+            doc_url: error.doc_url(),
             details: self.details(),
         };
         let mut response = (status, axum::Json(envelope)).into_response();

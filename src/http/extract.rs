@@ -33,6 +33,10 @@ pub struct Json<T>(pub T);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ValidJson<T>(pub T);
 
+/// As [`ValidJson`] for a body that may be absent, whatever its content type: then all fields have their defaults.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OptionalJson<T>(pub T);
+
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Query<T>(pub T);
 
@@ -69,6 +73,22 @@ where
             return Err(ApiError::UnsupportedMediaType);
         }
         let bytes = body::read(request).await?;
+        parse_valid_json(&bytes).map(Self)
+    }
+}
+
+impl<T, S> FromRequest<S> for OptionalJson<T>
+where
+    T: DeserializeOwned + Validate<Context = ()> + PartialSchema + Default,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Self::Rejection> {
+        let bytes = body::read(request).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
         parse_valid_json(&bytes).map(Self)
     }
 }

@@ -16,6 +16,7 @@ use utoipa::{
 };
 
 use super::{ApiError, FieldError, strict::Strict};
+use crate::protocol::GIVEN_TWICE;
 
 /// Maximum length of a parser's message in characters, because it may quote the input.
 const MAX_MESSAGE_CHARS: usize = 200;
@@ -35,7 +36,9 @@ where
             Ok(value) => {
                 if let Err(report) = value.validate() {
                     let error = |(path, error): &(garde::Path, garde::Error)| {
-                        FieldError::new(fields.canonical_path(&path.to_string()), error.message().to_owned())
+                        let path = fields.canonical_path(&path.to_string());
+                        let message = describe_rule(error.message(), value_at(&rest, &path, &fields));
+                        FieldError::new(path, message)
                     };
                     malformed.extend(report.iter().map(error));
                 }
@@ -99,12 +102,11 @@ pub(super) fn is_unknown_value(message: &str) -> bool {
     message.starts_with("unknown variant")
 }
 
-/// serde's message in the words of the other errors.
+/// The parser's message in the wording of `docs/errors.md`.
 pub(super) fn describe(message: &str) -> String {
-    if let Some((got, expected)) =
-        message.strip_prefix("invalid type: ").and_then(|it| it.split_once(", expected "))
-    {
-        return format!("must be {expected} (got {})", truncate(got));
+    let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    if let Some((got, expected)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) {
+        return format!("must be {} (got {})", expected_type(expected), got_type(got));
     }
     if let Some((got, expected)) =
         message.strip_prefix("unknown variant `").and_then(|it| it.rsplit_once("`, expected "))
@@ -120,12 +122,60 @@ pub(super) fn describe(message: &str) -> String {
         return "is required".to_owned();
     }
     if message.starts_with("duplicate field") {
-        return "must not be given twice, also not under another spelling".to_owned();
+        return GIVEN_TWICE.to_owned();
     }
     if message.starts_with("UUID parsing failed") {
         return "must be a UUID".to_owned();
     }
     truncate(message).into_owned()
+}
+
+/// serde's name of an expected type as clients know it.
+fn expected_type(expected: &str) -> &str {
+    match expected {
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "f32" | "f64" => "a number",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "an integer",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "an integer from 0",
+        other if other.contains("UUID") => "a UUID",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    }
+}
+
+/// The type of a value that serde reports, without the value.
+fn got_type(got: &str) -> &str {
+    match got.split([' ', '`']).next() {
+        Some("string") => "a string",
+        Some("integer" | "floating") => "a number",
+        Some("boolean") => "a boolean",
+        Some("map") => "an object",
+        Some("sequence") => "a list",
+        Some("null" | "unit") => "null",
+        _ => got,
+    }
+}
+
+/// garde's message about `value` in the wording of `docs/errors.md`.
+fn describe_rule(message: &str, value: Option<&Value>) -> String {
+    let unit = match value {
+        Some(Value::Array(_)) => "items",
+        Some(Value::Object(_)) => "entries",
+        _ => "characters",
+    };
+    for (prefix, start, end) in [
+        ("length is lower than ", "must have at least", Some(unit)),
+        ("length is greater than ", "must have at most", Some(unit)),
+        ("lower than ", "must be at least", None),
+        ("greater than ", "must be at most", None),
+    ] {
+        if let Some(bound) = message.strip_prefix(prefix) {
+            return [Some(start), Some(bound), end].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        }
+    }
+    message.to_owned()
 }
 
 /// Path of the invalid field. The parser reports "missing field `name`" and "duplicate field `name`" with the
@@ -149,6 +199,14 @@ pub(super) fn truncate(message: &str) -> Cow<'_, str> {
     }
 }
 
+/// The value of a top-level field.
+fn value_at<'a>(object: &'a Value, path: &str, fields: &FieldNames) -> Option<&'a Value> {
+    if path != top_name(path) {
+        return None;
+    }
+    object.as_object()?.iter().find(|(key, _)| fields.canonical(key) == path).map(|(_, value)| value)
+}
+
 fn quoted_name(message: &str, prefix: &str) -> Option<String> {
     message.strip_prefix(prefix)?.split_once('`').map(|(name, _)| name.to_owned())
 }
@@ -166,11 +224,20 @@ struct FieldNames {
 
 impl FieldNames {
     fn of<T: PartialSchema>() -> Self {
-        match T::schema() {
+        let mut fields = Self { names: Vec::new(), required: Vec::new() };
+        fields.add(T::schema());
+        fields
+    }
+
+    fn add(&mut self, schema: RefOr<Schema>) {
+        match schema {
             RefOr::T(Schema::Object(object)) => {
-                Self { names: object.properties.into_keys().collect(), required: object.required }
+                self.names.extend(object.properties.into_keys());
+                self.required.extend(object.required);
             }
-            _ => Self { names: Vec::new(), required: Vec::new() },
+            // A struct with flattened fields.
+            RefOr::T(Schema::AllOf(parts)) => parts.items.into_iter().for_each(|part| self.add(part)),
+            _ => {}
         }
     }
 
@@ -274,10 +341,51 @@ mod tests {
             messages,
             [
                 "must be a UUID",
-                "must be a boolean (got string \"no\")",
+                "must be true or false (got a string)",
                 "must be one of online, away, busy, dnd, invisible, offline (got \"idle\")",
             ]
         );
+    }
+
+    #[test]
+    fn each_kind_of_error_has_one_wording() {
+        #[derive(Debug, Deserialize, Validate, ToSchema)]
+        #[garde(allow_unvalidated)]
+        struct Kinds {
+            #[expect(dead_code, reason = "read for its errors")]
+            flag: Option<bool>,
+            #[expect(dead_code, reason = "read for its errors")]
+            user: Option<UserId>,
+            #[garde(inner(range(min = 1, max = 5)))]
+            count: Option<i32>,
+            #[garde(inner(length(min = 1, max = 2)))]
+            list: Option<Vec<u8>>,
+            #[garde(inner(length(chars, min = 1, max = 2)))]
+            text: Option<String>,
+            #[expect(dead_code, reason = "read for its errors")]
+            part: Option<std::collections::BTreeMap<String, f64>>,
+        }
+        for (body, expected) in [
+            (r#"{"flag":"no"}"#, "flag: must be true or false (got a string)"),
+            (r#"{"user":7}"#, "user: must be a UUID (got a number)"),
+            (r#"{"user":"x"}"#, "user: must be a UUID"),
+            (r#"{"count":"x"}"#, "count: must be an integer (got a string)"),
+            (r#"{"count":1.5}"#, "count: must be an integer (got a number)"),
+            (r#"{"count":9}"#, "count: must be at most 5"),
+            (r#"{"count":0}"#, "count: must be at least 1"),
+            (r#"{"list":{}}"#, "list: must be a list (got an object)"),
+            (r#"{"list":[]}"#, "list: must have at least 1 items"),
+            (r#"{"list":[1,2,3]}"#, "list: must have at most 2 items"),
+            (r#"{"list":[-1]}"#, "list[0]: must be an integer from 0 (got a number)"),
+            (r#"{"text":["x"]}"#, "text: must be a string (got a list)"),
+            (r#"{"text":"xyz"}"#, "text: must have at most 2 characters"),
+            (r#"{"part":null,"text":true}"#, "text: must be a string (got a boolean)"),
+            (r#"{"part":[]}"#, "part: must be an object (got a list)"),
+            (r#"{"part":{"a":null}}"#, "part.a: must be a number (got null)"),
+        ] {
+            let error = collect::<Kinds>(serde_json::from_str(body).expect("is an object")).expect(body);
+            assert_eq!(error.to_string(), expected, "{body}");
+        }
     }
 
     #[test]

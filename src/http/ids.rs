@@ -52,6 +52,15 @@ pub(super) fn always_true() -> Object {
         .build()
 }
 
+/// Schema of `success` in errors.
+pub(super) fn always_false() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .enum_values(Some([false]))
+        .description(Some("Always `false` in an error."))
+        .build()
+}
+
 /// Response of a request that returns nothing else.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Success {

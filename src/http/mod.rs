@@ -34,16 +34,21 @@ pub mod system;
 mod tests;
 
 pub use error::{ApiError, FieldError};
-pub use extract::{Json, Path, Query, ValidJson};
+pub use extract::{Json, OptionalJson, Path, Query, ValidJson};
 pub use identity::{Authenticated, DeviceHeader, GatewayPolicy};
 pub use state::HttpState;
+
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
-/// The routes with their descriptions. Those of the context engine and the console are described in [`openapi`].
-fn described_routes() -> OpenApiRouter<HttpState> {
+/// The routes with their descriptions, in the order of the API documentation.
+fn described_routes(
+    pages: OpenApiRouter<HttpState>,
+    documents: Arc<OnceLock<openapi::Documents>>,
+) -> OpenApiRouter<HttpState> {
     OpenApiRouter::default()
         .merge(presence::routes())
         .merge(people::routes())
@@ -54,19 +59,25 @@ fn described_routes() -> OpenApiRouter<HttpState> {
         .merge(devices::routes())
         .merge(broadcast::routes())
         .merge(operator::routes())
+        .merge(context::routes())
+        .merge(openai::routes())
         .merge(sockets::routes())
         .merge(realtime::routes())
         .merge(system::routes())
+        .merge(openapi::routes(documents))
+        .merge(pages)
 }
 
-/// All HTTP routes, with `/openapi.json` and `/asyncapi.json`.
-pub fn routes() -> Router<HttpState> {
-    let (router, described) = described_routes().split_for_parts();
-    router.merge(context::routes()).merge(openai::routes()).merge(openapi::routes(&described))
+/// All HTTP routes and `pages`, with `/openapi.json` and `/asyncapi.json`.
+pub fn routes(pages: OpenApiRouter<HttpState>) -> Router<HttpState> {
+    let documents = Arc::new(OnceLock::new());
+    let (router, described) = described_routes(pages, Arc::clone(&documents)).split_for_parts();
+    documents.get_or_init(|| openapi::Documents::new(&described));
+    router
 }
 
-/// The OpenAPI document that the server serves.
+/// The OpenAPI document of all routes and `pages`, as the server serves it.
 #[must_use]
-pub fn openapi_document() -> Value {
-    openapi::document(described_routes().get_openapi())
+pub fn openapi_document(pages: OpenApiRouter<HttpState>) -> Value {
+    openapi::document(described_routes(pages, Arc::default()).get_openapi())
 }

@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     model::{ConversationKey, DeviceId, Presence, Status, UserId, milliseconds},
     presence::{PresenceService, devices::HEARTBEAT_INTERVAL},
-    protocol::{StatusUpdate, max_chars, presence::PresenceJson},
+    protocol::{Rfc3339, StatusUpdate, max_chars, presence::PresenceJson},
 };
 
 /// Routes under `/api/presence` and the typing routes.
@@ -50,7 +50,7 @@ struct StatusBody {
     /// Time at which the custom status expires. `null` clears the time.
     #[serde(default, deserialize_with = "nullable", alias = "customStatusExpiresAt")]
     #[schema(value_type = Option<Timestamp>)]
-    custom_status_expires_at: Option<Option<Timestamp>>,
+    custom_status_expires_at: Option<Option<Rfc3339>>,
     /// Activity text: at most 140 characters after trimming. `null` clears the text.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, extensions(("x-max-length-after-trimming" = json!(140))))]
@@ -94,7 +94,7 @@ async fn set_status(
         status: body.status,
         device_id: None,
         custom_status: body.custom_status,
-        custom_status_expires_at: body.custom_status_expires_at,
+        custom_status_expires_at: body.custom_status_expires_at.map(|time| time.map(|time| time.0)),
         activity: body.activity,
         current_page: body.current_page,
     };

@@ -72,8 +72,8 @@ impl CloseCode {
             // Clients of the context socket expect this capitalization.
             Self::Unauthorized => (4001, "Unauthorized", false),
             Self::TokenExpired => (4401, "token expired", false),
-            // The token may still be valid. To keep a user out, also revoke the token.
-            Self::Disconnected => (4403, "disconnected by an administrator", true),
+            // Final: an administrator who lets the user back in tells them.
+            Self::Disconnected => (4403, "disconnected by an administrator", false),
             Self::RateLimitExceeded => (4429, "too many messages", true),
         };
         Row { number, reason, reconnect }
@@ -87,6 +87,37 @@ impl CloseCode {
     #[must_use]
     pub const fn reason(self) -> &'static str {
         self.row().reason
+    }
+
+    /// When the server sends the code, and what the client should do.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Normal => "The client closed the socket, or a channel socket was idle for 60 s.",
+            Self::GoingAway => {
+                "The server shuts down. The reason names the milliseconds to wait before a reconnect."
+            }
+            Self::ProtocolError => "A frame violates RFC 6455. Correct the client.",
+            Self::Unsupported => "The endpoint does not accept the type of the message. Correct the client.",
+            Self::InvalidPayload => "A text message is not valid UTF-8. Correct the client.",
+            Self::PolicyViolation => "A message violates a rule of the endpoint. Correct the client.",
+            Self::TooBig => "A message exceeds the maximum size of the endpoint. Send smaller messages.",
+            Self::InternalError => "The connection failed in the server. The log contains the cause.",
+            Self::ServiceRestart => "The server restarts. Reconnect after a random pause.",
+            Self::TryAgainLater => {
+                "The client reads too slowly, or the server has its maximum of connections. Reconnect after a pause."
+            }
+            Self::Unauthorized => "The socket has no valid user. Connect again with a valid token.",
+            Self::TokenExpired => {
+                "The token expired and no new one was sent. Connect again with a new token."
+            }
+            Self::Disconnected => {
+                "An administrator, or `rollcall.disconnect`, disconnected the user. Do not reconnect by yourself."
+            }
+            Self::RateLimitExceeded => {
+                "The client sent more than twice the permitted rate for 5 s. Reconnect after a pause and send less."
+            }
+        }
     }
 
     /// Whether a client should reconnect (after a pause) with the same credentials.
@@ -117,6 +148,12 @@ mod tests {
             // A control frame has at most 125 bytes, two of which are the code.
             assert!(code.reason().len() <= 123);
         }
+    }
+
+    #[test]
+    fn a_disconnect_by_an_administrator_is_final() {
+        assert_eq!(CloseCode::Disconnected.number(), 4403);
+        assert!(!CloseCode::Disconnected.reconnect());
     }
 
     #[test]

@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// A custom event that the operator's back end sends to sockets: `POST /api/presence/broadcast`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Event)]
 pub struct CustomEvent {
     /// Category of the event.
     pub category: Category,
     /// Name of the event, 1 to 255 characters.
     pub event: String,
     /// A JSON object, forwarded unchanged.
+    #[schema(value_type = Object)]
     pub payload: Box<RawValue>,
 }
 

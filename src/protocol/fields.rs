@@ -8,7 +8,7 @@ use std::{fmt::Display, str::FromStr};
 use garde::{Report, Validate};
 use serde_json::{Map, Value};
 
-use super::{ErrorCode, FieldError, WireError};
+use super::{ErrorCode, FieldError, GIVEN_TWICE, WireError};
 use crate::model::ConversationKey;
 
 /// A JSON object being read, with the errors found so far.
@@ -192,7 +192,7 @@ impl<'a> Fields<'a> {
                 }
                 None => {
                     self.malformed
-                        .push(FieldError::new(path, format!("must be a string, not {}", json_type(item))));
+                        .push(FieldError::new(path, format!("must be a string (got {})", json_type(item))));
                     return None;
                 }
             }
@@ -247,8 +247,8 @@ impl<'a> Fields<'a> {
         let object = self.object;
         let mut present = names.iter().filter_map(|name| object.get(*name).map(|value| (name, value)));
         let (_, value) = present.next()?;
-        if let Some((alias, _)) = present.next() {
-            self.add_error(names, format!("must not be given together with its alias {alias}"));
+        if present.next().is_some() {
+            self.add_error(names, GIVEN_TWICE);
         }
         Some(value)
     }
@@ -267,7 +267,7 @@ impl<'a> Fields<'a> {
     }
 
     fn add_type_error(&mut self, names: &[&'static str], expected: &str, got: &Value) {
-        self.add_error(names, format!("must be {expected}, not {}", json_type(got)));
+        self.add_error(names, format!("must be {expected} (got {})", json_type(got)));
     }
 
     fn add_error(&mut self, names: &[&'static str], message: impl Into<std::borrow::Cow<'static, str>>) {
@@ -280,7 +280,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The type of a JSON value with an article, for use after "not".
+/// The type of a JSON value with an article, for use after "got".
 pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(error.code, ErrorCode::InvalidRequest);
         let names: Vec<_> = error.details.iter().map(|detail| detail.field.as_ref()).collect();
         assert_eq!(names, ["data.a", "data.b", "data.c"]);
-        assert_eq!(error.message, "data.a: must be a string, not a number");
+        assert_eq!(error.message, "data.a: must be a string (got a number)");
     }
 
     #[test]
@@ -326,6 +326,6 @@ mod tests {
         let mut fields = Fields::new(&map, "");
         fields.nullable_text(&["device_id", "deviceId"]);
         let error = fields.finish_plain(Some(())).expect_err("given twice");
-        assert_eq!(error.message, "device_id: must not be given together with its alias deviceId");
+        assert_eq!(error.message, "device_id: must not be given twice, also not under another spelling");
     }
 }

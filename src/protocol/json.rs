@@ -1,5 +1,6 @@
 //! Shared code of the dialects that use JSON objects with a `type`.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -113,6 +114,29 @@ impl std::str::FromStr for ParsedDeviceId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         DeviceId::try_from(text).map(Self)
+    }
+}
+
+/// A time in RFC 3339.
+#[derive(Debug, Clone, Copy)]
+pub struct Rfc3339(pub Timestamp);
+
+/// The text is not a time.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("must be an RFC 3339 time, for example 2026-11-21T12:00:00Z")]
+pub struct InvalidTime;
+
+impl std::str::FromStr for Rfc3339 {
+    type Err = InvalidTime;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| InvalidTime)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Rfc3339 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -13,6 +13,8 @@ pub mod context;
 pub mod devices;
 mod dialect;
 mod error;
+#[cfg(test)]
+mod error_docs;
 mod fields;
 mod frame;
 mod json;
@@ -22,9 +24,10 @@ pub mod presence;
 mod spec;
 
 pub use dialect::{Dialect, Encode};
-pub use error::{ErrorCode, FieldError, WireError};
+pub use error::{ErrorCode, FieldError, GIVEN_TWICE, WireError};
 pub(crate) use fields::Fields;
 pub use frame::{Frame, FrameKind};
+pub use json::{InvalidTime, Rfc3339};
 pub(crate) use message::max_chars;
 pub use message::{ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome};
 pub use spec::{ConnectionPolicy, DialectSpec, IdlePolicy, PresenceCodec, ShutdownClose};

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
-    json::{self, BodyField, Envelope, ParsedDeviceId},
+    json::{self, BodyField, Envelope, ParsedDeviceId, Rfc3339},
     spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
 use crate::model::{
@@ -50,7 +50,9 @@ fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Result<St
     let status = fields.required_enum(&["status"]);
     let device_id = fields.optional::<ParsedDeviceId>(&["device_id", "deviceId"]).map(|device| device.0);
     let custom_status = fields.nullable(&["custom_status", "customStatus"]);
-    let custom_status_expires_at = fields.nullable(&["custom_status_expires_at", "customStatusExpiresAt"]);
+    let custom_status_expires_at = fields
+        .nullable::<Rfc3339>(&["custom_status_expires_at", "customStatusExpiresAt"])
+        .map(|time| time.map(|time| time.0));
     let activity = fields.nullable(&["activity"]);
     let current_page = fields.nullable(&["current_page", "currentPage"]);
     let update = status.map(|status| StatusUpdate {

@@ -6,7 +6,7 @@ mod conforms;
 use std::sync::Arc;
 
 use reqwest::{Method, header::CONTENT_TYPE};
-use rollcall::http::openapi_document;
+use rollcall::app::openapi_document;
 use serde_json::{Value, json};
 use testkit::harness::{TestDatabase, TestServer, User, mint_token, service_user, unix_time_in};
 use uuid::Uuid;

@@ -440,7 +440,7 @@ fn deviations() -> Vec<Deviation> {
             vec![Response(
                 "{bad",
                 400,
-                r#"{"success":false,"error":"INVALID_REQUEST","message":"the body is not valid JSON","statusCode":400}"#,
+                r##"{"success":false,"error":"INVALID_REQUEST","message":"the body is not valid JSON","statusCode":400,"doc_url":"/docs/errors#INVALID_REQUEST"}"##,
             )],
         ),
         both(
@@ -484,7 +484,7 @@ fn deviations() -> Vec<Deviation> {
     .collect()
 }
 
-const NOT_FOUND: &str = r#"{"success":false,"error":"NOT_FOUND","message":"not found","statusCode":404}"#;
+const NOT_FOUND: &str = r##"{"success":false,"error":"NOT_FOUND","message":"not found","statusCode":404,"doc_url":"/docs/errors#NOT_FOUND"}"##;
 
 fn deviation(
     scenario: &'static str,

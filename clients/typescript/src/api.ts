@@ -686,8 +686,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Ask a model, with what is known of the user
-         * @description Question and answer are saved once. With `stream` the answer is server-sent events: context, delta, done or error, then [DONE].
+         * Asks a model, with the context of the user.
+         * @description Question and answer are saved in the conversation. With `stream`, the answer is server-sent events: `context`, `delta`,
+         *     then `done` or `error`, and `[DONE]`.
          *
          *     Rate limit: 20 requests per minute and user, burst 20 (`CHAT_REQUESTS_PER_MINUTE`).
          */
@@ -706,8 +707,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The assembled prompt, layer by layer
-         * @description Without calling a model: for seeing and debugging.
+         * Returns the prompt of a conversation, layer by layer.
+         * @description The prompt is assembled as for a chat request; no model is called. For debugging.
          *
          *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
@@ -728,8 +729,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * How the context engine is
-         * @description The counts are the caller's own; the service's are everybody's.
+         * Returns the health of the context engine.
+         * @description The counts are the caller's own; for the service role they cover all users. They are `null` if the dynamic engine does
+         *     not work.
          *
          *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
@@ -752,8 +754,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Say by hand that a source has changed
-         * @description Triggers notice by themselves. An unknown event is a 400 with `validTypes`.
+         * Reports that a source of bundles changed.
+         * @description Triggers detect changes of the built-in tables. This route is for sources that the database does not see.
          *
          *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
@@ -774,8 +776,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Say what the user does on a device
-         * @description Sets off a warm-up, which keeps nobody waiting; sockets hear bundle_ready.
+         * Reports what the user does on a device.
+         * @description A warm-up of the bundles that the signals predict starts in the background. Sockets receive `bundle_ready` for each
+         *     compiled bundle.
          *
          *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
@@ -796,8 +799,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Make profiles of new units
-         * @description Oldest units first. At most one a user at a time; `force` takes the place of one that runs.
+         * Rolls up new units into profiles of topics and entities.
+         * @description The oldest units come first. At most one roll-up per user runs at a time: another request gets 409, unless it sets
+         *     `force`.
          *
          *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
@@ -818,8 +822,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Compile what will be wanted
-         * @description Answers when it is done.
+         * Compiles the bundles that the user will probably need.
+         * @description The response comes after the warm-up. Users without reported signals get 404.
          *
          *     Rate limit: 30 requests per minute and user, burst 30 (`CONTEXT_REQUESTS_PER_MINUTE`).
          */
@@ -1002,6 +1006,26 @@ export interface paths {
          * @description Returns the API reference with request forms.
          */
         get: operations["docs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/docs/errors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the page of error codes, with cause and cure.
+         * @description `doc_url` of an error leads to the section of its code.
+         */
+        get: operations["errorDocs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1223,8 +1247,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Create a chat completion with the context of a user
-         * @description Request, response, stream chunks and errors have the format of OpenAI's API. `metadata.conversation_id` names the conversation; without it the prompt has the context of the user only, and nothing is saved.
+         * Creates a chat completion with the context of the user.
+         * @description Request, response, stream chunks and errors have the format of OpenAI's API. `metadata.conversation_id` names the
+         *     conversation; without it the prompt contains the context of the user only, and nothing is saved.
          *
          *     Rate limit: 20 requests per minute and user, burst 20 (`CHAT_REQUESTS_PER_MINUTE`).
          */
@@ -1243,8 +1268,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the models of the providers
-         * @description Default models of the configured providers, and the models that the role may use.
+         * Lists the models of the configured providers.
+         * @description The default model of each provider, and the models that the role of the caller may use.
          */
         get: operations["listModels"];
         put?: never;
@@ -1279,6 +1304,21 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Metrics of the assembly of a prompt. */
+        AssemblyMetadata: {
+            /**
+             * Format: double
+             * @description Assembly time in milliseconds.
+             */
+            assemblyTimeMs: number;
+            /** @description Names of the bundles in the prompt: type, and topic or entity. */
+            bundlesUsed: string[];
+            /**
+             * Format: double
+             * @description Fresh bundles divided by wanted bundles.
+             */
+            cacheHitRate: number;
+        };
         /** @description Presences of users by their ID. */
         BatchAnswer: {
             /** @description Presences of the visible users, by user ID. */
@@ -1342,6 +1382,44 @@ export interface components {
             /** @description Name of the channel, without `realtime:`. */
             topic: string;
         };
+        /** @description Counts of a user's bundles by state. */
+        BundleCounts: {
+            /**
+             * Format: int64
+             * @description Number of bundles that are not fresh.
+             * @default 0
+             */
+            dirtyBundles: number;
+            /**
+             * Format: int64
+             * @description Number of fresh bundles of conversations.
+             * @default 0
+             */
+            freshConversationBundles: number;
+            /**
+             * Format: int64
+             * @description Number of fresh bundles of entities.
+             * @default 0
+             */
+            freshEntityBundles: number;
+            /**
+             * Format: int64
+             * @description Number of fresh bundles of topics.
+             * @default 0
+             */
+            freshTopicBundles: number;
+            /**
+             * Format: int64
+             * @description Number of all fresh bundles.
+             * @default 0
+             */
+            totalFreshBundles: number;
+        };
+        /**
+         * @description Whether the stored bundle can be used, and if not, why.
+         * @enum {string}
+         */
+        BundleReadiness: "fresh" | "missing" | "dirty" | "expired" | "forced";
         /**
          * @description Category of a custom event.
          * @enum {string}
@@ -1358,10 +1436,178 @@ export interface components {
             /** @description Name of the channel, without `realtime:`. */
             topic: string;
         };
-        /** @description A server-sent event of an answer. */
+        /** @description Answer of a model. */
+        ChatAnswer: {
+            /** @description Text of the answer. */
+            content: string;
+            /** @description Composition of the prompt. */
+            contextStats: components["schemas"]["ContextStats"];
+            /** @description Engine that assembled the prompt. */
+            engine: components["schemas"]["ContextEngine"];
+            /** @description Why the answer ends, as the provider reports it: `stop`, `length`, `tool_calls`, `content_filter`. */
+            finishReason?: string;
+            /**
+             * Format: uuid
+             * @description Message ID of the answer. Without a conversation it names no stored message.
+             */
+            messageId: string;
+            /** @description Model that wrote the answer. */
+            model: string;
+            /** @description Whether the answer was interrupted. */
+            partial?: boolean;
+            /** @description Whether this is the stored answer to an earlier request with the same idempotency key. */
+            replayed?: boolean;
+            /** @description Calls of the client's tools, in OpenAI's format. */
+            toolCalls?: {
+                [key: string]: unknown;
+            }[];
+            /** @description Token usage, as reported by the provider or counted. */
+            usage: components["schemas"]["ChatUsage"];
+        };
+        /** @description A chat request. Further parameters of OpenAI's API, such as `tools`, are passed to the provider. */
+        ChatBody: {
+            /** @description ID of the conversation (UUID). Question and answer are saved in it. */
+            conversationId: components["schemas"]["ConversationId"];
+            /** @description Key of the request: a repeat with the same key gets the stored answer. It overrides the header `Idempotency-Key`. */
+            idempotencyKey?: string | null;
+            /** @description Whether the prompt contains stored messages of the conversation, by default `true`. */
+            includeHistory?: boolean | null;
+            /** @description Maximum tokens of the prompt, from 500; by default 12,000. */
+            maxContextTokens?: number | null;
+            /**
+             * Format: int32
+             * @description Maximum tokens of the answer. The operator may set a lower maximum.
+             */
+            maxTokens?: number | null;
+            /** @description Messages in the format of OpenAI's API: 1 to 500. The last one with role `user` is the question. */
+            messages: components["schemas"]["ChatMessage"][];
+            /** @description Model of the provider: at most 200 characters. The operator may limit the models of a role. */
+            model?: string | null;
+            /** @description Name of a configured provider: at most 64 characters. */
+            provider?: string | null;
+            /** @description Whether the answer is streamed as server-sent events. */
+            stream?: boolean | null;
+            /**
+             * Format: float
+             * @description Temperature of the model, from 0 to 2.
+             */
+            temperature?: number | null;
+            /** @description Whether the dynamic engine assembles the prompt; it overrides the header `x-use-dynamic-context`. */
+            useDynamicContext?: boolean | null;
+            userId?: components["schemas"]["UserId"] | null;
+        };
+        /** @description Response to a chat request without streaming. */
+        ChatEnvelope: {
+            /** @description The answer of the model. */
+            data: components["schemas"]["ChatAnswer"];
+            /** @description Metrics of the assembly of the prompt. */
+            metadata: components["schemas"]["AssemblyMetadata"];
+            /**
+             * @description Always `true` in this response.
+             * @enum {boolean}
+             */
+            success: true;
+            /**
+             * Format: date-time
+             * @description Time of the response.
+             */
+            timestamp: string;
+        };
+        /** @description An event of a streamed answer, as JSON in the `data` of a server-sent event. The last `data` is `[DONE]`. */
         ChatEvent: {
-            /** @description JSON of a `context`, `delta`, `done` or `error`; at last `[DONE]`. */
-            data: "[DONE]" | string;
+            contextStats?: components["schemas"]["ContextStats"] | null;
+            /** @description Engine that assembled the prompt. */
+            engine: components["schemas"]["ContextEngine"];
+            /**
+             * Format: uuid
+             * @description ID of the message with the answer.
+             */
+            messageId: string;
+            /** @description Metrics of the assembly of the prompt. */
+            metadata: components["schemas"]["AssemblyMetadata"];
+            /** @enum {string} */
+            type: "context";
+        } | {
+            /** @description Text of this part. */
+            content?: string;
+            /** @description Parts of tool calls, as the provider sends them. */
+            toolCalls?: {
+                [key: string]: unknown;
+            }[];
+            /** @enum {string} */
+            type: "delta";
+        } | (components["schemas"]["ChatAnswer"] & {
+            /** @enum {string} */
+            type: "done";
+        }) | {
+            /** @description Stable code of the error, for programs. */
+            error: string;
+            /** @description English text for people. */
+            message: string;
+            /** @enum {string} */
+            type: "error";
+        };
+        /**
+         * @description A message as it is sent to a provider. Fields other than `role` and `content`, such as `name`, `tool_calls` and
+         *     `tool_call_id`, are kept as the client sent them.
+         */
+        ChatMessage: {
+            [key: string]: unknown;
+        };
+        /** @description Tokens that a request used. */
+        ChatUsage: {
+            /**
+             * Format: int64
+             * @description Tokens of the whole answer.
+             */
+            completionTokens: number;
+            /**
+             * Format: int64
+             * @description Tokens of the whole prompt.
+             */
+            promptTokens: number;
+            /**
+             * Format: int64
+             * @description Tokens of prompt and answer together.
+             */
+            totalTokens: number;
+        };
+        /** @description A request in the format of OpenAI's API. Further parameters, such as `tools`, are passed to the provider. */
+        CompletionBody: {
+            /**
+             * Format: int32
+             * @description Maximum tokens of the answer, with the tokens of reasoning.
+             */
+            max_completion_tokens?: number | null;
+            /**
+             * Format: int32
+             * @description Maximum tokens of the answer. The operator may set a lower maximum.
+             */
+            max_tokens?: number | null;
+            /** @description Messages of the chat: 1 to 500. */
+            messages: components["schemas"]["ChatMessage"][];
+            /**
+             * @description Strings by name. The server reads `conversation_id`, `user_id`, `include_history` and `max_context_tokens`;
+             *     the others are passed to the provider.
+             */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+            /** @description Model that writes the answer, or `provider/model`. `GET /v1/models` lists them. */
+            model: string;
+            /** @description Whether the answer is streamed as server-sent events. */
+            stream?: boolean | null;
+            stream_options?: components["schemas"]["CompletionStreamOptions"] | null;
+            /**
+             * Format: float
+             * @description Temperature of the model, from 0 to 2.
+             */
+            temperature?: number | null;
+        };
+        /** @description Options of a streamed answer. */
+        CompletionStreamOptions: {
+            /** @description Whether the last chunk contains the token usage. */
+            include_usage?: boolean | null;
         };
         /** @description A contact or a contact request, as the caller sees it. */
         Contact: {
@@ -1385,83 +1631,124 @@ export interface components {
          * @enum {string}
          */
         ContactStatus: "pending_in" | "pending_out" | "accepted";
-        /** @description How the context engine is. */
-        ContextHealth: {
-            /** @description Bundles. */
-            contextBundles: number | null;
-            /** @description What was given up. */
-            deadLetters: number | null;
-            /** @description Those of which a source has changed. */
-            dirtyBundles: number | null;
-            /** @description Entities. */
-            entityProfiles: number | null;
-            /** @description What waits to be compiled again. */
-            invalidationQueue: number | null;
-            /** @description Whether the dynamic engine answers. */
+        /** @description Tokens of a prompt. */
+        ContextBudget: {
+            /** @description Number of tokens that all layers were given. */
+            given: number;
+            /** @description Maximum number of tokens of the prompt. */
+            tokens: number;
+            /** @description Number of tokens that all layers use. */
+            used: number;
+        };
+        /**
+         * @description How much context a message needs.
+         * @enum {string}
+         */
+        ContextDepth: "minimal" | "standard" | "deep";
+        /**
+         * @description The engine that assembled a prompt.
+         * @enum {string}
+         */
+        ContextEngine: "dynamic" | "legacy";
+        /** @description Health of the context engine. */
+        ContextHealth: components["schemas"]["Counts"] & {
+            /** @description Whether the dynamic engine works. */
             newEngineAvailable: boolean;
-            /** @description Whether the simple engine answers. */
+            /** @description Whether the simple engine works. */
             oldEngineAvailable: boolean;
-            /**
-             * @description Whether both engines answer, one, or none.
-             * @enum {string}
-             */
-            status: "healthy" | "degraded" | "down";
+            /** @description `healthy` if both engines work, `degraded` if one does, `down` if none does. */
+            status: components["schemas"]["ContextStatus"];
             /**
              * Format: date-time
-             * @description The server's clock.
+             * @description Time of the response.
              */
             timestamp: string;
-            /** @description Topics. */
-            topicProfiles: number | null;
         };
         /** @description A layer of a prompt with its part of the budget. */
         ContextLayer: {
-            /** @description How willingly it shrinks, from 0 to 1. */
+            /**
+             * Format: double
+             * @description How far the layer may shrink below its ideal, from 0 to 1.
+             */
             elasticity: number;
-            /** @description What it was given of the budget. */
+            /** @description Number of tokens that the layer was given. */
             given: number;
-            /** @description As many as it would like. */
+            /** @description Number of tokens that the layer asks for. */
             ideal: number;
-            /** @description `L0` to `L7`. */
+            /** @description Number of the layer: `L0` to `L7`. */
             layer: string;
-            /** @description The most. */
+            /** @description Maximum number of tokens. */
             maximum: number;
-            /** @description The fewest tokens that make sense. */
+            /** @description Minimum useful number of tokens. */
             minimum: number;
-            /** @description In words. */
-            name: string;
-            /** @description Who gets first what is left. */
+            /** @description Name of the layer. */
+            name: components["schemas"]["ContextLayerName"];
+            /** @description Layers with a higher priority get the remaining tokens first. */
             priority: number;
-            /** @description What it consists of. */
-            sections: {
-                /** @description Name of the bundle. */
-                bundle?: string;
-                /**
-                 * Format: uuid
-                 * @description Of a bundle, its row.
-                 */
-                bundleId?: string;
-                /** @description Its text; empty where it was left out. */
-                content: string;
-                /** @description Whether it is only the beginning. */
-                cut: boolean;
-                /** @description Its layer's name. */
-                layer: string;
-                /**
-                 * @description Of a bundle, whether it was ready.
-                 * @enum {string}
-                 */
-                readiness?: "fresh" | "missing" | "dirty" | "expired" | "forced";
-                /** @description Why it is here, or is not. */
-                reason: string;
-                /** @description What it is about. */
-                title: string;
-                /** @description The text's tokens. */
-                tokens: number;
-            }[];
-            /** @description What it took. */
+            /** @description Sections of the layer, with those that were left out. */
+            sections: components["schemas"]["ContextSection"][];
+            /** @description Number of tokens that the layer uses. */
             used: number;
         };
+        /**
+         * @description A layer of the prompt, by name.
+         * @enum {string}
+         */
+        ContextLayerName: "identity" | "preferences" | "topic" | "entity" | "conversation" | "just_in_time" | "history" | "message";
+        /** @description A section of the prompt, or the reason why it was left out. */
+        ContextSection: {
+            /** @description Name of the bundle: its type, and the name of the topic or entity. */
+            bundle?: string;
+            /**
+             * Format: uuid
+             * @description ID of the stored bundle, if any.
+             */
+            bundleId?: string;
+            /** @description Text; empty if the section was left out. */
+            content: string;
+            /** @description Whether the text was truncated. */
+            cut: boolean;
+            /** @description Layer that the section belongs to. */
+            layer: components["schemas"]["ContextLayerName"];
+            /** @description State of the bundle; `None` if the section is no bundle. */
+            readiness?: components["schemas"]["BundleReadiness"];
+            /** @description Human-readable reason why the section is included, cut or left out. */
+            reason: string;
+            /** @description Heading of the section in the prompt. */
+            title: string;
+            /** @description Tokens of the text. */
+            tokens: number;
+        };
+        /** @description Composition of a prompt. */
+        ContextStats: components["schemas"]["AssemblyMetadata"] & {
+            /** @description Wanted bundles that were compiled for this prompt. */
+            bundlesCompiled: number;
+            /** @description Wanted bundles that were fresh. */
+            bundlesReady: number;
+            /** @description Bundles that the message and the signals select. */
+            bundlesWanted: number;
+            /** @description Names of the entities detected in the message. */
+            entities: string[];
+            /** @description Whether the simple engine replaced the failed dynamic one. */
+            fellBack?: boolean;
+            /** @description Stored messages in the prompt. */
+            historyMessages: number;
+            /** @description Tokens by layer (`L0` to `L7`). */
+            layers: {
+                [key: string]: number;
+            };
+            /** @description Maximum tokens of the prompt. */
+            maxTokens: number;
+            /** @description Tokens of the whole prompt. */
+            tokens: number;
+            /** @description Names of the topics detected in the message. */
+            topics: string[];
+        };
+        /**
+         * @description Whether the engines work.
+         * @enum {string}
+         */
+        ContextStatus: "healthy" | "degraded" | "down";
         /** @description A conversation as seen by a participant. */
         Conversation: {
             /**
@@ -1490,19 +1777,79 @@ export interface components {
          * @description ID of a conversation (UUID).
          */
         ConversationId: string;
+        /** @description Numbers of stored rows; `null` if the dynamic engine is unavailable. */
+        Counts: {
+            /**
+             * Format: int64
+             * @description Number of stored bundles.
+             * @default null
+             */
+            contextBundles: number | null;
+            /**
+             * Format: int64
+             * @description Number of compilations that failed too often.
+             * @default null
+             */
+            deadLetters: number | null;
+            /**
+             * Format: int64
+             * @description Number of bundles with changed sources.
+             * @default null
+             */
+            dirtyBundles: number | null;
+            /**
+             * Format: int64
+             * @description Number of profiles of entities.
+             * @default null
+             */
+            entityProfiles: number | null;
+            /**
+             * Format: int64
+             * @description Number of bundles that wait to be compiled again.
+             * @default null
+             */
+            invalidationQueue: number | null;
+            /**
+             * Format: int64
+             * @description Number of profiles of topics.
+             * @default null
+             */
+            topicProfiles: number | null;
+        };
         /** @description Tokens of a demo server. */
         Demo: {
             /** @description Users of the demo data. */
-            people: {
-                /** @description Name of the demo user. */
-                name: string;
-                /** @description Token of the user, valid for 12 hours. */
-                token: string;
-                /** @description ID of the demo user (UUID). */
-                user_id: components["schemas"]["UserId"];
-            }[];
+            people: components["schemas"]["DemoUser"][];
             /** @description A token of the service role. */
             service_token: string;
+        };
+        /** @description A user of the demo data. */
+        DemoUser: {
+            /** @description Name of the demo user. */
+            name: string;
+            /** @description Token of the user, valid for 12 hours. */
+            token: string;
+            /** @description ID of the demo user (UUID). */
+            user_id: components["schemas"]["UserId"];
+        };
+        /** @description A topic or entity detected in a message. */
+        DetectedSubject: {
+            /**
+             * Format: uuid
+             * @description ID of the topic or entity.
+             */
+            id: string;
+            /** @description Kind of the subject: `topic` or `entity`. */
+            kind: string;
+            /** @description Name of the topic or entity. */
+            name: string;
+            /** @description How it was detected: `conversation`, `named`, `misspelt` or `meaning`. */
+            reason: string;
+            /**
+             * Format: double
+             * @description Confidence, from 0 to 1.
+             */
+            score: number;
         };
         /** @description A device as shown to its owner. */
         Device: {
@@ -1538,6 +1885,16 @@ export interface components {
         };
         /** @description ID of a device of one user: 1 to 255 characters, chosen by the client. */
         DeviceId: string;
+        /** @description Envelope of a successful response without data. */
+        Done: {
+            /** @description What the server did, for people. */
+            message: string;
+            /**
+             * @description Always `true` in this response.
+             * @enum {boolean}
+             */
+            success: true;
+        };
         /** @description Result of an erasure. */
         Erasure: {
             /** @description Number of erased rows by table. */
@@ -1557,20 +1914,47 @@ export interface components {
             /** @description The invalid fields. Present only if the error is about fields. */
             details?: components["schemas"]["FieldError"][];
             /**
-             * @description Stable code of the error, for programs.
-             * @enum {string}
+             * Format: uri-reference
+             * @description Page with cause and cure of the error, relative to the server.
              */
-            error: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "RATE_LIMITED" | "INTERNAL_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR" | "UPGRADE_REQUIRED";
+            doc_url: string;
+            /** @description Stable code of the error, for programs. */
+            error: components["schemas"]["ErrorCode"];
             /** @description English text for people. It contains no SQL, paths or secrets. */
             message: string;
             /** @description HTTP status of the response. */
             statusCode: number;
             /**
              * @description Always `false` in an error.
-             * @constant
+             * @enum {boolean}
              */
             success: false;
         };
+        /**
+         * @description Stable code of an error, for programs.
+         *
+         *     - `INVALID_REQUEST`: A parameter or field is missing or malformed, or the JSON is invalid. Correct the fields that `details` names, and send the request again.
+         *     - `INVALID_REFERENCE`: The request refers to a conversation, topic or entity that does not exist. Create the resource first, or correct its ID.
+         *     - `UNAUTHORIZED`: The request has no token, or its token names no user. Send `Authorization: Bearer <JWT>` with the token of a user.
+         *     - `INVALID_TOKEN`: The token is malformed, expired, or signed with another key. Get a new token. If it is new, compare `JWT_SECRET` or `JWKS_URL` with the issuer; `rollcall token` creates a valid one.
+         *     - `FORBIDDEN`: The caller may not act for that user, or a row-level security policy denies the request. Act for the user of the token, or use a token with role `service_role` or an admin permission. Otherwise check the policies.
+         *     - `NOT_FOUND`: The resource or route does not exist, or the caller may not see it. The response does not tell which. Check path and ID. `rollcall.explain_visibility` tells an operator why a user is not visible.
+         *     - `METHOD_NOT_ALLOWED`: The path does not have this method. Use one of the methods in the header `Allow`.
+         *     - `CONFLICT`: The request conflicts with a concurrent one or with the current state. Follow the message: try again later, or use another idempotency key.
+         *     - `DUPLICATE_PRESENCE`: Another request created the same device at the same time. Send the request again.
+         *     - `PAYLOAD_TOO_LARGE`: The body exceeds the maximum size of the route. Send less data in one request; the message names the maximum.
+         *     - `UNSUPPORTED_MEDIA_TYPE`: The content type of the body is not JSON. Send the header `Content-Type: application/json`.
+         *     - `UNPROCESSABLE`: A value is well-formed but not one of the allowed values. Use one of the values that `details` lists.
+         *     - `UPGRADE_REQUIRED`: The path is a WebSocket, and the request is not a WebSocket handshake. Open the path with a WebSocket client. Proxies must forward `Upgrade` and `Connection`.
+         *     - `RATE_LIMITED`: A rate limit of the user is exceeded. Wait for the seconds in `Retry-After`, on sockets for `retry_after_ms`. An operator can change the limits.
+         *     - `INTERNAL_ERROR`: The server failed. The cause is in its log and is not sent. Look for the `x-request-id` of the response in the log, or report it to the operator.
+         *     - `LEGACY_ENGINE_ERROR`: Both context engines failed to assemble a prompt. Look for the `x-request-id` of the response in the log; `GET /api/v1/context/health` shows the engines.
+         *     - `SERVICE_UNAVAILABLE`: A dependency is unavailable: the database, the signing keys, or a model provider. Try again after the seconds in `Retry-After`. `GET /api/v1/system/health` names the dependency.
+         *     - `DATABASE_CONNECTION_ERROR`: The server has no connection to PostgreSQL. Try again after the seconds in `Retry-After`. An operator finds the cause with `rollcall doctor`.
+         *     - `CONTEXT_ENGINE_ERROR`: The dynamic context engine failed, and falling back to the simple one is disabled. Try again later, or allow the fallback (`CONTEXT_FALLBACK`).
+         * @enum {string}
+         */
+        ErrorCode: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "UPGRADE_REQUIRED" | "RATE_LIMITED" | "INTERNAL_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
         /** @description All stored presence data of a user. */
         Export: {
             /** @description Rows by the table that stores them. */
@@ -1590,11 +1974,11 @@ export interface components {
          * @enum {string}
          */
         Face: "public" | "trusted";
-        /** @description One field and what is wrong with it. */
+        /** @description An error in one field. */
         FieldError: {
-            /** @description Its path from the body's root; empty for the whole. */
+            /** @description Path of the field from the root of the body, for example `data.status`; empty for the whole body. */
             field: string;
-            /** @description What is wrong, for a person. */
+            /** @description English text that says what is wrong. */
             message: string;
         };
         /** @description Health of the server and its dependencies. */
@@ -1655,6 +2039,13 @@ export interface components {
             device_id?: components["schemas"]["DeviceId"] | null;
             user_id?: components["schemas"]["UserId"] | null;
         };
+        /** @description A change of a source. */
+        InvalidateBody: {
+            /** @description Type of the change, for example `memory_updated`. The error for an unknown type lists all types in `validTypes`. */
+            eventType: string;
+            /** @description IDs of what changed. Without IDs, all bundles of the affected types are marked. */
+            relatedIds?: components["schemas"]["RelatedIdsBody"];
+        };
         /** @description Last activity of a user. */
         LastSeen: {
             /**
@@ -1664,6 +2055,27 @@ export interface components {
             last_seen: string | null;
             /** @description ID of the user (UUID). */
             user_id: components["schemas"]["UserId"];
+        };
+        /** @description A model in the format of OpenAI's API. */
+        Model: {
+            /**
+             * Format: int64
+             * @description Time of creation in Unix seconds. It is unknown and always 0.
+             */
+            created: number;
+            /** @description Name of the model, with the provider's name as a prefix unless it is the default one. */
+            id: string;
+            /** @description Always `model` in this response. */
+            object: string;
+            /** @description Name of the provider. */
+            owned_by: string;
+        };
+        /** @description List of models in the format of OpenAI's API. */
+        ModelList: {
+            /** @description Models that the caller may use. */
+            data: components["schemas"]["Model"][];
+            /** @description Always `list` in this response. */
+            object: string;
         };
         /** @description A node (server process) and its lease. */
         Node: {
@@ -1694,6 +2106,22 @@ export interface components {
              * @description Time at which the node started.
              */
             started_at: string;
+        };
+        /** @description An error in the format of OpenAI's API. */
+        OpenAiError: {
+            /** @description What is wrong with the request. */
+            error: components["schemas"]["OpenAiErrorObject"];
+        };
+        /** @description Message and code of an error. */
+        OpenAiErrorObject: {
+            /** @description Code of the error, for programs. */
+            code: string | null;
+            /** @description English text for people. */
+            message: string;
+            /** @description Name of the invalid parameter; `null` if the error is not about one. */
+            param: string | null;
+            /** @description Kind of the error, as in OpenAI's API. */
+            type: string;
         };
         /** @description Presence of a user, as the caller may see it. */
         Presence: {
@@ -1741,6 +2169,59 @@ export interface components {
             /** @description ID of the user (UUID). */
             user_id: components["schemas"]["UserId"];
         };
+        /** @description An assembled prompt, layer by layer. */
+        PromptData: {
+            /** @description Tokens of the whole prompt. */
+            budget: components["schemas"]["ContextBudget"];
+            /** @description ID of the conversation (UUID). */
+            conversationId: components["schemas"]["ConversationId"];
+            /** @description How much context the message needs. */
+            depth: components["schemas"]["ContextDepth"];
+            /** @description Topics and entities detected in the message. */
+            detected: components["schemas"]["DetectedSubject"][];
+            /** @description Layers in the order of their priority. */
+            layers: components["schemas"]["ContextLayer"][];
+            /** @description Messages of the conversation in the prompt, oldest first, in the format of OpenAI's API. */
+            messages: components["schemas"]["ChatMessage"][];
+            /** @description System message of the prompt, as Markdown. */
+            systemPrompt: string;
+        };
+        /** @description An assembled prompt with its metrics. */
+        PromptEnvelope: {
+            /** @description The prompt, layer by layer. */
+            data: components["schemas"]["PromptData"];
+            /** @description Metrics of the assembly. */
+            metadata: components["schemas"]["PromptMetadata"];
+            /**
+             * @description Always `true` in this response.
+             * @enum {boolean}
+             */
+            success: true;
+            /**
+             * Format: date-time
+             * @description Time of the response.
+             */
+            timestamp: string;
+        };
+        /** @description Metrics of the assembly of a shown prompt. */
+        PromptMetadata: {
+            /**
+             * Format: double
+             * @description Time of the assembly in milliseconds.
+             */
+            assemblyTimeMs: number;
+            /** @description Number of wanted bundles that were fresh. */
+            bundlesReady: number;
+            /** @description Names of the bundles in the prompt: type, and topic or entity. */
+            bundlesUsed: string[];
+            /** @description Number of bundles that the message and the signals select. */
+            bundlesWanted: number;
+            /**
+             * Format: double
+             * @description Fresh bundles divided by wanted bundles.
+             */
+            cacheHitRate: number;
+        };
         /**
          * @description Whether a user is reachable. `busy` and `dnd` count as `online`.
          * @enum {string}
@@ -1765,6 +2246,89 @@ export interface components {
         };
         /** @description Rejection of a request: errors by field, or a message if the policies could not be checked. */
         RealtimeRejection: components["schemas"]["RealtimeFieldErrors"] | components["schemas"]["RealtimeMessage"];
+        /** @description IDs of the changed source and of what it belongs to. */
+        RelatedIdsBody: {
+            /**
+             * Format: uuid
+             * @description ID of the conversation (UUID).
+             * @default null
+             */
+            conversationId: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the entity (UUID).
+             * @default null
+             */
+            entityId: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the instruction (UUID).
+             * @default null
+             */
+            instructionId: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the memory (UUID).
+             * @default null
+             */
+            memoryId: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the topic (UUID).
+             * @default null
+             */
+            topicId: string | null;
+        };
+        /** @description Options of a roll-up. */
+        RollUpBody: {
+            /**
+             * @description Whether a roll-up that is already running is replaced.
+             * @default false
+             */
+            force: boolean;
+            /**
+             * Format: int32
+             * @description Maximum number of units to process, by default 50.
+             * @default null
+             */
+            limit: number | null;
+        };
+        /** @description Counts of what a roll-up changed. */
+        RollUpSummary: {
+            /**
+             * Format: int64
+             * @description Number of processed units ("atomic content units").
+             */
+            acusProcessed: number;
+            /**
+             * Format: int64
+             * @description Number of new entities.
+             */
+            entitiesCreated: number;
+            /**
+             * Format: int64
+             * @description Number of existing entities that got new units.
+             */
+            entitiesUpdated: number;
+            /**
+             * Format: int64
+             * @description Number of new topics.
+             */
+            topicsCreated: number;
+            /**
+             * Format: int64
+             * @description Number of existing topics that got new units.
+             */
+            topicsUpdated: number;
+        };
+        /** @description Session of a device. */
+        SessionData: {
+            /**
+             * Format: uuid
+             * @description ID of the session. It is the same for every request of the same user and device.
+             */
+            sessionId: string;
+        };
         /** @description Privacy settings of a user. */
         Settings: {
             /** @description Whether viewers see the user's activity and page. */
@@ -1789,6 +2353,28 @@ export interface components {
             /** @description Whether participants of a conversation see the user's typing. */
             show_typing?: boolean | null;
             visibility?: components["schemas"]["Visibility"] | null;
+        };
+        /** @description Signals of a device. An absent field is kept, `null` clears it. */
+        SignalsBody: {
+            activeConversationId?: components["schemas"]["ConversationId"] | null;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that is open.
+             */
+            activeNotebookId?: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the persona that is selected.
+             */
+            activePersonaId?: string | null;
+            /** @description ID of the device that reports the signals. */
+            deviceId: components["schemas"]["DeviceId"];
+            /** @description Page in the application: at most 2,048 characters after trimming. The last ten are kept. */
+            lastNavigationPath?: string | null;
+            /** @description Local time of the user: 14:30, or with a date and an offset. */
+            localTime: string;
+            /** @description IDs of the visible conversations: at most 100. */
+            visibleConversationIds?: components["schemas"]["ConversationId"][] | null;
         };
         /** @description A sign-off of a device by a page that is closing. */
         SignOffBody: {
@@ -1832,6 +2418,105 @@ export interface components {
              */
             success: true;
         };
+        /** @description Envelope of a successful response with data. */
+        SuccessEnvelope_BundleCounts: {
+            /** @description Counts of a user's bundles by state. */
+            data: {
+                /**
+                 * Format: int64
+                 * @description Number of bundles that are not fresh.
+                 * @default 0
+                 */
+                dirtyBundles: number;
+                /**
+                 * Format: int64
+                 * @description Number of fresh bundles of conversations.
+                 * @default 0
+                 */
+                freshConversationBundles: number;
+                /**
+                 * Format: int64
+                 * @description Number of fresh bundles of entities.
+                 * @default 0
+                 */
+                freshEntityBundles: number;
+                /**
+                 * Format: int64
+                 * @description Number of fresh bundles of topics.
+                 * @default 0
+                 */
+                freshTopicBundles: number;
+                /**
+                 * Format: int64
+                 * @description Number of all fresh bundles.
+                 * @default 0
+                 */
+                totalFreshBundles: number;
+            };
+            /** @description What the server did, for people. */
+            message: string;
+            /**
+             * @description Always `true` in this response.
+             * @enum {boolean}
+             */
+            success: true;
+        };
+        /** @description Envelope of a successful response with data. */
+        SuccessEnvelope_RollUpSummary: {
+            /** @description Counts of what a roll-up changed. */
+            data: {
+                /**
+                 * Format: int64
+                 * @description Number of processed units ("atomic content units").
+                 */
+                acusProcessed: number;
+                /**
+                 * Format: int64
+                 * @description Number of new entities.
+                 */
+                entitiesCreated: number;
+                /**
+                 * Format: int64
+                 * @description Number of existing entities that got new units.
+                 */
+                entitiesUpdated: number;
+                /**
+                 * Format: int64
+                 * @description Number of new topics.
+                 */
+                topicsCreated: number;
+                /**
+                 * Format: int64
+                 * @description Number of existing topics that got new units.
+                 */
+                topicsUpdated: number;
+            };
+            /** @description What the server did, for people. */
+            message: string;
+            /**
+             * @description Always `true` in this response.
+             * @enum {boolean}
+             */
+            success: true;
+        };
+        /** @description Envelope of a successful response with data. */
+        SuccessEnvelope_SessionData: {
+            /** @description Session of a device. */
+            data: {
+                /**
+                 * Format: uuid
+                 * @description ID of the session. It is the same for every request of the same user and device.
+                 */
+                sessionId: string;
+            };
+            /** @description What the server did, for people. */
+            message: string;
+            /**
+             * @description Always `true` in this response.
+             * @enum {boolean}
+             */
+            success: true;
+        };
         /** @description Health of the channels. */
         TenantHealth: {
             /** @description Health of the only tenant. */
@@ -1869,6 +2554,29 @@ export interface components {
         TypingBody: {
             /** @description Whether the caller is typing: `false` after stopping. */
             is_typing: boolean;
+        };
+        /** @description The error envelope, with the valid event types if the type is unknown. */
+        UnknownEventType: {
+            /** @description The invalid fields of the request. */
+            details?: components["schemas"]["FieldError"][];
+            /** @description Page with cause and cure of the error, relative to the server. */
+            doc_url: string;
+            /** @description Stable code of the error, for programs. */
+            error: string;
+            /** @description English text for people. */
+            message: string;
+            /**
+             * Format: int32
+             * @description HTTP status of the response.
+             */
+            statusCode: number;
+            /**
+             * @description Always `false` in an error.
+             * @enum {boolean}
+             */
+            success: false;
+            /** @description All event types. Present only if the type is unknown. */
+            validTypes?: string[];
         };
         /**
          * Format: uuid
@@ -1914,9 +2622,19 @@ export interface components {
             /** @description IDs of the users on the list: at most 1,000, without the caller's own. */
             user_ids: components["schemas"]["UserId"][];
         };
+        /** @description Options of a warm-up. */
+        WarmUpBody: {
+            /** @default null */
+            deviceId: components["schemas"]["DeviceId"] | null;
+            /**
+             * @description Whether fresh bundles are compiled too.
+             * @default false
+             */
+            force: boolean;
+        };
     };
     responses: {
-        /** @description The request conflicts with a concurrent one or with the current state. */
+        /** @description The request conflicts with a concurrent one or with the current state. Codes: `CONFLICT`, `DUPLICATE_PRESENCE`. */
         Conflict: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1925,21 +2643,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#CONFLICT",
                  *       "error": "CONFLICT",
                  *       "message": "the contact is being removed; try again",
                  *       "statusCode": 409,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {unknown} */
-                    error?: "CONFLICT" | "DUPLICATE_PRESENCE";
-                    /** @constant */
-                    statusCode?: 409;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The caller may not act for that user, or a row-level security policy denies the request. */
+        /** @description The caller may not act for that user, or a row-level security policy denies the request. Codes: `FORBIDDEN`. */
         Forbidden: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1948,21 +2662,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#FORBIDDEN",
                  *       "error": "FORBIDDEN",
                  *       "message": "you cannot act for another user; use a token with role service_role or an admin permission",
                  *       "statusCode": 403,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @constant */
-                    error?: "FORBIDDEN";
-                    /** @constant */
-                    statusCode?: 403;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The server failed. The log contains the cause under the `x-request-id` of the response. */
+        /** @description The server failed. The log contains the cause under the `x-request-id` of the response. Codes: `INTERNAL_ERROR`, `LEGACY_ENGINE_ERROR`. */
         InternalError: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1971,21 +2681,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#INTERNAL_ERROR",
                  *       "error": "INTERNAL_ERROR",
                  *       "message": "internal server error; include x-request-id when you report it",
                  *       "statusCode": 500,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {unknown} */
-                    error?: "INTERNAL_ERROR" | "LEGACY_ENGINE_ERROR";
-                    /** @constant */
-                    statusCode?: 500;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description A parameter or field is missing or malformed, the JSON is invalid, or the request refers to something that does not exist. `details` names the fields. */
+        /** @description A parameter or field is missing or malformed, the JSON is invalid, or the request refers to something that does not exist. `details` names the fields. Codes: `INVALID_REQUEST`, `INVALID_REFERENCE`. */
         InvalidRequest: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2000,21 +2706,17 @@ export interface components {
                  *           "message": "must be a UUID"
                  *         }
                  *       ],
+                 *       "doc_url": "/docs/errors#INVALID_REQUEST",
                  *       "error": "INVALID_REQUEST",
                  *       "message": "user_id: must be a UUID",
                  *       "statusCode": 400,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {unknown} */
-                    error?: "INVALID_REQUEST" | "INVALID_REFERENCE";
-                    /** @constant */
-                    statusCode?: 400;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The path does not have this method. */
+        /** @description The path does not have this method. Codes: `METHOD_NOT_ALLOWED`. */
         MethodNotAllowed: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2023,21 +2725,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#METHOD_NOT_ALLOWED",
                  *       "error": "METHOD_NOT_ALLOWED",
                  *       "message": "method not allowed; see the Allow header",
                  *       "statusCode": 405,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @constant */
-                    error?: "METHOD_NOT_ALLOWED";
-                    /** @constant */
-                    statusCode?: 405;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The resource does not exist or is not visible to the caller. The response does not tell which. */
+        /** @description The resource does not exist or is not visible to the caller. The response does not tell which. Codes: `NOT_FOUND`. */
         NotFound: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2046,21 +2744,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#NOT_FOUND",
                  *       "error": "NOT_FOUND",
                  *       "message": "not found",
                  *       "statusCode": 404,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @constant */
-                    error?: "NOT_FOUND";
-                    /** @constant */
-                    statusCode?: 404;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The body exceeds the maximum size of the route. */
+        /** @description The body exceeds the maximum size of the route. Codes: `PAYLOAD_TOO_LARGE`. */
         PayloadTooLarge: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2069,21 +2763,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#PAYLOAD_TOO_LARGE",
                  *       "error": "PAYLOAD_TOO_LARGE",
                  *       "message": "the body exceeds the maximum of 65536 bytes",
                  *       "statusCode": 413,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @constant */
-                    error?: "PAYLOAD_TOO_LARGE";
-                    /** @constant */
-                    statusCode?: 413;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The rate limit is exceeded. `Retry-After` gives the seconds to wait. */
+        /** @description The rate limit is exceeded. `Retry-After` gives the seconds to wait. Codes: `RATE_LIMITED`. */
         RateLimited: {
             headers: {
                 "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -2096,21 +2786,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#RATE_LIMITED",
                  *       "error": "RATE_LIMITED",
                  *       "message": "rate limit exceeded; retry after 6 s",
                  *       "statusCode": 429,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @constant */
-                    error?: "RATE_LIMITED";
-                    /** @constant */
-                    statusCode?: 429;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description A dependency of the route is unavailable. `Retry-After` gives the seconds to wait. */
+        /** @description A dependency of the route is unavailable. `Retry-After` gives the seconds to wait. Codes: `SERVICE_UNAVAILABLE`, `DATABASE_CONNECTION_ERROR`, `CONTEXT_ENGINE_ERROR`. */
         ServiceUnavailable: {
             headers: {
                 "Retry-After": components["headers"]["RetryAfter"];
@@ -2120,21 +2806,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#SERVICE_UNAVAILABLE",
                  *       "error": "SERVICE_UNAVAILABLE",
                  *       "message": "the database is unavailable; try again later",
                  *       "statusCode": 503,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {unknown} */
-                    error?: "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
-                    /** @constant */
-                    statusCode?: 503;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The token is missing (`UNAUTHORIZED`), or malformed, expired or signed with another key (`INVALID_TOKEN`). */
+        /** @description The token is missing (`UNAUTHORIZED`), or malformed, expired or signed with another key (`INVALID_TOKEN`). Codes: `UNAUTHORIZED`, `INVALID_TOKEN`. */
         Unauthorized: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2143,21 +2825,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#UNAUTHORIZED",
                  *       "error": "UNAUTHORIZED",
                  *       "message": "the token has expired",
                  *       "statusCode": 401,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @enum {unknown} */
-                    error?: "UNAUTHORIZED" | "INVALID_TOKEN";
-                    /** @constant */
-                    statusCode?: 401;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description A value is well-formed but not one of the allowed values. `details` names the fields. */
+        /** @description A value is well-formed but not one of the allowed values. `details` names the fields. Codes: `UNPROCESSABLE`. */
         Unprocessable: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2172,21 +2850,17 @@ export interface components {
                  *           "message": "must be one of online, away, busy, dnd, invisible, offline (got \"idle\")"
                  *         }
                  *       ],
+                 *       "doc_url": "/docs/errors#UNPROCESSABLE",
                  *       "error": "UNPROCESSABLE",
                  *       "message": "status: must be one of online, away, busy, dnd, invisible, offline (got \"idle\")",
                  *       "statusCode": 422,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @constant */
-                    error?: "UNPROCESSABLE";
-                    /** @constant */
-                    statusCode?: 422;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The content type of the body is not JSON. */
+        /** @description The content type of the body is not JSON. Codes: `UNSUPPORTED_MEDIA_TYPE`. */
         UnsupportedMediaType: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2195,21 +2869,17 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#UNSUPPORTED_MEDIA_TYPE",
                  *       "error": "UNSUPPORTED_MEDIA_TYPE",
                  *       "message": "Content-Type: must be application/json",
                  *       "statusCode": 415,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @constant */
-                    error?: "UNSUPPORTED_MEDIA_TYPE";
-                    /** @constant */
-                    statusCode?: 415;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The path is a WebSocket, and the request is not a WebSocket handshake. */
+        /** @description The path is a WebSocket, and the request is not a WebSocket handshake. Codes: `UPGRADE_REQUIRED`. */
         UpgradeRequired: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2218,18 +2888,14 @@ export interface components {
             content: {
                 /**
                  * @example {
+                 *       "doc_url": "/docs/errors#UPGRADE_REQUIRED",
                  *       "error": "UPGRADE_REQUIRED",
                  *       "message": "the route is a WebSocket; send a WebSocket handshake",
                  *       "statusCode": 426,
                  *       "success": false
                  *     }
                  */
-                "application/json": components["schemas"]["Error"] & {
-                    /** @constant */
-                    error?: "UPGRADE_REQUIRED";
-                    /** @constant */
-                    statusCode?: 426;
-                };
+                "application/json": components["schemas"]["Error"];
             };
         };
     };
@@ -2260,7 +2926,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The page or file. */
+            /** @description Page of the console. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -4321,15 +4987,15 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description As idempotencyKey, which is stronger. */
+                /** @description Key of the request, unless the body has `idempotencyKey`. */
                 "Idempotency-Key"?: string;
-                /** @description As useDynamicContext, which is stronger. */
+                /** @description Whether the dynamic engine assembles the prompt, unless the body says so. */
                 "x-use-dynamic-context"?: boolean;
             };
             path?: never;
             cookie?: never;
         };
-        /** @description The body has at most 65536 bytes. */
+        /** @description The body has at most 1 MiB. */
         requestBody: {
             content: {
                 /**
@@ -4343,38 +5009,11 @@ export interface operations {
                  *       ]
                  *     }
                  */
-                "application/json": {
-                    /** @description Where. */
-                    conversationId: components["schemas"]["ConversationId"];
-                    /** @description Repeats with it are answered once; also a header. */
-                    idempotencyKey?: string | null;
-                    /** @description Read the conversation's messages; true without. */
-                    includeHistory?: boolean | null;
-                    /** @description The prompt's tokens; 12,000 without. */
-                    maxContextTokens?: number | null;
-                    /** @description The most tokens of the answer. */
-                    maxTokens?: number | null;
-                    /** @description The last of the user's is what was typed. */
-                    messages: {
-                        [key: string]: unknown;
-                    }[];
-                    /** @description One of the provider's. */
-                    model?: string | null;
-                    /** @description One of those that are configured. */
-                    provider?: string | null;
-                    /** @description Answer with server-sent events. */
-                    stream?: boolean | null;
-                    /** @description From 0 to 2. */
-                    temperature?: number | null;
-                    /** @description Bundles and retrieval, or the simple engine. */
-                    useDynamicContext?: boolean | null;
-                    /** @description For whom; oneself without. */
-                    userId?: components["schemas"]["UserId"] | null;
-                };
+                "application/json": components["schemas"]["ChatBody"];
             };
         };
         responses: {
-            /** @description The answer. */
+            /** @description The answer, whole or as events. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -4422,91 +5061,7 @@ export interface operations {
                      *       "timestamp": "2026-11-21T12:00:00Z"
                      *     }
                      */
-                    "application/json": {
-                        /** @description The answer. */
-                        data: {
-                            /** @description What the model says. */
-                            content: string;
-                            /** @description What the prompt consisted of. */
-                            contextStats: {
-                                /** @description Milliseconds. */
-                                assemblyTimeMs: number;
-                                /** @description Those that were compiled for this. */
-                                bundlesCompiled: number;
-                                /** @description Those ready and fresh. */
-                                bundlesReady: number;
-                                /** @description Bundles in the prompt. */
-                                bundlesUsed: string[];
-                                /** @description Bundles wanted. */
-                                bundlesWanted: number;
-                                /** @description Bundles that were ready and fresh over bundles wanted. */
-                                cacheHitRate: number;
-                                /** @description The entities. */
-                                entities: string[];
-                                /** @description The simple engine had to step in. */
-                                fellBack?: boolean;
-                                /** @description Messages of the conversation. */
-                                historyMessages: number;
-                                /** @description Tokens by layer. */
-                                layers: {
-                                    [key: string]: number;
-                                };
-                                /** @description What they may be. */
-                                maxTokens: number;
-                                /** @description The prompt's tokens. */
-                                tokens: number;
-                                /** @description The topics that the message is about. */
-                                topics: string[];
-                            };
-                            /** @description Who assembled. */
-                            engine: string;
-                            /** @description Why the answer ends, as the provider reports it. */
-                            finishReason?: string;
-                            /**
-                             * Format: uuid
-                             * @description The answer's row.
-                             */
-                            messageId: string;
-                            /** @description Which model. */
-                            model: string;
-                            /** @description It broke off. */
-                            partial?: boolean;
-                            /** @description It was answered before, and this is that answer. */
-                            replayed?: boolean;
-                            /** @description Calls of tools, in the format of OpenAI's API. */
-                            toolCalls?: {
-                                [key: string]: unknown;
-                            }[];
-                            /** @description What it cost. */
-                            usage: {
-                                /** @description Of the answer. */
-                                completionTokens: number;
-                                /** @description Of the prompt. */
-                                promptTokens: number;
-                                /** @description Of both. */
-                                totalTokens: number;
-                            };
-                        };
-                        /** @description How it came about. */
-                        metadata: {
-                            /** @description Milliseconds. */
-                            assemblyTimeMs: number;
-                            /** @description Bundles in the prompt. */
-                            bundlesUsed: string[];
-                            /** @description Bundles that were ready and fresh over bundles wanted. */
-                            cacheHitRate: number;
-                        };
-                        /**
-                         * @description Always `true`.
-                         * @constant
-                         */
-                        success: true;
-                        /**
-                         * Format: date-time
-                         * @description The server's clock.
-                         */
-                        timestamp: string;
-                    };
+                    "application/json": components["schemas"]["ChatEnvelope"];
                     "text/event-stream": components["schemas"]["ChatEvent"];
                 };
             };
@@ -4525,14 +5080,17 @@ export interface operations {
     showContext: {
         parameters: {
             query?: {
-                /** @description Read the conversation's messages. */
+                /** @description Whether the prompt contains messages of the conversation, by default `true`. */
                 includeHistory?: boolean;
-                /** @description The prompt's tokens. */
+                /** @description Maximum tokens of the prompt, from 500 to 200,000; by default 12,000. */
                 maxContextTokens?: number;
-                /** @description What would be typed. */
+                /**
+                 * @description Next message of the user: at most 4,000 characters. Without it, the conversation's recent messages select the
+                 *     context.
+                 */
                 message?: string;
                 /**
-                 * @description For whom; oneself without.
+                 * @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`.
                  * @example a0000000-0000-4000-8000-000000000001
                  */
                 userId?: components["schemas"]["UserId"];
@@ -4540,7 +5098,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Which conversation.
+                 * @description ID of the conversation (UUID).
                  * @example c0000000-0000-4000-8000-000000000001
                  */
                 conversation_id: components["schemas"]["ConversationId"];
@@ -4549,7 +5107,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The prompt. */
+            /** @description The assembled prompt, layer by layer. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -4610,74 +5168,7 @@ export interface operations {
                      *       "timestamp": "2026-11-21T12:00:00Z"
                      *     }
                      */
-                    "application/json": {
-                        /** @description The answer. */
-                        data: {
-                            /** @description The tokens. */
-                            budget: {
-                                /** @description What the layers were given. */
-                                given: number;
-                                /** @description What the prompt may have. */
-                                tokens: number;
-                                /** @description What they took. */
-                                used: number;
-                            };
-                            /** @description Which conversation. */
-                            conversationId: components["schemas"]["ConversationId"];
-                            /** @description How deep the question goes. */
-                            depth: string;
-                            /** @description What the message is about. */
-                            detected: {
-                                /**
-                                 * Format: uuid
-                                 * @description Its row.
-                                 */
-                                id: string;
-                                /**
-                                 * @description Which of the two.
-                                 * @enum {string}
-                                 */
-                                kind: "topic" | "entity";
-                                /** @description Its name. */
-                                name: string;
-                                /** @description `conversation`, `named`, `misspelt` or `meaning`. */
-                                reason: string;
-                                /** @description How sure, from 0 to 1. */
-                                score: number;
-                            }[];
-                            /** @description By priority. */
-                            layers: components["schemas"]["ContextLayer"][];
-                            /** @description The last messages, oldest first. */
-                            messages: {
-                                [key: string]: unknown;
-                            }[];
-                            /** @description Everything that is known, as Markdown. */
-                            systemPrompt: string;
-                        };
-                        /** @description How it came about. */
-                        metadata: {
-                            /** @description Milliseconds. */
-                            assemblyTimeMs: number;
-                            /** @description Those ready and fresh. */
-                            bundlesReady: number;
-                            /** @description Bundles in the prompt. */
-                            bundlesUsed: string[];
-                            /** @description Bundles wanted. */
-                            bundlesWanted: number;
-                            /** @description Bundles that were ready and fresh over bundles wanted. */
-                            cacheHitRate: number;
-                        };
-                        /**
-                         * @description Always `true`.
-                         * @constant
-                         */
-                        success: true;
-                        /**
-                         * Format: date-time
-                         * @description The server's clock.
-                         */
-                        timestamp: string;
-                    };
+                    "application/json": components["schemas"]["PromptEnvelope"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -4698,7 +5189,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Both engines can answer. */
+            /** @description Both context engines work. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -4725,7 +5216,7 @@ export interface operations {
                     "application/json": components["schemas"]["ContextHealth"];
                 };
             };
-            /** @description One can. */
+            /** @description Only one of the engines works. */
             206: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -4737,16 +5228,16 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "contextBundles": 0,
-                     *       "deadLetters": 0,
-                     *       "dirtyBundles": 0,
-                     *       "entityProfiles": 0,
-                     *       "invalidationQueue": 0,
-                     *       "newEngineAvailable": true,
+                     *       "contextBundles": null,
+                     *       "deadLetters": null,
+                     *       "dirtyBundles": null,
+                     *       "entityProfiles": null,
+                     *       "invalidationQueue": null,
+                     *       "newEngineAvailable": false,
                      *       "oldEngineAvailable": true,
-                     *       "status": "healthy",
+                     *       "status": "degraded",
                      *       "timestamp": "2026-11-21T12:00:00.000Z",
-                     *       "topicProfiles": 0
+                     *       "topicProfiles": null
                      *     }
                      */
                     "application/json": components["schemas"]["ContextHealth"];
@@ -4765,7 +5256,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Whose context; another's for the service and context:admin.
+                 * @description ID of the user (UUID). Another user than the caller requires role `service_role` or permission `context:admin`.
                  * @example a0000000-0000-4000-8000-000000000001
                  */
                 user_id: components["schemas"]["UserId"];
@@ -4783,18 +5274,11 @@ export interface operations {
                  *       }
                  *     }
                  */
-                "application/json": {
-                    /** @description As memory_updated or topic_deleted. */
-                    eventType: string;
-                    /** @description topicId, entityId, conversationId, memoryId, instructionId. */
-                    relatedIds?: {
-                        [key: string]: unknown;
-                    };
-                };
+                "application/json": components["schemas"]["InvalidateBody"];
             };
         };
         responses: {
-            /** @description Queued. */
+            /** @description The invalidation was queued. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -4810,15 +5294,10 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": {
-                        /** @description Invalidation queued. */
-                        message: string;
-                        /** @description True. */
-                        success: boolean;
-                    };
+                    "application/json": components["schemas"]["Done"];
                 };
             };
-            /** @description The request is malformed, or there is no such event: then with those that there are. */
+            /** @description The request is malformed, or the event type is unknown; then `validTypes` lists all. */
             400: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -4833,11 +5312,12 @@ export interface operations {
                      *       "details": [
                      *         {
                      *           "field": "eventType",
-                     *           "message": "is no event that there is"
+                     *           "message": "must be one of memory_created"
                      *         }
                      *       ],
+                     *       "doc_url": "/docs/errors#INVALID_REQUEST",
                      *       "error": "INVALID_REQUEST",
-                     *       "message": "eventType: is no event that there is",
+                     *       "message": "eventType: must be one of memory_created",
                      *       "statusCode": 400,
                      *       "success": false,
                      *       "validTypes": [
@@ -4845,29 +5325,7 @@ export interface operations {
                      *       ]
                      *     }
                      */
-                    "application/json": {
-                        /** @description Which fields are wrong. */
-                        details?: components["schemas"]["FieldError"][];
-                        /**
-                         * @description For programs.
-                         * @constant
-                         */
-                        error: "INVALID_REQUEST";
-                        /** @description For a person. */
-                        message: string;
-                        /**
-                         * @description The status again.
-                         * @constant
-                         */
-                        statusCode: 400;
-                        /**
-                         * @description Always `false`.
-                         * @constant
-                         */
-                        success: false;
-                        /** @description The events that there are. */
-                        validTypes?: string[];
-                    };
+                    "application/json": components["schemas"]["UnknownEventType"];
                 };
             };
             401: components["responses"]["Unauthorized"];
@@ -4885,7 +5343,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Whose context; another's for the service and context:admin.
+                 * @description ID of the user (UUID). Another user than the caller requires role `service_role` or permission `context:admin`.
                  * @example a0000000-0000-4000-8000-000000000001
                  */
                 user_id: components["schemas"]["UserId"];
@@ -4902,32 +5360,11 @@ export interface operations {
                  *       "localTime": "14:30"
                  *     }
                  */
-                "application/json": {
-                    /** @description The conversation that is open. */
-                    activeConversationId?: components["schemas"]["ConversationId"] | null;
-                    /**
-                     * Format: uuid
-                     * @description The notebook that is open.
-                     */
-                    activeNotebookId?: string | null;
-                    /**
-                     * Format: uuid
-                     * @description The persona that is chosen.
-                     */
-                    activePersonaId?: string | null;
-                    /** @description Which device. */
-                    deviceId: string;
-                    /** @description Where in the application; the last ten are kept. */
-                    lastNavigationPath?: string | null;
-                    /** @description The time of day there: 14:30, or with a date and offset. */
-                    localTime: string;
-                    /** @description Those in view. */
-                    visibleConversationIds?: components["schemas"]["ConversationId"][];
-                };
+                "application/json": components["schemas"]["SignalsBody"];
             };
         };
         responses: {
-            /** @description Noted. */
+            /** @description The signals were stored. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -4946,20 +5383,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": {
-                        /** @description What came of it. */
-                        data: {
-                            /**
-                             * Format: uuid
-                             * @description Of user and device.
-                             */
-                            sessionId: string;
-                        };
-                        /** @description What was done. */
-                        message: string;
-                        /** @description True. */
-                        success: boolean;
-                    };
+                    "application/json": components["schemas"]["SuccessEnvelope_SessionData"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -4978,7 +5402,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Whose context; another's for the service and context:admin.
+                 * @description ID of the user (UUID). Another user than the caller requires role `service_role` or permission `context:admin`.
                  * @example a0000000-0000-4000-8000-000000000001
                  */
                 user_id: components["schemas"]["UserId"];
@@ -4986,23 +5410,18 @@ export interface operations {
             cookie?: never;
         };
         /** @description The body has at most 65536 bytes. */
-        requestBody: {
+        requestBody?: {
             content: {
                 /**
                  * @example {
                  *       "limit": 50
                  *     }
                  */
-                "application/json": {
-                    /** @description Whether to take over. */
-                    force?: boolean;
-                    /** @description Units, from 1 to 500; 50 without. */
-                    limit?: number | null;
-                };
+                "application/json": components["schemas"]["RollUpBody"];
             };
         };
         responses: {
-            /** @description What changed. */
+            /** @description What the roll-up changed. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -5025,25 +5444,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": {
-                        /** @description What came of it. */
-                        data: {
-                            /** @description How many. */
-                            acusProcessed: number;
-                            /** @description How many. */
-                            entitiesCreated: number;
-                            /** @description How many. */
-                            entitiesUpdated: number;
-                            /** @description How many. */
-                            topicsCreated: number;
-                            /** @description How many. */
-                            topicsUpdated: number;
-                        };
-                        /** @description What was done. */
-                        message: string;
-                        /** @description True. */
-                        success: boolean;
-                    };
+                    "application/json": components["schemas"]["SuccessEnvelope_RollUpSummary"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -5063,7 +5464,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Whose context; another's for the service and context:admin.
+                 * @description ID of the user (UUID). Another user than the caller requires role `service_role` or permission `context:admin`.
                  * @example a0000000-0000-4000-8000-000000000001
                  */
                 user_id: components["schemas"]["UserId"];
@@ -5071,23 +5472,18 @@ export interface operations {
             cookie?: never;
         };
         /** @description The body has at most 65536 bytes. */
-        requestBody: {
+        requestBody?: {
             content: {
                 /**
                  * @example {
                  *       "deviceId": "web"
                  *     }
                  */
-                "application/json": {
-                    /** @description The device whose signals count; the newest without. */
-                    deviceId?: string | null;
-                    /** @description Also what is fresh. */
-                    force?: boolean;
-                };
+                "application/json": components["schemas"]["WarmUpBody"];
             };
         };
         responses: {
-            /** @description How the bundles stand. */
+            /** @description State of the bundles after the warm-up. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -5110,25 +5506,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": {
-                        /** @description What came of it. */
-                        data: {
-                            /** @description How many. */
-                            dirtyBundles: number;
-                            /** @description How many. */
-                            freshConversationBundles: number;
-                            /** @description How many. */
-                            freshEntityBundles: number;
-                            /** @description How many. */
-                            freshTopicBundles: number;
-                            /** @description How many. */
-                            totalFreshBundles: number;
-                        };
-                        /** @description What was done. */
-                        message: string;
-                        /** @description True. */
-                        success: boolean;
-                    };
+                    "application/json": components["schemas"]["SuccessEnvelope_BundleCounts"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -5388,7 +5766,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The page or file. */
+            /** @description The file of the console. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -5448,7 +5826,36 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The page or file. */
+            /** @description Page of the API reference. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description The copy of the browser is current. */
+            304: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    errorDocs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Page of the error codes. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -6144,7 +6551,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description The body has at most 65536 bytes. */
+        /** @description The body has at most 1 MiB. */
         requestBody: {
             content: {
                 /**
@@ -6158,13 +6565,11 @@ export interface operations {
                  *       "model": "gpt-4o-mini"
                  *     }
                  */
-                "application/json": {
-                    [key: string]: unknown;
-                };
+                "application/json": components["schemas"]["CompletionBody"];
             };
         };
         responses: {
-            /** @description The completion, or with `stream` its chunks. */
+            /** @description The completion; with `stream` its chunks as server-sent events, and `[DONE]`. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimitLimit"];
@@ -6202,16 +6607,101 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["InvalidRequest"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
-            413: components["responses"]["PayloadTooLarge"];
-            415: components["responses"]["UnsupportedMediaType"];
-            422: components["responses"]["Unprocessable"];
-            429: components["responses"]["RateLimited"];
-            500: components["responses"]["InternalError"];
-            503: components["responses"]["ServiceUnavailable"];
+            /** @description The request is invalid; `param` names the field. */
+            400: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "code": "invalid_request",
+                     *         "message": "temperature: must be from 0 to 2",
+                     *         "param": "temperature",
+                     *         "type": "invalid_request_error"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The token is missing (`UNAUTHORIZED`), or malformed, expired or signed with another key (`INVALID_TOKEN`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The caller may not act for that user, or a row-level security policy denies the request. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The request conflicts with a concurrent one or with the current state. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The body exceeds the maximum size of the route. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The content type of the body is not JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The rate limit is exceeded. `Retry-After` gives the seconds to wait. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The server failed. The log contains the cause under the `x-request-id` of the response. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description A dependency of the route is unavailable. `Retry-After` gives the seconds to wait. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
         };
     };
     listModels: {
@@ -6243,15 +6733,45 @@ export interface operations {
                      *       "object": "list"
                      *     }
                      */
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
+                    "application/json": components["schemas"]["ModelList"];
                 };
             };
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            500: components["responses"]["InternalError"];
-            503: components["responses"]["ServiceUnavailable"];
+            /** @description The token is missing (`UNAUTHORIZED`), or malformed, expired or signed with another key (`INVALID_TOKEN`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The caller may not act for that user, or a row-level security policy denies the request. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description The server failed. The log contains the cause under the `x-request-id` of the response. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description A dependency of the route is unavailable. `Retry-After` gives the seconds to wait. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
         };
     };
     devicesSocket: {

@@ -44,8 +44,11 @@ impl HttpResponse {
         assert_eq!(body["success"], false, "{body:#}");
         assert_eq!(body["statusCode"], status, "{body:#}");
         assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{body:#}");
+        // The Edge Function has no page of errors.
+        let doc_url = body.get("doc_url");
+        assert!(doc_url.is_none_or(|url| *url == format!("/docs/errors#{code}")), "{body:#}");
         assert!(self.headers.contains_key("x-request-id"), "{:?}", self.headers);
-        let fields = ["success", "error", "message", "statusCode", "details"];
+        let fields = ["success", "error", "message", "statusCode", "details", "doc_url"];
         assert!(body.as_object().expect("an object").keys().all(|key| fields.contains(&&**key)), "{body:#}");
         body
     }

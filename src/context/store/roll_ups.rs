@@ -66,16 +66,18 @@ pub async fn find_phrases(
 }
 
 /// Counts of what a roll-up changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollUpSummary {
+    /// Number of new topics.
     pub topics_created: i64,
-    /// Existing topics that got new units.
+    /// Number of existing topics that got new units.
     pub topics_updated: i64,
+    /// Number of new entities.
     pub entities_created: i64,
-    /// Existing entities that got new units.
+    /// Number of existing entities that got new units.
     pub entities_updated: i64,
-    /// Processed units ("atomic content units").
+    /// Number of processed units ("atomic content units").
     pub acus_processed: i64,
 }
 

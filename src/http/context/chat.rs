@@ -1,6 +1,6 @@
 //! Route `POST /api/v1/ai/chat`: answers JSON, or server-sent events with `stream: true`.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use axum::{
     extract::State,
@@ -11,12 +11,17 @@ use axum::{
     },
 };
 use futures_util::{Stream, StreamExt, stream};
+use garde::Validate;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{
-    super::{ApiError, Authenticated, FieldError, HttpState, Json, on_behalf_of::OnBehalfOf},
+    super::{
+        ApiError, Authenticated, FieldError, HttpState, Json, ValidJson, ids::always_true,
+        on_behalf_of::OnBehalfOf,
+    },
     context_user::authorize_and_count,
 };
 use crate::{
@@ -47,23 +52,45 @@ const MAX_PROVIDER_CHARS: usize = 64;
 const MAX_MODEL_CHARS: usize = 200;
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
-#[derive(Deserialize)]
+/// A chat request. Further parameters of OpenAI's API, such as `tools`, are passed to the provider.
+#[derive(Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[garde(allow_unvalidated)]
 pub(super) struct ChatBody {
-    messages: Option<Vec<ChatMessage>>,
-    conversation_id: Option<ConversationId>,
+    /// Messages in the format of OpenAI's API: 1 to 500. The last one with role `user` is the question.
+    #[schema(min_items = 1, max_items = 500)]
+    messages: Vec<ChatMessage>,
+    /// ID of the conversation (UUID). Question and answer are saved in it.
+    conversation_id: ConversationId,
+    /// ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`.
     user_id: Option<UserId>,
+    /// Name of a configured provider: at most 64 characters.
+    #[schema(max_length = 64)]
     provider: Option<String>,
+    /// Model of the provider: at most 200 characters. The operator may limit the models of a role.
+    #[schema(min_length = 1, max_length = 200)]
     model: Option<String>,
+    /// Maximum tokens of the answer. The operator may set a lower maximum.
+    #[schema(minimum = 1)]
     max_tokens: Option<u32>,
+    /// Temperature of the model, from 0 to 2.
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f32>,
+    /// Whether the answer is streamed as server-sent events.
     stream: Option<bool>,
+    /// Whether the prompt contains stored messages of the conversation, by default `true`.
     include_history: Option<bool>,
+    /// Whether the dynamic engine assembles the prompt; it overrides the header `x-use-dynamic-context`.
     use_dynamic_context: Option<bool>,
+    /// Maximum tokens of the prompt, from 500; by default 12,000.
+    #[schema(minimum = 500)]
     max_context_tokens: Option<usize>,
+    /// Key of the request: a repeat with the same key gets the stored answer. It overrides the header `Idempotency-Key`.
+    #[schema(min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
-    /// Fields for the provider.
+    // Fields for the provider.
     #[serde(flatten)]
+    #[schema(ignore)]
     others: Map<String, Value>,
 }
 
@@ -166,36 +193,55 @@ pub(super) fn check_context_tokens(wanted: Option<usize>) -> Result<Option<usize
 }
 
 /// Response to a chat request without streaming.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ChatEnvelope {
+    /// Always `true` in this response.
+    #[schema(schema_with = always_true)]
     success: bool,
+    /// Metrics of the assembly of the prompt.
     metadata: Metadata,
+    /// The answer of the model.
     data: Box<Answer>,
+    /// Time of the response.
     timestamp: Timestamp,
 }
 
-/// An event of a streamed answer.
-#[derive(Serialize)]
+/// An event of a streamed answer, as JSON in the `data` of a server-sent event. The last `data` is `[DONE]`.
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = ChatEvent)]
 enum StreamEvent {
+    /// First event: how the prompt was assembled.
     Context {
+        /// Engine that assembled the prompt.
         engine: Engine,
+        /// Composition of the prompt.
         #[serde(rename = "contextStats")]
         stats: Option<ContextStats>,
+        /// Metrics of the assembly of the prompt.
         metadata: Metadata,
+        /// ID of the message with the answer.
         #[serde(rename = "messageId")]
         message_id: uuid::Uuid,
     },
+    /// Next part of the answer.
     Delta {
+        /// Text of this part.
         #[serde(skip_serializing_if = "String::is_empty")]
+        #[schema(required = false)]
         content: String,
         /// Parts of tool calls, as the provider sends them.
         #[serde(rename = "toolCalls", skip_serializing_if = "Vec::is_empty")]
+        #[schema(value_type = Vec<Object>, required = false)]
         tool_calls: Vec<Value>,
     },
+    /// The whole answer, after it was saved.
     Done(Box<Answer>),
+    /// The answer was interrupted. What was received is saved as partial.
     Error {
+        /// Stable code of the error, for programs.
         error: &'static str,
+        /// English text for people.
         message: String,
     },
 }
@@ -215,11 +261,45 @@ impl StreamEvent {
     }
 }
 
+/// Asks a model, with the context of the user.
+///
+/// Question and answer are saved in the conversation. With `stream`, the answer is server-sent events: `context`, `delta`,
+/// then `done` or `error`, and `[DONE]`.
+#[utoipa::path(
+    post, path = "/api/v1/ai/chat", operation_id = "chat", tag = "Context",
+    params(
+        ("x-use-dynamic-context" = Option<bool>, Header,
+            description = "Whether the dynamic engine assembles the prompt, unless the body says so."),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+            description = "Key of the request, unless the body has `idempotencyKey`."),
+    ),
+    request_body(content = ChatBody, description = "The body has at most 1 MiB.", example = json!({
+        "conversationId": "c0000000-0000-4000-8000-000000000001", "messages": [{ "role": "user", "content": "Hello" }],
+    })),
+    responses((status = 200, description = "The answer, whole or as events.", content(
+        (ChatEnvelope = "application/json", example = json!({
+            "success": true, "timestamp": "2026-11-21T12:00:00Z",
+            "data": {
+                "content": "Hello, Alice.", "model": "echo", "engine": "dynamic",
+                "usage": { "totalTokens": 12, "promptTokens": 8, "completionTokens": 4 },
+                "contextStats": {
+                    "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": [],
+                    "tokens": 8, "maxTokens": 12_000, "historyMessages": 0, "bundlesWanted": 0, "bundlesReady": 0,
+                    "bundlesCompiled": 0, "topics": [], "entities": [], "layers": { "L0": 8 },
+                },
+                "messageId": "d0000000-0000-4000-8000-000000000001",
+            },
+            "metadata": { "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": [] },
+        })),
+        (StreamEvent = "text/event-stream"),
+    ))),
+    extensions(("x-errors" = json!([409, 422])), ("x-rate-limit" = json!("chat"))),
+)]
 pub(super) async fn chat(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,
     headers: HeaderMap,
-    Json(body): Json<ChatBody>,
+    ValidJson(body): ValidJson<ChatBody>,
 ) -> Result<Response, ApiError> {
     let stream = body.stream.unwrap_or(false);
     let user_id = body.user_id;
@@ -229,7 +309,7 @@ pub(super) async fn chat(
     let engine = &state.context;
     if stream {
         return Ok(match engine.chat_stream(&caller, user, request).await? {
-            Outcome::Answered(events) => (allowance, sse_response(event_values(events))).into_response(),
+            Outcome::Answered(events) => (allowance, sse_response(stream_events(events))).into_response(),
             Outcome::Replayed(answer) => {
                 (allowance, sse_response(stream::iter(replay_events(*answer)))).into_response()
             }
@@ -248,11 +328,8 @@ fn chat_request(
     headers: &HeaderMap,
     body: ChatBody,
 ) -> Result<ChatRequest, ApiError> {
-    let missing = [("messages", body.messages.is_none()), ("conversationId", body.conversation_id.is_none())];
-    let missing = missing.into_iter().filter_map(|(field, missing)| missing.then_some(field));
-    let mut errors: Vec<FieldError> =
-        missing.map(|field| FieldError::new(field.to_owned(), "is required")).collect();
-    let messages = body.messages.unwrap_or_default();
+    let mut errors: Vec<FieldError> = Vec::new();
+    let messages = body.messages;
     let options = provider_options(body.others).unwrap_or_else(|unknown| {
         errors.extend(unknown.into_iter().map(|field| FieldError::new(field, "is not supported")));
         Map::new()
@@ -279,14 +356,12 @@ fn chat_request(
         temperature: body.temperature,
         context_tokens: body.max_context_tokens,
     };
-    if !errors.iter().any(|error| error.field == "messages") {
-        check_parameters(state, caller, &parameters, &NAMES, &mut errors);
-        if errors.is_empty() {
-            check_roles(&messages)?;
-        }
-        if !messages.is_empty() {
-            check_question(&messages, &mut errors);
-        }
+    check_parameters(state, caller, &parameters, &NAMES, &mut errors);
+    if errors.is_empty() {
+        check_roles(&messages)?;
+    }
+    if !messages.is_empty() {
+        check_question(&messages, &mut errors);
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid_fields(errors));
@@ -300,7 +375,7 @@ fn chat_request(
         None => idempotency_key(headers)?,
     };
     Ok(ChatRequest {
-        conversation: body.conversation_id,
+        conversation: Some(body.conversation_id),
         messages,
         idempotency_key: key,
         provider: body.provider,
@@ -346,13 +421,13 @@ pub(in crate::http) fn idempotency_key(headers: &HeaderMap) -> Result<Option<Str
     Ok(Some(key.to_owned()))
 }
 
-fn event_values(events: ChatEvents) -> impl Stream<Item = Value> + Send {
+fn stream_events(events: ChatEvents) -> impl Stream<Item = StreamEvent> + Send {
     let events = stream::unfold(events, |mut events| async move { Some((events.recv().await?, events)) });
-    events.filter_map(async |event| StreamEvent::new(event).map(|event| json!(event)))
+    events.filter_map(async |event| StreamEvent::new(event))
 }
 
 /// Events that replay a stored answer.
-fn replay_events(answer: Answer) -> [Value; 3] {
+fn replay_events(answer: Answer) -> [StreamEvent; 3] {
     let context = StreamEvent::Context {
         engine: answer.engine,
         metadata: answer.context_stats.metadata.clone(),
@@ -360,13 +435,15 @@ fn replay_events(answer: Answer) -> [Value; 3] {
         message_id: answer.message_id,
     };
     let delta = StreamEvent::Delta { content: answer.content.clone(), tool_calls: answer.tool_calls.clone() };
-    [json!(context), json!(delta), json!(StreamEvent::Done(Box::new(answer)))]
+    [context, delta, StreamEvent::Done(Box::new(answer))]
 }
 
 /// Sends each event in one `data:` line, and `[DONE]` at the end.
-pub(in crate::http) fn sse_response(events: impl Stream<Item = Value> + Send + 'static) -> impl IntoResponse {
-    let data = events.map(|event| event.to_string()).chain(stream::iter(["[DONE]".to_owned()]));
-    let events = data.map(|data| Ok::<_, Infallible>(sse::Event::default().data(data)));
+pub(in crate::http) fn sse_response<T: Serialize>(
+    events: impl Stream<Item = T> + Send + 'static,
+) -> impl IntoResponse {
+    let data = events.map(|event| sse::Event::default().json_data(event));
+    let events = data.chain(stream::iter([Ok(sse::Event::default().data("[DONE]"))]));
     // Keeps proxies from buffering the stream.
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),

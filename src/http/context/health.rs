@@ -7,6 +7,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::super::{ApiError, Authenticated, HttpState, Json};
 use crate::{
@@ -17,30 +18,76 @@ use crate::{
 };
 
 /// Numbers of stored rows; `null` if the dynamic engine is unavailable.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 struct Counts {
+    /// Number of profiles of topics.
+    #[schema(required = true)]
     topic_profiles: Option<i64>,
+    /// Number of profiles of entities.
+    #[schema(required = true)]
     entity_profiles: Option<i64>,
+    /// Number of stored bundles.
+    #[schema(required = true)]
     context_bundles: Option<i64>,
+    /// Number of bundles with changed sources.
+    #[schema(required = true)]
     dirty_bundles: Option<i64>,
+    /// Number of bundles that wait to be compiled again.
+    #[schema(required = true)]
     invalidation_queue: Option<i64>,
+    /// Number of compilations that failed too often.
+    #[schema(required = true)]
     dead_letters: Option<i64>,
 }
 
-#[derive(Serialize)]
+/// Health of the context engine.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ContextHealth {
+    /// `healthy` if both engines work, `degraded` if one does, `down` if none does.
+    #[schema(value_type = ContextStatus)]
     status: &'static str,
+    /// Whether the dynamic engine works.
     new_engine_available: bool,
+    /// Whether the simple engine works.
     old_engine_available: bool,
+    /// Time of the response.
     timestamp: Timestamp,
     #[serde(flatten)]
     counts: Counts,
 }
 
-/// Answers 200 if both engines work, 206 if one does, 503 if none does. The counts are the caller's own; for
-/// the service role they cover all users.
+/// Whether the engines work.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the values of `ContextHealth::status`")]
+enum ContextStatus {
+    Healthy,
+    Degraded,
+    Down,
+}
+
+/// Returns the health of the context engine.
+///
+/// The counts are the caller's own; for the service role they cover all users. They are `null` if the dynamic engine does
+/// not work.
+#[utoipa::path(
+    get, path = "/api/v1/context/health", operation_id = "contextHealth", tag = "Context",
+    responses(
+        (status = 200, description = "Both context engines work.", body = ContextHealth, example = json!({
+            "status": "healthy", "newEngineAvailable": true, "oldEngineAvailable": true, "topicProfiles": 0,
+            "entityProfiles": 0, "contextBundles": 0, "dirtyBundles": 0, "invalidationQueue": 0, "deadLetters": 0,
+            "timestamp": "2026-11-21T12:00:00.000Z",
+        })),
+        (status = 206, description = "Only one of the engines works.", body = ContextHealth, example = json!({
+            "status": "degraded", "newEngineAvailable": false, "oldEngineAvailable": true, "topicProfiles": null,
+            "entityProfiles": null, "contextBundles": null, "dirtyBundles": null, "invalidationQueue": null,
+            "deadLetters": null, "timestamp": "2026-11-21T12:00:00.000Z",
+        })),
+    ),
+    extensions(("x-rate-limit" = json!("context"))),
+)]
 pub(super) async fn health(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,

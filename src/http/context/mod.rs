@@ -10,13 +10,11 @@ mod roll_up;
 
 use std::time::Duration;
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{HttpState, body::BodyLimit};
+use super::{HttpState, body::BodyLimit, ids::always_true};
 
 /// Maximum size of a chat body in bytes.
 pub(super) const MAX_CHAT_BODY_BYTES: usize = 1024 * 1024;
@@ -31,29 +29,43 @@ pub const SLOW_ROUTES: [(&str, Duration); 4] = [
 ];
 
 /// Routes under `/api/v1/context` and `/api/v1/ai`.
-pub fn routes() -> Router<HttpState> {
-    Router::new()
-        .route("/api/v1/context/health", get(health::health))
-        .route("/api/v1/context/presence/{user_id}", post(presence::record_signals))
-        .route("/api/v1/context/warmup/{user_id}", post(presence::warm_up))
-        .route("/api/v1/context/rollup/{user_id}", post(roll_up::roll_up))
-        .route("/api/v1/context/invalidate/{user_id}", post(invalidate::invalidate))
-        .route("/api/v1/ai/context/{conversation_id}", get(prompt::show_prompt))
-        .route("/api/v1/ai/chat", post(chat::chat).layer(BodyLimit(MAX_CHAT_BODY_BYTES).layer()))
+pub fn routes() -> OpenApiRouter<HttpState> {
+    let chat =
+        OpenApiRouter::default().routes(routes!(chat::chat)).layer(BodyLimit(MAX_CHAT_BODY_BYTES).layer());
+    OpenApiRouter::default()
+        .routes(routes!(presence::record_signals))
+        .routes(routes!(presence::warm_up))
+        .routes(routes!(roll_up::roll_up))
+        .routes(routes!(invalidate::invalidate))
+        .routes(routes!(health::health))
+        .routes(routes!(prompt::show_prompt))
+        .merge(chat)
 }
 
-/// Envelope of a successful response.
-#[derive(Serialize)]
+/// Envelope of a successful response with data.
+#[derive(Serialize, ToSchema)]
 struct SuccessEnvelope<T> {
+    /// Always `true` in this response.
+    #[schema(schema_with = always_true)]
     success: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<T>,
+    /// What the server did, for people.
+    message: &'static str,
+    /// Result of the request.
+    data: T,
 }
 
 impl<T> SuccessEnvelope<T> {
-    const fn new(message: Option<&'static str>, data: T) -> Self {
-        Self { success: true, message, data: Some(data) }
+    const fn new(message: &'static str, data: T) -> Self {
+        Self { success: true, message, data }
     }
+}
+
+/// Envelope of a successful response without data.
+#[derive(Serialize, ToSchema)]
+struct Done {
+    /// Always `true` in this response.
+    #[schema(schema_with = always_true)]
+    success: bool,
+    /// What the server did, for people.
+    message: &'static str,
 }

@@ -6,12 +6,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    super::{ApiError, HttpState, Json, ValidJson, extract::parse_json, field_errors::nullable},
+    super::{ApiError, HttpState, Json, OptionalJson, ValidJson, field_errors::nullable},
     SuccessEnvelope,
     context_user::ContextUser,
 };
 use crate::{
-    model::{ConversationId, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId},
+    context::warm_up::BundleCounts,
+    model::{ConversationId, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, UserId},
     protocol::{ContextUpdate, StatusUpdate, max_chars},
 };
 
@@ -60,13 +61,33 @@ fn local_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LocalTime, D
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
-#[derive(Serialize)]
+/// Session of a device.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct SessionData {
+    /// ID of the session. It is the same for every request of the same user and device.
+    #[schema(value_type = uuid::Uuid)]
     session_id: String,
 }
 
-/// Stores the device's signals. The warm-up that they trigger runs in the background.
+/// Reports what the user does on a device.
+///
+/// A warm-up of the bundles that the signals predict starts in the background. Sockets receive `bundle_ready` for each
+/// compiled bundle.
+#[utoipa::path(
+    post, path = "/api/v1/context/presence/{user_id}", operation_id = "noteContext", tag = "Context",
+    params(("user_id" = UserId, Path, description = "ID of the user (UUID). Another user than the caller requires role `service_role` or permission `context:admin`.",
+        example = "a0000000-0000-4000-8000-000000000001")),
+    request_body(content = SignalsBody, example = json!({
+        "deviceId": "web", "localTime": "14:30", "activeConversationId": "c0000000-0000-4000-8000-000000000001",
+    })),
+    responses((status = 200, description = "The signals were stored.", body = SuccessEnvelope<SessionData>,
+        example = json!({
+            "success": true, "message": "Presence updated",
+            "data": { "sessionId": "c0000000-0000-4000-8000-000000000001" },
+        }))),
+    extensions(("x-rate-limit" = json!("context"))),
+)]
 pub(super) async fn record_signals(
     State(state): State<HttpState>,
     ContextUser { caller, user, allowance }: ContextUser,
@@ -84,37 +105,50 @@ pub(super) async fn record_signals(
     // The session ID is derived from user and device, so it is stable.
     let session = uuid::Builder::from_custom_bytes(session_bytes(user, &update.device_id)).into_uuid();
     state.presence.set_context(&caller, user, update).await?;
-    let done =
-        SuccessEnvelope::new(Some("Presence updated"), SessionData { session_id: session.to_string() });
+    let done = SuccessEnvelope::new("Presence updated", SessionData { session_id: session.to_string() });
     Ok((allowance, Json(done)))
 }
 
-fn session_bytes(user: crate::model::UserId, device: &DeviceId) -> [u8; 16] {
+fn session_bytes(user: UserId, device: &DeviceId) -> [u8; 16] {
     use sha2::{Digest, Sha256};
     let digest = Sha256::new().chain_update(user.0.as_bytes()).chain_update(device.as_str()).finalize();
     std::array::from_fn(|at| digest[at])
 }
 
-#[derive(Deserialize, Default)]
+/// Options of a warm-up.
+#[derive(Deserialize, Validate, ToSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct WarmUpBody {
-    device_id: Option<String>,
+#[garde(allow_unvalidated)]
+pub(super) struct WarmUpBody {
+    /// ID of the device whose signals count, by default the device that reported last.
+    device_id: Option<DeviceId>,
+    /// Whether fresh bundles are compiled too.
     force: bool,
 }
 
-/// Warms up the user's bundles and returns their state.
+/// Compiles the bundles that the user will probably need.
+///
+/// The response comes after the warm-up. Users without reported signals get 404.
+#[utoipa::path(
+    post, path = "/api/v1/context/warmup/{user_id}", operation_id = "warmUp", tag = "Context",
+    params(("user_id" = UserId, Path, description = "ID of the user (UUID). Another user than the caller requires role `service_role` or permission `context:admin`.",
+        example = "a0000000-0000-4000-8000-000000000001")),
+    request_body(content = WarmUpBody, example = json!({ "deviceId": "web" })),
+    responses((status = 200, description = "State of the bundles after the warm-up.", body = SuccessEnvelope<BundleCounts>,
+        example = json!({
+            "success": true, "message": "Warm-up done",
+            "data": {
+                "freshTopicBundles": 0, "freshEntityBundles": 0, "freshConversationBundles": 0, "dirtyBundles": 0,
+                "totalFreshBundles": 0,
+            },
+        }))),
+    extensions(("x-errors" = json!([404])), ("x-rate-limit" = json!("context")), ("x-optional-body" = json!(true))),
+)]
 pub(super) async fn warm_up(
     State(state): State<HttpState>,
     ContextUser { user, allowance, .. }: ContextUser,
-    body: bytes::Bytes,
+    OptionalJson(WarmUpBody { device_id, force }): OptionalJson<WarmUpBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    // All fields and the body itself are optional.
-    let WarmUpBody { device_id, force } =
-        if body.is_empty() { WarmUpBody::default() } else { parse_json(&body)? };
-    if let Some(device) = &device_id {
-        DeviceId::try_from(device.as_str())
-            .map_err(|error| ApiError::invalid("deviceId", error.to_string()))?;
-    }
-    let warmed = state.context.warm_up(user, device_id.as_deref(), force).await?;
-    Ok((allowance, Json(SuccessEnvelope::new(Some("Warm-up done"), warmed.ok_or(ApiError::NotFound)?))))
+    let warmed = state.context.warm_up(user, device_id.as_ref().map(DeviceId::as_str), force).await?;
+    Ok((allowance, Json(SuccessEnvelope::new("Warm-up done", warmed.ok_or(ApiError::NotFound)?))))
 }

@@ -6,8 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, StreamExt, stream};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{
     super::{
@@ -15,36 +16,55 @@ use super::{
         context::{chat, context_user::authorize_and_count},
         on_behalf_of::OnBehalfOf,
     },
-    error::{error_response, stream_error},
+    error::{ErrorBody, StreamError, error_response},
 };
 use crate::{
     auth::Principal,
     context::{
         chat::{Answer, ChatEvent, ChatEvents, ChatRequest, Outcome, provider_options},
         message::ChatMessage,
-        provider::Usage,
     },
     limits::LimitClass,
     model::{ConversationId, UserId},
 };
 
-#[derive(Deserialize)]
+/// A request in the format of OpenAI's API. Further parameters, such as `tools`, are passed to the provider.
+#[derive(Deserialize, ToSchema)]
 struct CompletionBody {
+    /// Messages of the chat: 1 to 500.
+    #[schema(required = true, nullable = false, min_items = 1, max_items = 500)]
     messages: Option<Vec<ChatMessage>>,
+    /// Model that writes the answer, or `provider/model`. `GET /v1/models` lists them.
+    #[schema(required = true, nullable = false, min_length = 1, max_length = 200)]
     model: Option<String>,
+    /// Maximum tokens of the answer. The operator may set a lower maximum.
+    #[schema(minimum = 1)]
     max_tokens: Option<u32>,
+    /// Maximum tokens of the answer, with the tokens of reasoning.
+    #[schema(minimum = 1)]
     max_completion_tokens: Option<u32>,
+    /// Temperature of the model, from 0 to 2.
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f32>,
+    /// Whether the answer is streamed as server-sent events.
     stream: Option<bool>,
+    /// Options of a streamed answer.
     stream_options: Option<StreamOptions>,
+    /// Strings by name. The server reads `conversation_id`, `user_id`, `include_history` and `max_context_tokens`;
+    /// the others are passed to the provider.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
-    /// Fields for the provider.
+    // Fields for the provider.
     #[serde(flatten)]
+    #[schema(ignore)]
     others: Map<String, Value>,
 }
 
-#[derive(Deserialize, Default)]
+/// Options of a streamed answer.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = CompletionStreamOptions)]
 struct StreamOptions {
+    /// Whether the last chunk contains the token usage.
     include_usage: Option<bool>,
 }
 
@@ -60,6 +80,34 @@ struct ContextOptions {
 const NAMES: chat::ParameterNames =
     chat::ParameterNames { max_tokens: "max_tokens", context_tokens: "metadata.max_context_tokens" };
 
+/// Creates a chat completion with the context of the user.
+///
+/// Request, response, stream chunks and errors have the format of OpenAI's API. `metadata.conversation_id` names the
+/// conversation; without it the prompt contains the context of the user only, and nothing is saved.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "OpenAI-compatible API",
+    request_body(content = CompletionBody, description = "The body has at most 1 MiB.", example = json!({
+        "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "Hello" }],
+    })),
+    responses(
+        (status = 400, description = "The request is invalid; `param` names the field.", body = ErrorBody,
+            example = json!({ "error": {
+                "message": "temperature: must be from 0 to 2", "type": "invalid_request_error", "param": "temperature",
+                "code": "invalid_request",
+            } })),
+        (status = 200, description = "The completion; with `stream` its chunks as server-sent events, and `[DONE]`.",
+        body = Object, example = json!({
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 1_790_000_000, "model": "gpt-4o-mini",
+            "choices": [{
+                "index": 0, "message": { "role": "assistant", "content": "Hello." }, "finish_reason": "stop",
+            }],
+            "usage": { "prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12 },
+        })),
+    ),
+    extensions(
+        ("x-errors" = json!([409])), ("x-error-format" = json!("openai")), ("x-rate-limit" = json!("chat")),
+    ),
+)]
 pub(super) async fn create(State(state): State<HttpState>, request: Request) -> Response {
     answer(&state, request).await.unwrap_or_else(error_response)
 }
@@ -82,14 +130,14 @@ async fn answer(state: &HttpState, request: Request) -> Result<Response, ApiErro
                 (allowance, chat::sse_response(chunks(events, created, include_usage))).into_response()
             }
             Outcome::Replayed(answer) => {
-                let chunks = replayed_chunks(&answer, created, include_usage);
+                let chunks = replayed_chunks(&answer, created, include_usage)?;
                 (allowance, chat::sse_response(stream::iter(chunks))).into_response()
             }
         });
     }
     let (Outcome::Answered(answer) | Outcome::Replayed(answer)) =
         state.context.chat(&caller, user, request).await?;
-    Ok((allowance, axum::Json(completion(*answer, created))).into_response())
+    Ok((allowance, axum::Json(completion(*answer, created)?)).into_response())
 }
 
 /// Validates and converts the body. All faulty fields are reported at once.
@@ -200,41 +248,79 @@ fn completion_id(message: uuid::Uuid) -> String {
     format!("chatcmpl-{}", message.simple())
 }
 
-/// The provider's response with this server's ID, or a response that is built from a stored answer.
-fn completion(answer: Answer, created: i64) -> Value {
-    let id = completion_id(answer.message_id);
-    let mut response = match answer.raw {
-        Value::Object(raw) => raw,
-        _ => {
-            let mut message = json!({"role": "assistant", "content": answer.content, "refusal": null});
-            if !answer.tool_calls.is_empty() {
-                message["tool_calls"] = answer.tool_calls.into();
-                if answer.content.is_empty() {
-                    message["content"] = Value::Null;
-                }
-            }
-            Map::from_iter([(
-                "choices".to_owned(),
-                json!([{"index": 0, "message": message,
-                "finish_reason": answer.finish_reason.as_deref().unwrap_or("stop"), "logprobs": null}]),
-            )])
-        }
-    };
-    response.insert("id".into(), id.into());
-    response.insert("object".into(), "chat.completion".into());
-    response.insert("created".into(), created.into());
-    response.insert("model".into(), answer.model.into());
-    if !response.get("usage").is_some_and(Value::is_object) {
-        response.insert("usage".into(), json!(answer.usage));
+/// A message of the assistant.
+#[derive(Serialize)]
+struct AssistantMessage {
+    role: &'static str,
+    /// `null` if the message consists of tool calls.
+    content: Option<String>,
+    refusal: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Value>,
+}
+
+impl AssistantMessage {
+    fn new(content: String, tool_calls: Vec<Value>) -> Self {
+        let content = (!content.is_empty() || tool_calls.is_empty()).then_some(content);
+        Self { role: "assistant", content, refusal: None, tool_calls }
     }
-    for (at, choice) in
-        response.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten().enumerate()
-    {
+}
+
+/// The only choice of a completion that is built from a stored answer.
+#[derive(Serialize)]
+struct StoredChoice {
+    index: usize,
+    message: AssistantMessage,
+    finish_reason: String,
+    logprobs: Option<Value>,
+}
+
+/// A completion in OpenAI's format. `rest` holds what the provider answered.
+#[derive(Serialize)]
+struct Completion {
+    id: String,
+    object: &'static str,
+    created: i64,
+    model: String,
+    choices: Value,
+    usage: Value,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// The provider's response with this server's ID, or a response that is built from a stored answer.
+fn completion(answer: Answer, created: i64) -> Result<Completion, ApiError> {
+    let id = completion_id(answer.message_id);
+    let mut rest = match answer.raw {
+        Value::Object(raw) => raw,
+        _ => Map::new(),
+    };
+    for name in ["id", "object", "created", "model"] {
+        rest.remove(name);
+    }
+    let mut choices = match rest.remove("choices") {
+        Some(choices) => choices,
+        None => to_json(&[StoredChoice {
+            index: 0,
+            message: AssistantMessage::new(answer.content, answer.tool_calls),
+            finish_reason: answer.finish_reason.unwrap_or_else(|| "stop".to_owned()),
+            logprobs: None,
+        }])?,
+    };
+    for (at, choice) in choices.as_array_mut().into_iter().flatten().enumerate() {
         let Some(choice) = choice.as_object_mut() else { continue };
         choice.entry("index").or_insert(at.into());
         choice.entry("finish_reason").or_insert("stop".into());
     }
-    Value::Object(response)
+    let usage = match rest.remove("usage").filter(Value::is_object) {
+        Some(usage) => usage,
+        None => to_json(&answer.usage)?,
+    };
+    Ok(Completion { id, object: "chat.completion", created, model: answer.model, choices, usage, rest })
+}
+
+fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Value, ApiError> {
+    serde_json::to_value(value).map_err(|error| ApiError::Internal(error.into()))
 }
 
 /// State of a stream of chunks.
@@ -248,8 +334,31 @@ struct Chunks {
     usage_sent: bool,
 }
 
+/// One event of a stream.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum StreamItem {
+    Chunk(Chunk),
+    Error(StreamError),
+}
+
+/// A chunk in OpenAI's format. `rest` holds what the provider sent.
+#[derive(Serialize)]
+struct Chunk {
+    id: String,
+    object: &'static str,
+    created: i64,
+    model: String,
+    choices: Vec<Value>,
+    /// `Some(None)` is `null`: the client asked for the usage, and a later chunk contains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<Value>>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
 /// Chunks in OpenAI's format. The usage is the last chunk, and only if the client asked for it.
-fn chunks(events: ChatEvents, created: i64, include_usage: bool) -> impl Stream<Item = Value> + Send {
+fn chunks(events: ChatEvents, created: i64, include_usage: bool) -> impl Stream<Item = StreamItem> + Send {
     let chunks = Chunks {
         events,
         id: String::new(),
@@ -267,7 +376,7 @@ fn chunks(events: ChatEvents, created: i64, include_usage: bool) -> impl Stream<
 }
 
 impl Chunks {
-    fn convert(&mut self, event: ChatEvent) -> Option<Value> {
+    fn convert(&mut self, event: ChatEvent) -> Option<StreamItem> {
         match event {
             ChatEvent::Context { message_id, .. } => {
                 self.id = completion_id(message_id);
@@ -277,88 +386,103 @@ impl Chunks {
                 if let Some(model) = chunk.model {
                     self.model = model;
                 }
-                self.chunk(chunk.raw)
+                self.chunk(chunk.raw).map(StreamItem::Chunk)
             }
             ChatEvent::Done(answer) => {
-                (self.include_usage && !self.usage_sent).then(|| self.usage(answer.usage))
+                let usage = (self.include_usage && !self.usage_sent).then(|| to_json(&answer.usage).ok())?;
+                Some(StreamItem::Chunk(self.identified(Vec::new(), usage, Map::new())))
             }
-            ChatEvent::Error { message, .. } => Some(stream_error(&message)),
+            ChatEvent::Error { message, .. } => Some(StreamItem::Error(StreamError::new(message))),
         }
     }
 
-    fn chunk(&mut self, raw: Value) -> Option<Value> {
-        let Value::Object(mut chunk) = raw else { return None };
-        let choices = chunk.get_mut("choices").and_then(Value::as_array_mut);
-        let is_empty = choices.as_ref().is_none_or(|choices| choices.is_empty());
-        if is_empty {
-            // The usage alone. A provider may send it with the last choice instead.
-            if !self.include_usage || !chunk.get("usage").is_some_and(Value::is_object) {
-                return None;
-            }
-            self.usage_sent = true;
-        } else if chunk.get("usage").is_none_or(|usage| usage.is_null()) || !self.include_usage {
-            chunk.remove("usage");
-        } else {
-            self.usage_sent = true;
+    fn chunk(&mut self, raw: Value) -> Option<Chunk> {
+        let Value::Object(mut rest) = raw else { return None };
+        let mut choices = match rest.remove("choices") {
+            Some(Value::Array(choices)) => choices,
+            _ => Vec::new(),
+        };
+        // A provider may send the usage alone or with the last choice.
+        let usage = rest.remove("usage").filter(|usage| self.include_usage && usage.is_object());
+        if choices.is_empty() && usage.is_none() {
+            return None;
         }
-        for choice in chunk.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
+        self.usage_sent |= usage.is_some();
+        let first = (!self.role_sent).then_some("assistant");
+        self.role_sent |= !choices.is_empty();
+        for choice in &mut choices {
             let Some(choice) = choice.as_object_mut() else { continue };
             choice.entry("index").or_insert(0.into());
             choice.entry("finish_reason").or_insert(Value::Null);
-            let delta = choice.entry("delta").or_insert_with(|| json!({}));
-            if !self.role_sent
-                && let Some(delta) = delta.as_object_mut()
-            {
-                delta.entry("role").or_insert("assistant".into());
+            let delta = choice.entry("delta").or_insert_with(|| Map::new().into());
+            if let (Some(role), Some(delta)) = (first, delta.as_object_mut()) {
+                delta.entry("role").or_insert(role.into());
             }
         }
-        self.role_sent |= !is_empty;
-        Some(self.identified(chunk))
+        Some(self.identified(choices, usage, rest))
     }
 
-    fn usage(&self, usage: Usage) -> Value {
-        self.identified(Map::from_iter([
-            ("choices".to_owned(), json!([])),
-            ("usage".to_owned(), json!(usage)),
-        ]))
-    }
-
-    fn identified(&self, mut chunk: Map<String, Value>) -> Value {
-        chunk.insert("id".into(), self.id.as_str().into());
-        chunk.insert("object".into(), "chat.completion.chunk".into());
-        chunk.insert("created".into(), self.created.into());
-        chunk.insert("model".into(), self.model.as_str().into());
-        if self.include_usage {
-            chunk.entry("usage").or_insert(Value::Null);
+    fn identified(&self, choices: Vec<Value>, usage: Option<Value>, mut rest: Map<String, Value>) -> Chunk {
+        for name in ["id", "object", "created", "model"] {
+            rest.remove(name);
         }
-        Value::Object(chunk)
+        Chunk {
+            id: self.id.clone(),
+            object: "chat.completion.chunk",
+            created: self.created,
+            model: self.model.clone(),
+            choices,
+            usage: self.include_usage.then_some(usage),
+            rest,
+        }
     }
 }
 
+/// The delta of a replayed answer.
+#[derive(Serialize)]
+struct ReplayedDelta {
+    role: &'static str,
+    content: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Value>,
+}
+
+/// A choice of a replayed answer. The last one has an empty delta.
+#[derive(Serialize)]
+struct ReplayedChoice {
+    index: usize,
+    delta: Value,
+    finish_reason: Option<String>,
+}
+
 /// Chunks that replay a stored answer.
-fn replayed_chunks(answer: &Answer, created: i64, include_usage: bool) -> Vec<Value> {
-    let chunk = |choices: Value| {
-        json!({"id": completion_id(answer.message_id), "object": "chat.completion.chunk", "created": created,
-            "model": answer.model, "choices": choices})
+fn replayed_chunks(answer: &Answer, created: i64, include_usage: bool) -> Result<Vec<Chunk>, ApiError> {
+    let chunk = |choices: Vec<Value>, usage: Option<Value>| Chunk {
+        id: completion_id(answer.message_id),
+        object: "chat.completion.chunk",
+        created,
+        model: answer.model.clone(),
+        choices,
+        usage: usage.map(Some),
+        rest: Map::new(),
     };
-    let mut delta = json!({"role": "assistant", "content": answer.content});
-    if !answer.tool_calls.is_empty() {
-        let calls = answer.tool_calls.iter().enumerate().map(|(at, call)| {
-            let mut call = call.clone();
-            call["index"] = at.into();
-            call
-        });
-        delta["tool_calls"] = calls.collect();
-    }
-    let reason = answer.finish_reason.as_deref().unwrap_or("stop");
+    let choice = |delta: Value, finish_reason: Option<String>| {
+        Ok::<_, ApiError>(vec![to_json(&ReplayedChoice { index: 0, delta, finish_reason })?])
+    };
+    let calls = answer.tool_calls.iter().enumerate().map(|(at, call)| {
+        let mut call = call.clone();
+        call["index"] = at.into();
+        call
+    });
+    let delta =
+        ReplayedDelta { role: "assistant", content: answer.content.clone(), tool_calls: calls.collect() };
+    let reason = answer.finish_reason.clone().unwrap_or_else(|| "stop".to_owned());
     let mut chunks = vec![
-        chunk(json!([{"index": 0, "delta": delta, "finish_reason": null}])),
-        chunk(json!([{"index": 0, "delta": {}, "finish_reason": reason}])),
+        chunk(choice(to_json(&delta)?, None)?, None),
+        chunk(choice(Map::new().into(), Some(reason))?, None),
     ];
     if include_usage {
-        let mut last = chunk(json!([]));
-        last["usage"] = json!(answer.usage);
-        chunks.push(last);
+        chunks.push(chunk(Vec::new(), Some(to_json(&answer.usage)?)));
     }
-    chunks
+    Ok(chunks)
 }

@@ -5,21 +5,32 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::super::ApiError;
+use crate::protocol::ErrorCode;
 
-#[derive(Serialize)]
-struct ErrorBody {
+/// An error in the format of OpenAI's API.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OpenAiError)]
+pub(super) struct ErrorBody {
+    /// What is wrong with the request.
     error: ErrorObject,
 }
 
-#[derive(Serialize)]
+/// Message and code of an error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OpenAiErrorObject)]
 struct ErrorObject {
+    /// English text for people.
     message: String,
+    /// Kind of the error, as in OpenAI's API.
     r#type: &'static str,
-    /// Name of the faulty parameter.
+    /// Name of the invalid parameter; `null` if the error is not about one.
+    #[schema(required = true)]
     param: Option<String>,
+    /// Code of the error, for programs.
+    #[schema(required = true)]
     code: Option<&'static str>,
 }
 
@@ -35,7 +46,7 @@ pub(super) fn error_response(error: ApiError) -> Response {
     (status, native.headers, axum::Json(body)).into_response()
 }
 
-fn object(error: &ApiError, code: &'static str, status: StatusCode) -> ErrorObject {
+fn object(error: &ApiError, code: ErrorCode, status: StatusCode) -> ErrorObject {
     let details = error.details();
     let param = details.first().map(|detail| detail.field.to_string()).filter(|field| !field.is_empty());
     let message = match details {
@@ -63,20 +74,27 @@ fn is_too_long(param: &Option<String>, message: &str) -> bool {
 }
 
 /// The native code in lower case, as codes of OpenAI's API are written.
-const fn native_code(code: &'static str) -> &'static str {
-    match code.as_bytes() {
-        b"INVALID_REFERENCE" => "invalid_reference",
-        b"PAYLOAD_TOO_LARGE" => "payload_too_large",
-        b"UNPROCESSABLE" | b"INVALID_REQUEST" => "invalid_request",
-        b"NOT_FOUND" => "not_found",
-        b"SERVICE_UNAVAILABLE" => "service_unavailable",
-        b"DATABASE_CONNECTION_ERROR" => "database_unavailable",
-        b"CONTEXT_ENGINE_ERROR" | b"LEGACY_ENGINE_ERROR" => "context_engine_error",
+const fn native_code(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::InvalidReference => "invalid_reference",
+        ErrorCode::PayloadTooLarge => "payload_too_large",
+        ErrorCode::Unprocessable | ErrorCode::InvalidRequest => "invalid_request",
+        ErrorCode::NotFound => "not_found",
+        ErrorCode::ServiceUnavailable => "service_unavailable",
+        ErrorCode::DatabaseConnectionError => "database_unavailable",
+        ErrorCode::ContextEngineError | ErrorCode::LegacyEngineError => "context_engine_error",
         _ => "internal_error",
     }
 }
 
 /// The last event of a stream that failed.
-pub(super) fn stream_error(message: &str) -> Value {
-    json!({"error": {"message": message, "type": "server_error", "param": null, "code": "service_unavailable"}})
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct StreamError(ErrorBody);
+
+impl StreamError {
+    pub(super) fn new(message: String) -> Self {
+        let code = Some("service_unavailable");
+        Self(ErrorBody { error: ErrorObject { message, r#type: "server_error", param: None, code } })
+    }
 }

@@ -7,40 +7,56 @@ mod completions;
 mod error;
 
 use axum::{
-    Router,
     extract::{FromRequestParts, Request, State},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::error_response;
 use super::{ApiError, Authenticated, HttpState, Json, body::BodyLimit, context::MAX_CHAT_BODY_BYTES};
 
-pub fn routes() -> Router<HttpState> {
-    Router::new()
-        .route(
-            "/v1/chat/completions",
-            post(completions::create).layer(BodyLimit(MAX_CHAT_BODY_BYTES).layer()),
-        )
-        .route("/v1/models", get(list_models))
+/// Routes under `/v1`.
+pub fn routes() -> OpenApiRouter<HttpState> {
+    let completions = OpenApiRouter::default()
+        .routes(routes!(completions::create))
+        .layer(BodyLimit(MAX_CHAT_BODY_BYTES).layer());
+    completions.merge(OpenApiRouter::default().routes(routes!(list_models)))
 }
 
-#[derive(Serialize)]
+/// List of models in the format of OpenAI's API.
+#[derive(Serialize, ToSchema)]
 struct ModelList {
+    /// Always `list` in this response.
     object: &'static str,
+    /// Models that the caller may use.
     data: Vec<Model>,
 }
 
-#[derive(Serialize, PartialEq, Eq)]
+/// A model in the format of OpenAI's API.
+#[derive(Serialize, ToSchema, PartialEq, Eq)]
 struct Model {
+    /// Name of the model, with the provider's name as a prefix unless it is the default one.
     id: String,
+    /// Always `model` in this response.
     object: &'static str,
-    /// Unix time; unknown, so always 0.
+    /// Time of creation in Unix seconds. It is unknown and always 0.
     created: u64,
+    /// Name of the provider.
     owned_by: String,
 }
 
+/// Lists the models of the configured providers.
+///
+/// The default model of each provider, and the models that the role of the caller may use.
+#[utoipa::path(
+    get, path = "/v1/models", operation_id = "listModels", tag = "OpenAI-compatible API",
+    responses((status = 200, description = "Models that the caller may use.", body = ModelList, example = json!({
+        "object": "list", "data": [{ "id": "gpt-4o-mini", "object": "model", "created": 0, "owned_by": "openai" }],
+    }))),
+    extensions(("x-error-format" = json!("openai"))),
+)]
 async fn list_models(State(state): State<HttpState>, request: Request) -> Response {
     match models(&state, request).await {
         Ok(data) => Json(ModelList { object: "list", data }).into_response(),

@@ -1,4 +1,4 @@
-//! What sockets say: AsyncAPI 3. Tests compare it with what dialects take and encode.
+//! Description of the sockets: AsyncAPI 3. Tests compare it with what the dialects decode and encode.
 
 use serde_json::{Map, Value, json};
 
@@ -6,78 +6,107 @@ use super::{
     channels,
     schemas::{Field, Shape, field, nullable, optional, or_null},
     socket_channel::{Channel, Message},
-    types::{
-        conversation_id, device_id, event, field_error, presence as presence_shape, status, status_update,
-        typing_conversation_id, user_id,
-    },
 };
 use crate::{
-    model::DeviceContext,
-    protocol::{ErrorCode, StatusUpdate, Subscription},
+    hub::CloseCode,
+    model::{ConversationId, CustomEvent, DeviceContext, DeviceId, Status, UserId},
+    protocol::{ErrorCode, FieldError, StatusUpdate, Subscription, presence::PresenceJson},
 };
 
-/// A message that clients send.
-fn client_message(kind: &'static str, description: &'static str, fields: Vec<Field>) -> Message {
+/// A message that the server sends.
+fn from_server(kind: &'static str, description: &'static str, fields: Vec<Field>) -> Message {
     Message { kind, description, fields: with_type(kind, fields), example: None }
 }
 
-/// A message that the server sends.
-fn server_message(
-    kind: &'static str,
-    description: &'static str,
-    fields: Vec<Field>,
-    example: Value,
-) -> Message {
+/// A message that clients send.
+fn from_client(kind: &'static str, description: &'static str, fields: Vec<Field>, example: Value) -> Message {
     Message { kind, description, fields: with_type(kind, fields), example: Some(example) }
 }
 
 fn with_type(kind: &'static str, mut fields: Vec<Field>) -> Vec<Field> {
-    fields.insert(0, field("type", Shape::constant(kind), "Which message."));
+    fields.insert(0, field("type", Shape::constant(kind), "Type of the message."));
     fields
 }
 
-/// The part of a message that holds its fields.
+/// The object with the fields of a message: `data` or `payload`.
 fn part(name: &'static str, fields: Vec<Field>) -> Vec<Field> {
-    vec![field(name, Shape::Object(fields), "The fields.")]
+    vec![field(name, Shape::Object(fields), "Fields of the message.")]
+}
+
+fn user_id() -> Field {
+    field("user_id", Shape::of::<UserId>(), "ID of the user (UUID).")
+}
+
+fn server_time() -> Field {
+    field("server_time", Shape::timestamp(), "Current time of the server.")
 }
 
 fn heartbeat(kind: &'static str, name: &'static str) -> Message {
-    let active = optional("active", Shape::flag(), "Whether somebody is using the device.");
-    let fields = vec![nullable(name, Shape::Object(vec![active]), "The fields, if any.")];
-    server_message(kind, "The client is alive.", fields, json!({ "type": kind }))
+    let active = optional("active", Shape::flag(), "Whether the device is in use.");
+    let fields = vec![nullable(name, Shape::Object(vec![active]), "Fields of the heartbeat, if any.")];
+    from_client(kind, "Reports that the client is alive.", fields, json!({ "type": kind }))
 }
 
-fn typing_user() -> Vec<Field> {
+/// IDs are those of the table that provides participants, which is the application's or the built-in one.
+fn typing_conversation_id() -> Shape {
+    let forms = json!({ "anyOf": [
+        { "type": "string", "minLength": 1, "maxLength": 255 },
+        { "type": "integer", "format": "int64" },
+    ] });
+    Shape::named(
+        "TypingConversationId",
+        "ID of a conversation in the table that provides participants: a UUID in the built-in table, a UUID, an \
+         integer or text in a table of the application.",
+        Shape::Plain(forms),
+    )
+}
+
+fn typing_fields() -> Vec<Field> {
     vec![
         field("conversation_id", typing_conversation_id(), "ID of the conversation."),
-        field("is_typing", Shape::flag(), "Typing, or stopped."),
+        field("is_typing", Shape::flag(), "Whether the user is typing: `false` after stopping."),
     ]
 }
 
 fn typing(name: &'static str) -> Message {
-    let told = json!({ "conversation_id": "c0000000-0000-4000-8000-000000000001", "is_typing": true });
-    let about = "The user types, or has stopped; lasts 5 s unless refreshed.";
-    server_message("typing", about, part(name, typing_user()), json!({ "type": "typing", name: told }))
+    let fields = json!({ "conversation_id": "c0000000-0000-4000-8000-000000000001", "is_typing": true });
+    let description =
+        "Reports that the user started or stopped typing. Typing ends after 5 s unless it is refreshed.";
+    let example = json!({ "type": "typing", name: fields });
+    from_client("typing", description, part(name, typing_fields()), example)
 }
 
 fn auth() -> Message {
-    let fields = vec![field("token", Shape::text(), "A fresh token of the same user.")];
-    let about = "A fresh token, before the old one runs out: with that the server closes by 4401.";
-    server_message("auth", about, fields, json!({ "type": "auth", "token": "eyJhbGciOiJIUzI1NiJ9.e30.x" }))
+    let fields = vec![field("token", Shape::text(), "New token of the same user.")];
+    let description = "Renews the token. Without a new token, the server closes the socket with code 4401 when the \
+                       current one expires.";
+    from_client("auth", description, fields, json!({ "type": "auth", "token": "eyJhbGciOiJIUzI1NiJ9.e30.x" }))
 }
 
-/// What an error says, beside its type or in its part.
-fn error() -> Vec<Field> {
+fn error_fields() -> Vec<Field> {
     vec![
-        field("code", code(), "For programs."),
-        field("message", Shape::text(), "For a person."),
-        optional("retry_after_ms", Shape::count(), "When trying again makes sense; with `RATE_LIMITED`."),
-        optional("details", Shape::list(field_error()), "Which fields are wrong."),
+        field("code", code(), "Stable code of the error, for programs."),
+        field("message", Shape::text(), "English text for people."),
+        optional(
+            "retry_after_ms",
+            Shape::count(),
+            "Milliseconds to wait before the next message. Present with `RATE_LIMITED`.",
+        ),
+        optional("details", Shape::list(Shape::of::<FieldError>()), "The invalid fields of the message."),
     ]
 }
 
 fn code() -> Shape {
-    Shape::named("ErrorCode", "What is wrong.", Shape::string_enum(&ErrorCode::ALL.map(ErrorCode::as_str)))
+    let codes = Shape::string_enum(&ErrorCode::ON_SOCKETS.map(ErrorCode::as_str));
+    Shape::named("ErrorCode", "Code of an error on a socket.", codes)
+}
+
+fn broadcast(name: &'static str) -> Message {
+    from_server(
+        "broadcast",
+        "Event that a back end sent to the user.",
+        vec![field(name, Shape::of::<CustomEvent>(), "Event of the back end.")],
+    )
 }
 
 /// One channel for each dialect.
@@ -86,209 +115,224 @@ pub(super) fn channels() -> Vec<Channel> {
 }
 
 fn presence() -> Channel {
-    let users = Shape::list_of(user_id(), 1, Subscription::MAX_USERS);
-    let bob = "a0000000-0000-4000-8000-000000000002";
-    let user = || field("user_id", user_id(), "Who.");
-    let everybody = field("presences", Shape::list(presence_shape()), "Everybody whom the viewer sees.");
+    let presence = Shape::of::<PresenceJson<'static>>;
+    let ids = Shape::list_of(Shape::of::<UserId>(), 1, Subscription::MAX_USERS);
+    let presences =
+        field("presences", Shape::list(presence()), "Presences of all users that the viewer may see.");
     Channel {
         name: "presence",
         address: "/api/presence/subscribe",
         title: "Presence for web and iOS",
-        description: "The first frame is `initial_state`; then updates as they happen, none lost in between. `status` \
-                      knows three words, `availability` all.",
+        description: "The first message is `initial_state`; changes follow in order, without gaps. `status` is `online`, \
+                      `away` or `offline`; `availability` is the full status.",
         discriminator: "type",
         client: vec![
-            server_message(
+            from_client(
                 "status",
-                "Sets the own status; what is left out stays, `null` clears.",
+                "Sets the status of the user. An absent field is kept, `null` clears it.",
                 part("data", status_update()),
                 json!({ "type": "status", "data": { "status": "busy", "custom_status": "Writing" } }),
             ),
             heartbeat("heartbeat", "data"),
             typing("data"),
-            server_message(
+            from_client(
                 "subscribe",
                 "Follows further users, as far as they are visible.",
-                part("data", vec![field("user_ids", users, "Whom.")]),
-                json!({ "type": "subscribe", "data": { "user_ids": [bob] } }),
+                part("data", vec![field("user_ids", ids, "IDs of the users: 1 to 1,000.")]),
+                json!({ "type": "subscribe", "data": { "user_ids": ["a0000000-0000-4000-8000-000000000002"] } }),
             ),
             auth(),
         ],
         server: vec![
-            client_message(
+            from_server(
                 "initial_state",
-                "The first frame, and after the server lost its database.",
-                part("data", vec![everybody]),
+                "Full state: the first message, and again after the server lost its database.",
+                part("data", vec![presences]),
             ),
-            client_message(
+            from_server(
                 "presence_update",
-                "Somebody's presence has changed; who ceases to be visible is taken back with `offline` and \
-                 `\"last_seen\": null`.",
-                vec![field("data", presence_shape(), "Whose, and what.")],
+                "Presence of a user changed. A user who is no longer visible arrives as `offline` with `\"last_seen\": \
+                 null`.",
+                vec![field("data", presence(), "New presence of the user.")],
             ),
-            client_message(
+            from_server(
                 "typing_update",
-                "Somebody types, or has stopped.",
-                part("data", [vec![user()], typing_user()].concat()),
+                "A user started or stopped typing.",
+                part("data", [vec![user_id()], typing_fields()].concat()),
             ),
-            client_message(
-                "broadcast",
-                "The operator's back end says something.",
-                vec![field("data", event(), "What.")],
-            ),
-            client_message("error", "What was wrong; the socket stays open.", error()),
+            broadcast("data"),
+            from_server("error", "Error of a message. The socket stays open.", error_fields()),
         ],
     }
 }
 
+fn status_update() -> Vec<Field> {
+    let text = || Shape::trimmed(StatusUpdate::MAX_TEXT_CHARS);
+    vec![
+        field("status", Shape::of::<Status>(), "New status. Any other value is `UNPROCESSABLE`."),
+        optional("device_id", Shape::of::<DeviceId>(), "ID of the device, by default the one of the socket."),
+        nullable(
+            "custom_status",
+            text(),
+            "Custom status text: at most 140 characters after trimming. Control characters, direction overrides and \
+             markup are neutralized.",
+        ),
+        nullable("custom_status_expires_at", Shape::timestamp(), "Time at which the custom status expires."),
+        nullable("activity", text(), "Activity text: at most 140 characters after trimming."),
+        nullable(
+            "current_page",
+            Shape::trimmed(StatusUpdate::MAX_PAGE_CHARS),
+            "Page that the user is on: at most 2,048 characters after trimming.",
+        ),
+    ]
+}
+
 fn devices() -> Channel {
-    let written = || or_null("custom_status", Shape::text(), "What the user wrote.");
-    let whole = || field("online_status", status(), "The full value.");
+    let custom_status = || or_null("custom_status", Shape::text(), "Custom status text of the user.");
+    let online_status = || field("online_status", Shape::of::<Status>(), "Full status of the user.");
     let update = vec![
-        field("online_status", status(), "The new status."),
+        field("online_status", Shape::of::<Status>(), "New status. Any other value is `UNPROCESSABLE`."),
         nullable(
             "custom_status",
             Shape::trimmed(StatusUpdate::MAX_TEXT_CHARS),
-            "What the user writes: at most 140 characters after trimming.",
+            "Custom status text: at most 140 characters after trimming.",
         ),
     ];
-    let welcome = vec![
-        field("client_id", Shape::text(), "The connection, for logs on both sides."),
-        field("user_id", user_id(), "Who the client is."),
-        field("device_id", device_id(), "On which device."),
-        field("server_time", Shape::timestamp(), "The server's clock."),
-        field("heartbeat_interval_ms", Shape::count(), "How often the client does well to say something."),
+    let ack = vec![
+        field("client_id", Shape::text(), "ID of the connection, as in the server's log."),
+        user_id(),
+        field("device_id", Shape::of::<DeviceId>(), "ID of the device of the socket."),
+        server_time(),
+        field(
+            "heartbeat_interval_ms",
+            Shape::count(),
+            "Milliseconds between heartbeats that the server recommends.",
+        ),
     ];
     let shown = vec![
-        field("user_id", user_id(), "Whose."),
-        whole(),
-        written(),
+        user_id(),
+        online_status(),
+        custom_status(),
         or_null(
             "last_seen_at",
             Shape::timestamp(),
-            "When any device was last live; `null` where it is not shared.",
+            "Time at which a device was last live; `null` if the user does not share it.",
         ),
     ];
-    let refusal = vec![
-        field("code", code(), "For programs."),
-        optional("retry_after_ms", Shape::count(), "When trying again makes sense."),
-        field("payload", Shape::Object(error()), "The fields."),
+    let error = vec![
+        field("code", code(), "Stable code of the error, for programs."),
+        optional("retry_after_ms", Shape::count(), "Milliseconds to wait before the next message."),
+        field("payload", Shape::Object(error_fields()), "Fields of the error."),
     ];
     Channel {
         name: "devices",
         address: "/ws",
         title: "Presence for devices and services",
-        description: "The first frame is `connection_ack`; then everybody who is visible arrives as `presence_update`.",
+        description: "The first message is `connection_ack`; then each visible user arrives as a `presence_update`.",
         discriminator: "type",
         client: vec![
-            server_message(
+            from_client(
                 "presence_update",
-                "Sets the own status; acknowledged by `presence_update_ack`.",
+                "Sets the status of the user. The server acknowledges with `presence_update_ack`.",
                 part("payload", update),
                 json!({ "type": "presence_update", "payload": { "online_status": "dnd" } }),
             ),
             heartbeat("heartbeat", "payload"),
             heartbeat("presence_heartbeat", "payload"),
             typing("payload"),
-            server_message("ping", "Answered by `pong`.", Vec::new(), json!({ "type": "ping" })),
+            from_client("ping", "Asks for a `pong` message.", Vec::new(), json!({ "type": "ping" })),
             auth(),
         ],
         server: vec![
-            client_message("connection_ack", "The first frame.", part("payload", welcome)),
-            client_message(
+            from_server("connection_ack", "First message of the socket.", part("payload", ack)),
+            from_server(
                 "presence_update_ack",
-                "The own status is committed.",
-                part("payload", vec![whole(), written()]),
+                "The status of the user is committed.",
+                part("payload", vec![online_status(), custom_status()]),
             ),
-            client_message(
-                "heartbeat_ack",
-                "A heartbeat has been noted.",
-                part("payload", vec![field("server_time", Shape::timestamp(), "The server's clock.")]),
-            ),
-            client_message(
+            from_server("heartbeat_ack", "The heartbeat was recorded.", part("payload", vec![server_time()])),
+            from_server(
                 "presence_update",
-                "Somebody's presence, at first and as it changes.",
+                "Presence of a user, at the beginning and when it changes.",
                 part("payload", shown),
             ),
-            client_message(
+            from_server(
                 "typing_indicator",
-                "Somebody types, or has stopped.",
-                part("payload", [vec![field("user_id", user_id(), "Who.")], typing_user()].concat()),
+                "A user started or stopped typing.",
+                part("payload", [vec![user_id()], typing_fields()].concat()),
             ),
-            client_message(
-                "broadcast",
-                "The operator's back end says something.",
-                vec![field("payload", event(), "What.")],
-            ),
-            client_message("pong", "The answer to `ping`.", part("payload", Vec::new())),
-            client_message("error", "What was wrong; the socket stays open.", refusal),
+            broadcast("payload"),
+            from_server("pong", "Answer to a `ping` message.", part("payload", Vec::new())),
+            from_server("error", "Error of a message. The socket stays open.", error),
         ],
     }
 }
 
 fn context() -> Channel {
-    let many = || Shape::list_of(conversation_id(), 0, DeviceContext::MAX_VISIBLE);
+    let conversations = || Shape::list_of(Shape::of::<ConversationId>(), 0, DeviceContext::MAX_VISIBLE);
     let signals = |nullable: fn(&'static str, Shape, &'static str) -> Field, visible: Field| {
         vec![
-            field("deviceId", device_id(), "Which device."),
-            nullable("activeConversationId", conversation_id(), "The conversation that is open."),
+            field("deviceId", Shape::of::<DeviceId>(), "ID of the device that reports the signals."),
+            nullable(
+                "activeConversationId",
+                Shape::of::<ConversationId>(),
+                "ID of the conversation that is open.",
+            ),
             visible,
-            nullable("activeNotebookId", Shape::uuid(), "The notebook that is open."),
-            nullable("activePersonaId", Shape::uuid(), "The persona that is chosen."),
+            nullable("activeNotebookId", Shape::uuid(), "ID of the notebook that is open."),
+            nullable("activePersonaId", Shape::uuid(), "ID of the persona that is selected."),
             nullable(
                 "lastNavigationPath",
                 Shape::trimmed(StatusUpdate::MAX_PAGE_CHARS),
-                "Where in the application the user is.",
+                "Page in the application: at most 2,048 characters after trimming.",
             ),
-            nullable("localTime", Shape::text(), "The time where the user is, ISO 8601."),
+            nullable(
+                "localTime",
+                Shape::text(),
+                "Local time of the user: 14:30, or with a date and an offset.",
+            ),
         ]
     };
-    let in_view = "The conversations that are in view.";
-    let update = signals(nullable, nullable("visibleConversationIds", many(), in_view));
-    let synced = signals(or_null, field("visibleConversationIds", many(), in_view));
+    let visible = "IDs of the visible conversations: at most 100.";
+    let update = signals(nullable, nullable("visibleConversationIds", conversations(), visible));
+    let synced = signals(or_null, field("visibleConversationIds", conversations(), visible));
     let bundle = vec![
-        field("bundleType", Shape::text(), "Which kind: `identity_core`, `topic` and the like."),
-        field("bundleId", Shape::uuid(), "Which one."),
-        field("version", Shape::count(), "Rises with every compilation."),
+        field("bundleType", Shape::text(), "Type of the bundle, for example `identity_core` or `topic`."),
+        field("bundleId", Shape::uuid(), "ID of the stored bundle."),
+        field("version", Shape::count(), "Version of the bundle. It rises with every compilation."),
     ];
-    let timestamp = || field("timestamp", Shape::count(), "Milliseconds since 1970.");
-    let harbour = "c0000000-0000-4000-8000-000000000001";
+    let timestamp = || field("timestamp", Shape::count(), "Time of the message in Unix milliseconds.");
     Channel {
         name: "context",
         address: "/api/v1/context/ws",
-        title: "What the user does on other devices",
-        description: "What a user does on one device reaches the user's others; says when context is ready. Whoever is \
-                      no valid user is closed with 4001.",
+        title: "Context of the user's other devices",
+        description: "What a user does on one device reaches the user's other devices, and `bundle_ready` reports compiled \
+                      context. A socket without a valid user is closed with code 4001.",
         discriminator: "type",
         client: vec![
-            server_message(
+            from_client(
                 "presence_update",
-                "What the user does on this device; what is left out stays, `null` clears.",
+                "Reports what the user does on this device. An absent field is kept, `null` clears it.",
                 part("data", update),
-                json!({ "type": "presence_update", "data": { "deviceId": "tab", "activeConversationId": harbour } }),
+                json!({
+                    "type": "presence_update",
+                    "data": { "deviceId": "tab", "activeConversationId": "c0000000-0000-4000-8000-000000000001" },
+                }),
             ),
             heartbeat("heartbeat", "data"),
             typing("data"),
             auth(),
         ],
         server: vec![
-            client_message("heartbeat_ack", "A heartbeat has been noted.", vec![timestamp()]),
-            client_message(
+            from_server("heartbeat_ack", "The heartbeat was recorded.", vec![timestamp()]),
+            from_server(
                 "presence_sync",
-                "What the user does on another of the user's own devices.",
+                "What the user does on another device.",
                 [part("data", synced), vec![timestamp()]].concat(),
             ),
-            client_message(
-                "bundle_ready",
-                "Context has been compiled ahead of the next question.",
-                part("data", bundle),
-            ),
-            client_message(
-                "broadcast",
-                "The operator's back end says something.",
-                vec![field("data", event(), "What.")],
-            ),
-            client_message("error", "What was wrong; the socket stays open.", error()),
+            from_server("bundle_ready", "A bundle was compiled for the next question.", part("data", bundle)),
+            broadcast("data"),
+            from_server("error", "Error of a message. The socket stays open.", error_fields()),
         ],
     }
 }
@@ -318,51 +362,91 @@ pub(super) fn document() -> Value {
             }),
         );
         operations.insert(
-            format!("{}Says", channel.name),
-            json!({ "action": "send", "channel": of, "summary": "What the server says", "messages": sent }),
+            format!("{}Send", channel.name),
+            json!({
+                "action": "send", "channel": of, "summary": "Messages that the server sends.", "messages": sent,
+            }),
         );
         operations.insert(
-            format!("{}Hears", channel.name),
-            json!({ "action": "receive", "channel": of, "summary": "What clients say", "messages": received }),
+            format!("{}Receive", channel.name),
+            json!({
+                "action": "receive", "channel": of, "summary": "Messages that clients send.", "messages": received,
+            }),
         );
     }
     let security = json!([{ "$ref": "#/components/securitySchemes/token" }]);
     json!({
         "asyncapi": "3.0.0",
         "info": {
-            "title": "Rollcall's sockets",
+            "title": "Rollcall sockets",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0" },
-            "description": "But for channels: a message of an unknown type or that is no JSON gets an `error` frame, and the socket stays \
-                            open. A message over 64 KiB closes by 1009, a run-out token by 4401, flooding by 4429; on \
-                            shutdown sockets are closed by 1001. The server pings every 25 s.",
+            "description": description(),
         },
         "defaultContentType": "application/json",
-        "servers": { "here": { "host": "127.0.0.1:4000", "protocol": "ws", "security": security } },
+        "servers": {
+            "here": {
+                "host": "127.0.0.1:4000", "protocol": "ws", "security": security,
+                "description": "The server that serves this description.",
+            },
+        },
         "channels": rendered,
         "operations": operations,
         "components": {
             "messages": messages,
             "schemas": schemas,
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
+            "securitySchemes": {
+                "token": {
+                    "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+                    "description": "A JWT in the header `Authorization` or in the query parameter `token`.",
+                },
+            },
         },
+        "x-close-codes": CloseCode::ALL.map(|code| json!({
+            "code": code.number(), "reason": code.reason(), "reconnect": code.reconnect(),
+            "description": code.meaning(),
+        })),
     })
+}
+
+fn description() -> String {
+    let mut text = "On the presence, devices and context sockets, a message that is not JSON or has an unknown type gets \
+                    an `error`, and the socket stays open. The server pings a socket after 25 s without a frame; two \
+                    unanswered pings end it.\n\n## Close codes\n\nIn `x-close-codes` too.\n\n\
+                    | code | reason | meaning | reconnect |\n| --- | --- | --- | --- |\n"
+        .to_owned();
+    for code in CloseCode::ALL {
+        let reconnect = if code.reconnect() { "yes" } else { "no" };
+        text += &format!("| {} | {} | {} | {reconnect} |\n", code.number(), code.reason(), code.meaning());
+    }
+    text
 }
 
 fn query(channel: &str, schemas: &mut Map<String, Value>) -> Value {
     if channel == "realtime" {
         return Shape::Object(vec![
-            field("apikey", Shape::text(), "A token or key."),
-            optional("vsn", Shape::string_enum(&["1.0.0", "2.0.0"]), "The serializer."),
+            field("apikey", Shape::text(), "A token, or an API key of the server."),
+            optional(
+                "vsn",
+                Shape::string_enum(&["1.0.0", "2.0.0"]),
+                "Version of the serializer, by default 1.0.0.",
+            ),
         ])
         .schema(schemas);
     }
-    Shape::Object(vec![
-        optional("token", Shape::text(), "The token, for browsers, which cannot set headers on sockets."),
-        optional("device_id", device_id(), "Which of the user's devices this is."),
-        optional("user_ids", ids_in_query(), "Further users to follow."),
-    ])
-    .schema(schemas)
+    let mut fields = vec![
+        optional(
+            "token",
+            Shape::text(),
+            "Token of the user, for browsers, which cannot set headers on sockets.",
+        ),
+        optional("device_id", Shape::of::<DeviceId>(), "ID of the device that opens the socket."),
+    ];
+    if channel != "context" {
+        let description = "IDs of further users to follow, separated by commas (1 to 1,000).";
+        fields.push(optional("user_ids", ids_in_query(), description));
+    }
+    Shape::Object(fields).schema(schemas)
 }
 
 /// Up to 1000 user IDs joined by commas.
@@ -373,7 +457,9 @@ fn ids_in_query() -> Shape {
 
 fn message_object(message: &Message, schemas: &mut Map<String, Value>) -> Value {
     let payload = Shape::Object(message.fields.clone()).schema(schemas);
-    let mut described = json!({ "name": message.kind, "summary": message.description, "payload": payload });
+    let mut described = json!({
+        "name": message.kind, "summary": message.description, "description": message.description, "payload": payload,
+    });
     if let Some(example) = &message.example {
         described["examples"] = json!([{ "payload": example }]);
     }

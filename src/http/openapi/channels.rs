@@ -1,4 +1,4 @@
-//! What channel sockets say: source S, in serializer 1.0.0; 2.0.0 has the same five parts in an array.
+//! Description of channel sockets, in serializer 1.0.0; 2.0.0 has the same five parts in an array.
 
 use serde_json::{Value, json};
 
@@ -9,118 +9,127 @@ use super::{
 
 const TOPIC: &str = "realtime:harbour";
 
-fn client_message(kind: &'static str, description: &'static str, payload: Shape) -> Message {
+/// A message that the server sends.
+fn from_server(kind: &'static str, description: &'static str, payload: Shape) -> Message {
     Message { kind, description, fields: envelope(kind, payload), example: None }
 }
 
-fn server_message(kind: &'static str, description: &'static str, payload: Shape, example: Value) -> Message {
+/// A message that clients send.
+fn from_client(kind: &'static str, description: &'static str, payload: Shape, example: Value) -> Message {
     let topic = if kind == "heartbeat" { "phoenix" } else { TOPIC };
     let example = json!({ "topic": topic, "event": kind, "payload": example, "ref": "2", "join_ref": "1" });
     Message { kind, description, fields: envelope(kind, payload), example: Some(example) }
 }
 
 fn envelope(kind: &'static str, payload: Shape) -> Vec<Field> {
-    let event = field("event", Shape::constant(kind), "Which message.");
     vec![
-        field("topic", Shape::text(), "`realtime:` and the channel's name; `phoenix` for heartbeats."),
-        event,
-        field("payload", payload, "What it says."),
-        or_null("ref", Shape::text(), "Names a push; its reply has the same."),
-        nullable("join_ref", Shape::text(), "Names the join that the channel began with."),
+        field("topic", Shape::text(), "`realtime:` and the name of the channel; `phoenix` for heartbeats."),
+        field("event", Shape::constant(kind), "Type of the message."),
+        field("payload", payload, "Content of the message."),
+        or_null("ref", Shape::text(), "Reference of a push. Its reply has the same reference."),
+        nullable("join_ref", Shape::text(), "Reference of the join that opened the channel."),
     ]
 }
 
 pub(super) fn channel() -> Channel {
-    let on = |name| nullable(name, Shape::any_object(), "See the clients' documentation.");
-    let config = vec![
-        optional(
-            "config",
-            Shape::Object(vec![
-                on("broadcast"),
-                on("presence"),
-                nullable(
-                    "postgres_changes",
-                    Shape::list(Shape::any_object()),
-                    "Event, schema, table, filter.",
-                ),
-                nullable("private", Shape::flag(), "Whether the policies on `realtime.messages` decide."),
-            ]),
-            "What the channel is for.",
-        ),
-        nullable("access_token", Shape::text(), "Whose channel it is."),
-    ];
+    let changes = Shape::Object(vec![
+        field("event", Shape::text(), "Operation: `INSERT`, `UPDATE`, `DELETE` or `*`."),
+        field("schema", Shape::text(), "Name of the schema, or `*`."),
+        optional("table", Shape::text(), "Name of the table, or `*`; by default all tables."),
+        optional("filter", Shape::text(), "Filter of rows, for example `id=eq.1`."),
+    ]);
+    let broadcast = Shape::Object(vec![
+        optional("self", Shape::flag(), "Whether the sender receives its own messages."),
+        optional("ack", Shape::flag(), "Whether the server acknowledges each message."),
+        nullable("replay", Shape::any_object(), "Which earlier messages of a private channel to receive."),
+    ]);
     let presence = Shape::Object(vec![
-        optional("type", Shape::text(), "`presence`."),
-        field("event", Shape::text(), "`track` or `untrack`."),
-        optional("payload", Shape::any_object(), "What others see."),
+        optional("key", Shape::text(), "Key of the client in the presence state, by default a UUID."),
+        optional("enabled", Shape::flag(), "Whether the client receives the presence state."),
+    ]);
+    let config = Shape::Object(vec![
+        nullable("broadcast", broadcast, "Options for broadcast messages."),
+        nullable("presence", presence, "Options for the channel's presence."),
+        nullable("postgres_changes", Shape::list(changes), "Row changes that the client subscribes to."),
+        nullable(
+            "private",
+            Shape::flag(),
+            "Whether the policies on `realtime.messages` authorize the client.",
+        ),
+    ]);
+    let join = vec![
+        optional("config", config, "Options of the channel."),
+        nullable("access_token", Shape::text(), "Token of the user, by default the one of the socket."),
+    ];
+    let push = Shape::Object(vec![
+        optional("type", Shape::text(), "Always `presence` in this message."),
+        field("event", Shape::text(), "Either `track` or `untrack`."),
+        optional("payload", Shape::any_object(), "State of the client that others see."),
     ]);
     let reply = Shape::Object(vec![
-        field("status", Shape::string_enum(&["ok", "error"]), "How it went."),
-        field("response", Shape::any_object(), "With `reason` where it failed."),
+        field("status", Shape::string_enum(&["ok", "error"]), "Whether the push succeeded."),
+        field("response", Shape::any_object(), "Result of the push; `reason` says why it failed."),
     ]);
     let system = Shape::Object(vec![
-        field("status", Shape::string_enum(&["ok", "error"]), "After an error the channel is closed."),
-        field("extension", Shape::text(), "`system` or `postgres_changes`."),
-        field("message", Shape::text(), "For a person."),
-        optional("channel", Shape::text(), "The channel's name, without `realtime:`."),
+        field("status", Shape::string_enum(&["ok", "error"]), "Whether it is a notice or an error."),
+        field("extension", Shape::text(), "Part of the channel: `system` or `postgres_changes`."),
+        field("message", Shape::text(), "English text for people."),
+        optional("channel", Shape::text(), "Name of the channel, without `realtime:`."),
     ]);
-    let nothing = Shape::any_object;
+    let diff = Shape::Object(vec![
+        field("joins", Shape::any_object(), "Clients that joined or changed, by key."),
+        field("leaves", Shape::any_object(), "Clients that left or changed, by key."),
+    ]);
+    let any = Shape::any_object;
     Channel {
         name: "realtime",
         address: "/realtime/v1/websocket",
         title: "Channels",
-        description: "Phoenix channels as Supabase Realtime speaks them. Shown in serializer 1.0.0; with `vsn=2.0.0` the \
-                      same is `[join_ref, ref, topic, event, payload]`, and broadcasts may be binary.",
+        description: "Phoenix channels, compatible with Supabase Realtime. The messages are shown in serializer 1.0.0. With \
+                      `vsn=2.0.0` a message is `[join_ref, ref, topic, event, payload]`, and broadcasts may be binary.",
         discriminator: "event",
         client: vec![
-            server_message(
+            from_client(
                 "phx_join",
-                "Joins a channel.",
-                Shape::Object(config),
+                "Joins a channel, public or private.",
+                Shape::Object(join),
                 json!({ "config": { "broadcast": { "self": true }, "private": false } }),
             ),
-            server_message("phx_leave", "Leaves it.", nothing(), json!({})),
-            server_message(
+            from_client("phx_leave", "Leaves the channel of the topic.", any(), json!({})),
+            from_client(
                 "heartbeat",
-                "The client is alive; due every 60 s at the latest.",
-                nothing(),
+                "Reports that the client is alive. It is due every 60 s.",
+                any(),
                 json!({}),
             ),
-            server_message(
+            from_client(
                 "access_token",
-                "A fresh token.",
-                Shape::Object(vec![or_null("access_token", Shape::text(), "The token.")]),
+                "Renews the token of the channel.",
+                Shape::Object(vec![or_null("access_token", Shape::text(), "New token of the user.")]),
                 json!({ "access_token": "eyJhbGciOiJIUzI1NiJ9.e30.x" }),
             ),
-            server_message(
+            from_client(
                 "broadcast",
-                "Says something to everybody in the channel.",
-                nothing(),
+                "Sends a message to the members of the channel.",
+                any(),
                 json!({ "type": "broadcast", "event": "tide", "payload": { "metres": 3.2 } }),
             ),
-            server_message(
+            from_client(
                 "presence",
-                "Enters or changes what others see of this client.",
-                presence,
+                "Tracks or changes the state of this client in the channel.",
+                push,
                 json!({ "type": "presence", "event": "track", "payload": { "name": "Alice" } }),
             ),
         ],
         server: vec![
-            client_message("phx_reply", "The answer to a push.", reply),
-            client_message("system", "About the channel itself.", system),
-            client_message("broadcast", "Somebody says something.", nothing()),
-            client_message("presence_state", "Who is in the channel, by key.", nothing()),
-            client_message(
-                "presence_diff",
-                "Who came and who left.",
-                Shape::Object(vec![
-                    field("joins", nothing(), "By key."),
-                    field("leaves", nothing(), "By key."),
-                ]),
-            ),
-            client_message("postgres_changes", "A row has changed.", nothing()),
-            client_message("phx_error", "The channel has failed; join again.", nothing()),
-            client_message("phx_close", "The channel is closed.", nothing()),
+            from_server("phx_reply", "Reply to a push with the same reference.", reply),
+            from_server("system", "Notice or error of the channel itself.", system),
+            from_server("broadcast", "Message of a member, a back end or the database.", any()),
+            from_server("presence_state", "Presence state of the channel, by key.", any()),
+            from_server("presence_diff", "Change of the channel's presence state.", diff),
+            from_server("postgres_changes", "Change of a row that the client may see.", any()),
+            from_server("phx_error", "The channel failed. Join it again.", any()),
+            from_server("phx_close", "The channel is closed by the server.", any()),
         ],
     }
 }

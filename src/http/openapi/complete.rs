@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | `x-access` | `open` (no token), `operator` or `service`; by default any token |
 //! | `x-errors` | statuses of errors beyond those that follow from access, parameters, body and limit |
+//! | `x-error-format` | `openai` if errors have the format of OpenAI's API |
+//! | `x-optional-body` | `true` if the body may be absent |
 //! | `x-rate-limit` | the limit that requests count against: `presence`, `manage`, `context` or `chat` |
 
 use std::collections::BTreeSet;
@@ -23,6 +25,8 @@ pub(super) fn complete_operation(operation: &mut Map<String, Value>) {
     let limit = operation.remove("x-rate-limit");
     let limit = limit.as_ref().and_then(Value::as_str).map(describe_limit);
     let extra = operation.remove("x-errors").unwrap_or_default();
+    let is_openai = operation.remove("x-error-format").is_some_and(|format| format == "openai");
+    let is_body_required = operation.remove("x-optional-body").is_none();
     let statuses = error_statuses(operation, access, limit.is_some(), &extra);
 
     let security = if access == "open" { json!([]) } else { json!([{ "token": [] }, { "apikey": [] }]) };
@@ -38,7 +42,7 @@ pub(super) fn complete_operation(operation: &mut Map<String, Value>) {
     let text = if text.is_empty() { summary(operation) } else { text.join("\n\n") };
     operation.insert("description".to_owned(), text.into());
     if let Some(body) = operation.get_mut("requestBody") {
-        body["required"] = json!(true);
+        body["required"] = json!(is_body_required);
         if body.get("description").is_none() {
             body["description"] = json!(format!("The body has at most {} bytes.", BodyLimit::default().0));
         }
@@ -59,9 +63,14 @@ pub(super) fn complete_operation(operation: &mut Map<String, Value>) {
         response["headers"] = headers;
     }
     for status in statuses {
-        let name = errors::for_status(status).name;
-        let reference = json!({ "$ref": format!("#/components/responses/{name}") });
-        responses.entry(status.to_string()).or_insert(reference);
+        let error = errors::for_status(status);
+        let response = if is_openai {
+            let schema = json!({ "$ref": "#/components/schemas/OpenAiError" });
+            json!({ "description": error.description, "content": { "application/json": { "schema": schema } } })
+        } else {
+            json!({ "$ref": format!("#/components/responses/{}", error.name) })
+        };
+        responses.entry(status.to_string()).or_insert(response);
     }
 }
 
@@ -88,6 +97,12 @@ pub(super) fn complete_schemas(part: &mut Value) {
 
 /// Removes `null` from the schema of an optional parameter: headers and query strings have no `null`.
 fn not_null(schema: &mut Value) {
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|of| of != "null");
+        if let [one] = &mut types[..] {
+            schema["type"] = one.take();
+        }
+    }
     let Some(Value::Array(parts)) = schema.get_mut("oneOf") else { return };
     parts.retain(|part| *part != json!({ "type": "null" }));
     if let [one] = &mut parts[..] {

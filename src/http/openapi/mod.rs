@@ -1,71 +1,54 @@
-//! The API's descriptions of itself: OpenAPI 3.1 at `/openapi.json`, AsyncAPI 3 at `/asyncapi.json`.
+//! Descriptions of the interface: `/openapi.json` for the routes, `/asyncapi.json` for the sockets.
 //!
-//! Every area of routes has a file here with an [`Operation`] for each of its routes. An operation says what no type
-//! can say (who may, why, an example); words and bounds come from the constants that handlers check, statuses from
-//! [`errors`], the shapes that several share from [`types`].
-//!
-//! **A new route** needs its operation in the file of its area (and a new file its line in [`operations`]); the test
-//! `every_route_is_described` fails until it has one, and the integration tests drive its example against a server.
+//! `utoipa` describes each route next to its handler; [`complete`] adds what follows from it. The sockets are described
+//! by hand. Tests compare the descriptions with the router and with the codecs, and send every example to a server
+//! (`tests/integration/openapi_examples.rs`).
 
 mod asyncapi;
 mod channels;
 mod complete;
-mod console;
-mod context;
-mod context_shapes;
 mod errors;
-mod openai;
-mod operation;
 mod render;
 mod schemas;
 mod socket_channel;
-mod system;
 #[cfg(test)]
 mod tests;
-mod types;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use axum::{
-    Router,
-    http::{HeaderValue, header},
+    Extension,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use bytes::Bytes;
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use operation::{Access, ExampleUser, HttpMethod, Operation, ParamIn, Parameter, ResponseSpec};
-use operation::{get as read, post};
+/// The descriptions as they are served, in JSON.
+#[derive(Debug)]
+pub struct Documents {
+    openapi: Bytes,
+    asyncapi: Bytes,
+}
 
-/// Every route of the server, in the order in which people read about them; also an order in which all the examples
-/// can be carried out one after the other.
-#[must_use]
-pub fn operations() -> Vec<Operation> {
-    [context::operations(), openai::operations(), system::operations(), console::operations()]
-        .into_iter()
-        .flatten()
-        .collect()
+impl Documents {
+    /// The documents of the routes that `described` describes, and of the sockets.
+    #[must_use]
+    pub fn new(described: &OpenApi) -> Self {
+        Self {
+            openapi: document(described).to_string().into(),
+            asyncapi: socket_document().to_string().into(),
+        }
+    }
 }
 
 /// The OpenAPI document of the routes that `described` describes.
 #[must_use]
 pub fn document(described: &OpenApi) -> Value {
-    let mut document = render::document(&operations());
     let described = serde_json::to_value(described).expect("a description serializes");
-    for (path, methods) in described["paths"].as_object().into_iter().flatten() {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            let mut operation = operation.as_object().cloned().unwrap_or_default();
-            complete::complete_operation(&mut operation);
-            document["paths"][path][method] = operation.into();
-        }
-    }
-    for (name, schema) in described["components"]["schemas"].as_object().into_iter().flatten() {
-        document["components"]["schemas"][name] = schema.clone();
-    }
-    complete::complete_schemas(&mut document);
-    document
+    render::document(described)
 }
 
 /// The AsyncAPI document of the sockets.
@@ -75,19 +58,35 @@ pub fn socket_document() -> &'static Value {
     &DOCUMENT
 }
 
-/// Routes `/openapi.json` and `/asyncapi.json`.
-pub fn routes<S: Clone + Send + Sync + 'static>(described: &OpenApi) -> Router<S> {
-    let openapi = text(&document(described));
-    let asyncapi = text(socket_document());
-    Router::new()
-        .route("/openapi.json", get(async move || json_response(openapi.clone())))
-        .route("/asyncapi.json", get(async move || json_response(asyncapi.clone())))
+/// Routes `/openapi.json` and `/asyncapi.json`. The documents are set after all routes are known.
+pub fn routes<S: Clone + Send + Sync + 'static>(documents: Arc<OnceLock<Documents>>) -> OpenApiRouter<S> {
+    OpenApiRouter::default()
+        .routes(routes!(openapi))
+        .routes(routes!(asyncapi_document))
+        .layer(Extension(documents))
 }
 
-fn text(document: &Value) -> Bytes {
-    document.to_string().into()
+/// Returns this description of the REST API.
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "openapi", tag = "System",
+    responses((status = 200, description = "The description as a JSON document.", body = Object, example = json!({}))),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn openapi(Extension(documents): Extension<Arc<OnceLock<Documents>>>) -> Response {
+    json_response(documents.get().map(|documents| documents.openapi.clone()))
 }
 
-fn json_response(json: Bytes) -> Response {
+/// Returns the description of the sockets.
+#[utoipa::path(
+    get, path = "/asyncapi.json", operation_id = "asyncapi", tag = "System",
+    responses((status = 200, description = "The description as a JSON document.", body = Object, example = json!({}))),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn asyncapi_document(Extension(documents): Extension<Arc<OnceLock<Documents>>>) -> Response {
+    json_response(documents.get().map(|documents| documents.asyncapi.clone()))
+}
+
+fn json_response(json: Option<Bytes>) -> Response {
+    let Some(json) = json else { return StatusCode::NOT_FOUND.into_response() };
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
 }

@@ -1,19 +1,13 @@
 //! Operations to an OpenAPI 3.1 document.
 
 use serde_json::{Map, Value, json};
+use utoipa::PartialSchema;
 
 use super::{
+    complete,
     errors::{self, ERRORS, UPGRADE_REQUIRED},
-    operation::{Access, Operation, ParamIn, Parameter, ResponseSpec},
-    types::field_error,
 };
-use crate::{
-    http::body::BodyLimit,
-    limits::{LimitClass, LimitSettings},
-};
-
-/// Schema components by their names.
-type Components = Map<String, Value>;
+use crate::protocol::FieldError;
 
 const ABOUT: &str = "Presence, realtime channels and AI context over PostgreSQL. Row-level security in PostgreSQL decides \
 what each caller sees: users and resources that the caller may not see are absent from lists and answered with 404.\n\n\
@@ -36,17 +30,23 @@ const TAGS: [(&str, &str); 11] = [
     ("Console", "Pages of the web console."),
 ];
 
-pub(super) fn document(operations: &[Operation]) -> Value {
-    let (mut schemas, mut paths) = (Components::new(), Map::new());
-    for operation in operations {
-        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
-        path[operation.method.as_str().to_ascii_lowercase()] = rendered(operation, &mut schemas);
+/// The whole document: `described` by `utoipa`, completed.
+pub(super) fn document(mut described: Value) -> Value {
+    let mut paths = described["paths"].take();
+    for operation in paths.as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+        for operation in operation.as_object_mut().into_iter().flat_map(|methods| methods.values_mut()) {
+            if let Some(operation) = operation.as_object_mut() {
+                complete::complete_operation(operation);
+            }
+        }
     }
-    field_error().schema(&mut schemas);
-    schemas.insert("Error".to_owned(), errors::envelope());
-    let faults = ERRORS.iter().chain([&UPGRADE_REQUIRED]);
-    let responses: Map<_, _> = faults.map(|fault| (fault.name.to_owned(), fault.response())).collect();
-    json!({
+    let mut schemas = described["components"]["schemas"].take();
+    schemas["FieldError"] = serde_json::to_value(FieldError::schema()).expect("a schema serializes");
+    schemas["Error"] = errors::envelope();
+    schemas["ErrorCode"] = errors::code_schema();
+    let errors = ERRORS.iter().chain([&UPGRADE_REQUIRED]);
+    let responses: Map<_, _> = errors.map(|error| (error.name.to_owned(), error.response())).collect();
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Rollcall",
@@ -75,7 +75,9 @@ pub(super) fn document(operations: &[Operation]) -> Value {
                 },
             },
         },
-    })
+    });
+    complete::complete_schemas(&mut document);
+    document
 }
 
 fn headers() -> Value {
@@ -91,110 +93,4 @@ fn headers() -> Value {
         "RateLimitRemaining": number("Number of requests that are allowed now."),
         "RateLimitReset": number("Seconds until the whole burst is allowed again."),
     })
-}
-
-fn rendered(operation: &Operation, components: &mut Components) -> Value {
-    let mut rendered = json!({
-        "tags": [operation.tag],
-        "operationId": operation.id,
-        "summary": operation.summary,
-        "description": description(operation),
-        "security": security(operation.access),
-        "responses": responses(operation, components),
-    });
-    if !operation.parameters.is_empty() {
-        rendered["parameters"] =
-            operation.parameters.iter().map(|one| parameter(one, components)).collect::<Value>();
-    }
-    if let Some(body) = &operation.body {
-        rendered["requestBody"] = json!({
-            "required": true,
-            "description": format!("The body has at most {} bytes.", BodyLimit::default().0),
-            "content": { "application/json": { "schema": body.shape.schema(components), "example": body.example } },
-        });
-    }
-    rendered
-}
-
-fn description(operation: &Operation) -> String {
-    let who = match operation.access {
-        Access::Open | Access::Token => None,
-        Access::Operator => Some("Requires role `service_role` or permission `presence:admin`.".to_owned()),
-        Access::Service => Some("The token must have role `service_role`.".to_owned()),
-    };
-    let limit = operation.limit.map(|class| {
-        let settings = LimitSettings::default();
-        let (limit, setting) = match class {
-            LimitClass::PresenceUpdate => {
-                (settings.presence_updates_per_minute, "PRESENCE_UPDATES_PER_MINUTE")
-            }
-            LimitClass::Context => (settings.context_requests_per_minute, "CONTEXT_REQUESTS_PER_MINUTE"),
-            LimitClass::Chat => (settings.chat_requests_per_minute, "CHAT_REQUESTS_PER_MINUTE"),
-            LimitClass::Manage => (settings.manage_requests_per_minute, "MANAGE_REQUESTS_PER_MINUTE"),
-        };
-        let limit = limit.map_or(0, std::num::NonZeroU32::get);
-        format!("Rate limit: {limit} requests per minute and user, burst {limit} (`{setting}`).")
-    });
-    let parts = [Some(operation.description.to_string()), who, limit];
-    let parts: Vec<_> = parts.into_iter().flatten().filter(|text| !text.is_empty()).collect();
-    if parts.is_empty() { operation.summary.to_owned() } else { parts.join("\n\n") }
-}
-
-fn security(access: Access) -> Value {
-    match access {
-        Access::Open => json!([]),
-        Access::Token | Access::Operator | Access::Service => json!([{ "token": [] }, { "apikey": [] }]),
-    }
-}
-
-fn parameter(parameter: &Parameter, components: &mut Components) -> Value {
-    let place = match parameter.location {
-        ParamIn::Path => "path",
-        ParamIn::Query => "query",
-        ParamIn::Header => "header",
-    };
-    let mut rendered = json!({
-        "name": parameter.name,
-        "in": place,
-        "required": parameter.required,
-        "description": parameter.description,
-        "schema": parameter.shape.schema(components),
-    });
-    if let Some(example) = &parameter.example {
-        rendered["example"] = example.clone();
-    }
-    rendered
-}
-
-fn responses(operation: &Operation, components: &mut Components) -> Value {
-    let mut responses = Map::new();
-    for ResponseSpec { status, description, body, example } in &operation.responses {
-        let mut headers = json!({ "x-request-id": { "$ref": "#/components/headers/RequestId" } });
-        if operation.limit.is_some() {
-            for name in ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"] {
-                headers[name] = json!({ "$ref": format!("#/components/headers/{}", name.replace('-', "")) });
-            }
-        }
-        let mut response = json!({ "description": description, "headers": headers });
-        if let Some((media_type, shape)) = body {
-            let mut content = json!({ "schema": shape.schema(components) });
-            if let Some(example) = example {
-                content["example"] = example.clone();
-            }
-            // The same status in another form.
-            if let Some(other) = responses.get_mut(&status.to_string()) {
-                other["content"][media_type] = content;
-                continue;
-            }
-            response["content"] = json!({ *media_type: content });
-        }
-        responses.insert(status.to_string(), response);
-    }
-    for status in operation.error_statuses() {
-        // A status that a good answer has, as the report of a server that is not well, is described there.
-        let reference =
-            json!({ "$ref": format!("#/components/responses/{}", errors::for_status(status).name) });
-        responses.entry(status.to_string()).or_insert(reference);
-    }
-    Value::Object(responses)
 }

@@ -1,6 +1,7 @@
 //! What values look like, as JSON Schema.
 
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 /// The shape of a value.
 #[derive(Debug, Clone)]
@@ -10,10 +11,8 @@ pub(super) enum Shape {
     /// A list, with the least and the most items that it may have.
     List(Box<Self>, Option<(usize, usize)>),
     Object(Vec<Field>),
-    /// One of several, at least.
-    AnyOf(Vec<Self>),
-    /// The text of such a value in JSON.
-    JsonText(Box<Self>),
+    /// A type, by its name, with its schema and those of the types that it contains.
+    Type(String, Vec<(String, Value)>),
     /// A schema in JSON, used unchanged.
     Plain(Value),
 }
@@ -55,6 +54,14 @@ impl Shape {
         Self::Named(name, description, Box::new(shape))
     }
 
+    /// The schema of a type, as in the OpenAPI document.
+    pub fn of<T: ToSchema>() -> Self {
+        let mut schemas = vec![(T::name().into_owned(), T::schema())];
+        T::schemas(&mut schemas);
+        let to_json = |(name, schema)| (name, serde_json::to_value(schema).expect("a schema serializes"));
+        Self::Type(T::name().into_owned(), schemas.into_iter().map(to_json).collect())
+    }
+
     pub fn list(of: Self) -> Self {
         Self::List(Box::new(of), None)
     }
@@ -69,10 +76,6 @@ impl Shape {
 
     pub fn text() -> Self {
         Self::Plain(json!({ "type": "string" }))
-    }
-
-    pub fn text_of(least: usize, most: usize) -> Self {
-        Self::Plain(json!({ "type": "string", "minLength": least, "maxLength": most }))
     }
 
     /// At most so many characters after trimming: spaces around do not count, so that no schema can say the bound.
@@ -106,11 +109,6 @@ impl Shape {
         Self::Plain(json!({ "const": value.into() }))
     }
 
-    /// Whether every text will do.
-    pub fn is_text(&self) -> bool {
-        matches!(self, Self::Plain(schema) if *schema == json!({ "type": "string" }))
-    }
-
     /// The schema. Those with names go to `components` and are referred to.
     pub fn schema(&self, components: &mut Map<String, Value>) -> Value {
         match self {
@@ -131,15 +129,12 @@ impl Shape {
                 list
             }
             Self::Object(fields) => object(fields, components),
-            Self::AnyOf(shapes) => {
-                let shapes: Vec<_> = shapes.iter().map(|shape| shape.schema(components)).collect();
-                json!({ "anyOf": shapes })
+            Self::Type(name, schemas) => {
+                for (name, schema) in schemas {
+                    components.entry(name).or_insert_with(|| schema.clone());
+                }
+                json!({ "$ref": format!("#/components/schemas/{name}") })
             }
-            Self::JsonText(value) => json!({
-                "type": "string",
-                "contentMediaType": "application/json",
-                "contentSchema": value.schema(components),
-            }),
             Self::Plain(schema) => schema.clone(),
         }
     }

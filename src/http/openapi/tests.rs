@@ -12,9 +12,14 @@ use serde_json::{Value, json};
 
 use self::conforms::violations;
 use super::asyncapi;
-use super::{errors::ERRORS, socket_document};
+use super::{
+    errors::{ERRORS, UPGRADE_REQUIRED},
+    socket_document,
+};
 use crate::{
-    http::{ApiError, FieldError, openapi_document as document},
+    app::openapi_document as document,
+    http::{ApiError, FieldError},
+    hub::CloseCode,
     model::{DeviceContext, DeviceId, Presence, TypingState, UserId},
     protocol::{Dialect, Encode, ErrorCode, Frame, ServerMessage, Welcome, WireError, phoenix::Push},
 };
@@ -140,14 +145,7 @@ fn descriptions_have_at_least_four_words() {
     let mut found = Vec::new();
     texts("", &document, &mut found);
     assert!(found.len() > 300, "{}", found.len());
-    // The context engine's part is still written by hand.
-    let by_hand = [
-        "/paths//api/v1/context/",
-        "/paths//api/v1/ai/",
-        "/components/schemas/Context",
-        "/components/schemas/Chat",
-    ];
-    found.retain(|(at, _)| !by_hand.iter().any(|prefix| at.starts_with(prefix)));
+    texts("sockets:", socket_document(), &mut found);
     let short: Vec<_> = found.into_iter().filter(|(_, text)| text.split_whitespace().count() < 4).collect();
     assert!(short.is_empty(), "{short:#?}");
     let mut undescribed = Vec::new();
@@ -164,6 +162,55 @@ fn descriptions_have_at_least_four_words() {
         }
     }
     assert!(undescribed.is_empty(), "{undescribed:?}");
+}
+
+#[test]
+fn every_field_of_a_socket_message_is_described() {
+    fn look(at: &str, schema: &Value, undescribed: &mut Vec<String>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let at = format!("{at}.{name}");
+            if field.get("description").is_none() {
+                undescribed.push(at.clone());
+            }
+            look(&at, field, undescribed);
+        }
+    }
+    let mut undescribed = Vec::new();
+    for (name, message) in socket_document()["components"]["messages"].as_object().expect("messages") {
+        look(name, &message["payload"], &mut undescribed);
+    }
+    assert!(undescribed.is_empty(), "{undescribed:?}");
+}
+
+#[test]
+fn every_close_code_is_described() {
+    let described = socket_document()["x-close-codes"].as_array().expect("a list");
+    let text = socket_document()["info"]["description"].as_str().expect("a text");
+    for code in CloseCode::ALL {
+        let entry = described.iter().find(|entry| entry["code"] == code.number());
+        let entry = entry.unwrap_or_else(|| panic!("{} is not described", code.number()));
+        assert_eq!(entry["reconnect"], code.reconnect(), "{}", code.number());
+        assert!(text.contains(&format!("| {} |", code.number())), "{}", code.number());
+    }
+}
+
+#[test]
+fn errors_have_one_schema_with_all_codes() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["Error"]["properties"]["error"]["$ref"], "#/components/schemas/ErrorCode");
+    let codes: Vec<_> = schemas["ErrorCode"]["enum"].as_array().expect("a list").iter().collect();
+    for code in ErrorCode::ALL.into_iter().filter(|code| code.status().is_some()) {
+        assert!(codes.contains(&&json!(code.as_str())), "{code:?}");
+        assert!(
+            ERRORS.iter().chain([&UPGRADE_REQUIRED]).any(|error| error.codes.contains(&code)),
+            "{code:?}"
+        );
+    }
+    for (name, response) in document["components"]["responses"].as_object().expect("responses") {
+        let schema = &response["content"]["application/json"]["schema"];
+        assert_eq!(*schema, json!({ "$ref": "#/components/schemas/Error" }), "{name}");
+    }
 }
 
 #[test]
@@ -242,7 +289,7 @@ fn error_statuses_are_documented() {
     ] {
         let (code, status) = error.code_and_status();
         let fault = ERRORS.iter().find(|fault| fault.status == status.as_u16());
-        assert!(fault.is_some_and(|fault| fault.codes.contains(&code)), "{code} with {status}");
+        assert!(fault.is_some_and(|fault| fault.codes.contains(&code)), "{code:?} with {status}");
     }
 }
 

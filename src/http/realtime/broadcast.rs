@@ -8,12 +8,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Value, value::RawValue};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::channel_auth::{
-    ChannelAuth, RealtimeError, RealtimeErrorText, RealtimeFieldErrors, RealtimeMessage, with_rate_headers,
+    ChannelAuth, FieldErrors, RealtimeError, RealtimeErrorText, RealtimeFieldErrors, RealtimeMessage,
+    with_rate_headers,
 };
 use crate::{
     channels::{BroadcastPayload, ChannelPrincipal},
@@ -179,37 +180,41 @@ struct Message {
 
 /// Parses and validates a batch; the error lists the problems of each message.
 fn parse_batch(body: &[u8], max_payload_bytes: usize) -> Result<Vec<Message>, RealtimeError> {
-    let invalid = |errors: Value| RealtimeError::InvalidFields(json!({ "messages": errors }));
+    let invalid = |error| RealtimeError::InvalidFields(RealtimeFieldErrors::text("messages", error));
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice::<&RawValue>(body)
         .map_err(|_| RealtimeError::InvalidJson)
-        .and_then(|raw| serde_json::from_str(raw.get()).map_err(|_| invalid(json!(["can't be blank"]))))?;
+        .and_then(|raw| serde_json::from_str(raw.get()).map_err(|_| invalid("can't be blank")))?;
     let Some(list) = fields.get("messages").filter(|list| list.get() != "null") else {
-        return Err(invalid(json!(["can't be blank"])));
+        return Err(invalid("can't be blank"));
     };
     let list: Vec<BTreeMap<String, &RawValue>> =
-        serde_json::from_str(list.get()).map_err(|_| invalid(json!(["is invalid"])))?;
+        serde_json::from_str(list.get()).map_err(|_| invalid("is invalid"))?;
     if list.is_empty() {
-        return Err(invalid(json!(["can't be blank"])));
+        return Err(invalid("can't be blank"));
     }
-    let parsed: Vec<Result<Message, Map<String, Value>>> =
+    let parsed: Vec<Result<Message, MessageErrors>> =
         list.iter().map(|fields| parse_message(fields, max_payload_bytes)).collect();
     if parsed.iter().any(Result::is_err) {
         let errors = parsed.into_iter().map(|result| result.err().unwrap_or_default());
-        return Err(invalid(errors.map(Value::Object).collect()));
+        let errors = FieldErrors::Messages(errors.collect());
+        return Err(RealtimeError::InvalidFields(RealtimeFieldErrors::new("messages", errors)));
     }
     Ok(parsed.into_iter().filter_map(Result::ok).collect())
 }
 
+/// Errors of one message, by field.
+type MessageErrors = BTreeMap<&'static str, [&'static str; 1]>;
+
 fn parse_message(
     fields: &BTreeMap<String, &RawValue>,
     max_payload_bytes: usize,
-) -> Result<Message, Map<String, Value>> {
-    let mut errors = Map::new();
+) -> Result<Message, MessageErrors> {
+    let mut errors = MessageErrors::new();
     let field = |name: &str| fields.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
-    let mut add_error = |name: &str, what: &str| {
-        errors.insert(name.to_owned(), json!([what]));
+    let mut add_error = |name: &'static str, what: &'static str| {
+        errors.insert(name, [what]);
     };
-    let mut text = |name: &str| match field(name).map(serde_json::from_str::<String>) {
+    let mut text = |name: &'static str| match field(name).map(serde_json::from_str::<String>) {
         Some(Ok(text)) if !text.trim().is_empty() => text,
         Some(Err(_)) => {
             add_error(name, "is invalid");
@@ -248,7 +253,7 @@ fn parse_message(
         return Err(errors);
     };
     let event = Value::from(event);
-    let meta = id.map(|id| format!(r#","meta":{}"#, json!({ "id": id }))).unwrap_or_default();
+    let meta = id.map(|id| format!(r#","meta":{{"id":{}}}"#, Value::from(id))).unwrap_or_default();
     let payload = format!(r#"{{"type":"broadcast","event":{event},"payload":{payload}{meta}}}"#);
     Ok(Message { topic: Topic { name: topic.into(), private }, payload: payload.into() })
 }
@@ -358,7 +363,10 @@ async fn send_one(
         return Err(RealtimeError::RateLimited("You have exceeded your rate limit"));
     }
     if body.len() > services.limits.limits().payload_bytes().unwrap_or(usize::MAX) {
-        return Err(RealtimeError::InvalidFields(json!({"payload": ["Payload size exceeds tenant limit"]})));
+        return Err(RealtimeError::InvalidFields(RealtimeFieldErrors::text(
+            "payload",
+            "Payload size exceeds tenant limit",
+        )));
     }
     let payload = if is_json { UserPayload::Json(json_object(&body)?) } else { UserPayload::Binary(body) };
     let rights =
@@ -397,11 +405,13 @@ fn json_object(body: &[u8]) -> Result<Box<str>, RealtimeError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn errors(body: &str) -> Value {
         match parse_batch(body.as_bytes(), 30) {
-            Err(RealtimeError::InvalidFields(errors)) => errors["messages"].clone(),
+            Err(RealtimeError::InvalidFields(errors)) => json!(errors.errors["messages"]),
             other => panic!("{body}: {other:?}"),
         }
     }

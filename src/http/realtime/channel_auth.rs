@@ -1,6 +1,6 @@
 //! Authentication and errors of the channel routes, with the texts and envelope of Supabase Realtime.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
@@ -99,8 +99,29 @@ impl RealtimeErrorText {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RealtimeFieldErrors {
     /// Lists of errors by field; for a batch, the errors of each message by position.
-    #[schema(value_type = Object, additional_properties = true)]
-    errors: Value,
+    #[schema(value_type = Object)]
+    pub(super) errors: BTreeMap<&'static str, FieldErrors>,
+}
+
+/// Errors of one field.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(super) enum FieldErrors {
+    Texts([&'static str; 1]),
+    /// Errors of each message of a batch, by position. Valid messages have none.
+    Messages(Vec<BTreeMap<&'static str, [&'static str; 1]>>),
+}
+
+impl RealtimeFieldErrors {
+    /// The errors of one field.
+    pub(super) fn new(field: &'static str, errors: FieldErrors) -> Self {
+        Self { errors: BTreeMap::from([(field, errors)]) }
+    }
+
+    /// One error of one field.
+    pub(super) fn text(field: &'static str, error: &'static str) -> Self {
+        Self::new(field, FieldErrors::Texts([error]))
+    }
 }
 
 /// Rejection of a request: errors by field, or a message if the policies could not be checked.
@@ -123,7 +144,7 @@ pub(super) enum RealtimeError {
     /// The content type is neither JSON nor binary.
     UnsupportedContentType,
     /// Validation errors by field.
-    InvalidFields(Value),
+    InvalidFields(RealtimeFieldErrors),
     /// The policies deny the request or cannot be checked.
     Authorization(AuthorizationError),
     /// The node's message rate is exceeded.
@@ -147,7 +168,7 @@ impl IntoResponse for RealtimeError {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, body).into_response()
             }
             Self::InvalidFields(errors) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, axum::Json(RealtimeFieldErrors { errors })).into_response()
+                (StatusCode::UNPROCESSABLE_ENTITY, axum::Json(errors)).into_response()
             }
             Self::Authorization(error) => {
                 let (status, message) = error.http_status();

@@ -7,11 +7,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::channel_auth::{ChannelAuth, RealtimeError, RealtimeMessage, RealtimeRejection};
+use super::channel_auth::{
+    ChannelAuth, RealtimeError, RealtimeFieldErrors, RealtimeMessage, RealtimeRejection,
+};
 use crate::{
     channels::authorization::AuthorizationError,
     http::{ApiError, HttpState, Json, Path, Query},
@@ -87,7 +89,9 @@ async fn presence_state(
     let private = match query.private.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
-        Some(_) => return Err(RealtimeError::InvalidFields(json!({ "private": ["is invalid"] }))),
+        Some(_) => {
+            return Err(RealtimeError::InvalidFields(RealtimeFieldErrors::text("private", "is invalid")));
+        }
     };
     let channel = Topic { name: topic.into(), private };
     let rights =

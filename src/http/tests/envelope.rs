@@ -163,6 +163,7 @@ fn error_codes_map_to_their_status() {
         (ApiError::DatabaseUnavailable { source: cause() }, "DATABASE_CONNECTION_ERROR", 503),
     ] {
         let (found, with) = error.code_and_status();
-        assert_eq!((found, with.as_u16()), (code, status));
+        assert_eq!((found.as_str(), with.as_u16()), (code, status));
+        assert_eq!(found.status(), Some(status));
     }
 }

@@ -191,6 +191,7 @@ async fn expect_error(router: Router, request: Request<Body>, expected: (u16, &s
     assert_eq!(found, expected, "{what}: {body}");
     assert_eq!(envelope["success"], false, "{what}");
     assert_eq!(envelope["statusCode"], status.as_u16(), "{what}");
+    assert_eq!(envelope["doc_url"], format!("/docs/errors#{}", found.1), "{what}");
     assert!(envelope["message"].as_str().is_some_and(|text| !text.is_empty()), "{what}");
     assert_eq!(headers[header::CONTENT_TYPE], "application/json", "{what}");
     assert!(headers.contains_key("x-request-id"), "{what}");

@@ -44,6 +44,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
                 if let Value::String(text) = value {
                     let fine = match wanted.as_str() {
                         Some("uuid") => text.parse::<uuid::Uuid>().is_ok(),
+                        Some("uri-reference") => text.starts_with('/'),
                         Some("date-time") => text.parse::<jiff::Timestamp>().is_ok(),
                         other => panic!("what is the format {other:?}?"),
                     };
@@ -103,16 +104,19 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
                 }
             }
             "allOf" => {
-                for part in wanted.as_array().expect("a list") {
-                    // Each names a part of the fields only; the named schema is the one that is checked whole.
-                    if part.get("$ref").is_some() {
-                        check(document, part, value, at, found);
-                    } else {
-                        for (name, schema) in part["properties"].as_object().expect("fields") {
-                            check(document, schema, &value[name], &format!("{at}.{name}"), found);
-                        }
+                // The parts describe the fields of one object.
+                let (mut properties, mut required) = (Map::new(), Vec::new());
+                let mut parts: Vec<&Value> = wanted.as_array().expect("a list").iter().collect();
+                while let Some(part) = parts.pop() {
+                    if let Some(pointer) = part["$ref"].as_str().and_then(|text| text.strip_prefix('#')) {
+                        parts.push(document.pointer(pointer).expect("leads somewhere"));
                     }
+                    parts.extend(part["allOf"].as_array().into_iter().flatten());
+                    properties.extend(part["properties"].as_object().cloned().unwrap_or_default());
+                    required.extend(part["required"].as_array().cloned().unwrap_or_default());
                 }
+                let merged = serde_json::json!({ "properties": properties, "required": required });
+                check(document, &merged, value, at, found);
             }
             "anyOf" | "oneOf" => {
                 let each = wanted.as_array().expect("a list").iter();
