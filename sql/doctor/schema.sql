@@ -91,6 +91,13 @@ wrong (check_name, what, remedy) as (
   where not exists (select from pg_trigger t
     where t.tgrelid = s and t.tgname in ('rollcall_watch', 'invalidate_after_insert', 'notify_after_insert') and t.tgenabled in ('O', 'A'))
   union all
+  select 'own_tables', format('%s of %s', o.relation, o.source),
+    format('select rollcall.use_built_in(%L);', o.relation)
+  from rollcall_internal.own_tables o
+  where o.shape is distinct from rollcall_internal.own_table_shape(o.source, array[o.user_column, o.other_column, o.group_column])
+    or (select count(*) from pg_trigger t where t.tgrelid = o.source and t.tgenabled in ('O', 'A')
+      and t.tgname like 'rollcall\_follow\_' || o.relation || '\_%') < 4
+  union all
   select 'presence_published', 'user_presence', 'alter publication supabase_realtime add table rollcall.user_presence;'
   from pg_publication p
   where p.pubname = 'supabase_realtime' and not p.puballtables
@@ -113,7 +120,8 @@ checks (place, name, well, unwell) as (
     (11, 'triggers', 'all are there and enabled', 'faces or prepared context do not follow, or sockets do not hear'),
     (12, 'policy_watch', 'changes of policies are noticed', 'disabled'),
     (13, 'sources_watched', 'sockets follow every table that a policy mentions', 'sockets do not follow'),
-    (14, 'presence_published', 'user_presence is in the publication supabase_realtime', 'not in the publication supabase_realtime')
+    (14, 'own_tables', 'every declared table can be read and is followed', 'altered or not followed (declare the table again with rollcall.use_table)'),
+    (15, 'presence_published', 'user_presence is in the publication supabase_realtime', 'not in the publication supabase_realtime')
 )
 select c.name, count(w.check_name) = 0 as ok,
   case when count(w.check_name) = 0 then c.well else c.unwell || ': ' || string_agg(w.what, ', ' order by w.what) end as finding,

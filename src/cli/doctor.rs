@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use rollcall::config::{Config, DoctorArgs};
 use rollcall::database_target::DatabaseTarget;
-use rollcall::pg::doctor::{Check, run_checks};
+use rollcall::pg::doctor::{Check, Suggestion, run_checks, suggest};
 use rollcall::pg::embedded::has_cluster;
 use rollcall::pg::migrate::Sources;
 
@@ -17,6 +17,14 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
         );
     }
     let provided = DatabaseTarget::for_command(config).await?;
+    if args.suggest {
+        let suggestions = suggest(provided.direct_url.as_ref().unwrap_or(&provided.url)).await;
+        provided.stop().await?;
+        print_suggestions(
+            &suggestions.map_err(|error| anyhow::anyhow!(error).context("cannot read the tables"))?,
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
     let checks = run_checks(&provided.url, provided.direct_url.as_ref(), &Sources::built_in()).await;
     provided.stop().await?;
     if args.json {
@@ -26,6 +34,15 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
     }
     let all_ok = checks.iter().all(|check| check.ok);
     Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_suggestions(suggestions: &[Suggestion]) {
+    if suggestions.is_empty() {
+        println!("-- no table has the shape of a relation that is not declared; see docs/adopt.md");
+    }
+    for Suggestion { statement, reason } in suggestions {
+        println!("-- {reason}\n{statement}");
+    }
 }
 
 fn print_check(check: &Check) {

@@ -138,6 +138,9 @@ pub struct DoctorArgs {
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
+    /// Print declarations of rollcall.use_table for tables of the application instead
+    #[arg(long, conflicts_with = "json")]
+    pub suggest: bool,
 }
 
 #[derive(Args)]

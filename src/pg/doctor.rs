@@ -4,7 +4,7 @@ use std::{future::poll_fn, time::Duration};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, Row};
 use uuid::Uuid;
 
 use super::Connector;
@@ -92,6 +92,29 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
             Err(error) => checks.push(Check::new("schema", false, ErrorChain(&error).to_string())),
         }
     }
+}
+
+/// A declaration of `rollcall.use_table` that fits a table of the application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suggestion {
+    pub statement: String,
+    pub reason: String,
+}
+
+/// Tables of the application in the shape of a relation, best first.
+///
+/// # Errors
+/// If the database does not answer, or Rollcall is not installed.
+pub async fn suggest(url: &Secret) -> Result<Vec<Suggestion>, BoxError> {
+    let read = async {
+        let client = connect(url).await?;
+        let rows = client.query(include_str!("../../sql/doctor/suggest.sql"), &[]).await?;
+        let suggestion = |row: &Row| {
+            Ok(Suggestion { statement: row.try_get("statement")?, reason: row.try_get("reason")? })
+        };
+        rows.iter().map(suggestion).collect()
+    };
+    tokio::time::timeout(TOTAL_TIMEOUT, read).await?
 }
 
 /// Whether a notification sent over `url` arrives on `direct_url`.

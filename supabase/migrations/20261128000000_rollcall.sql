@@ -5920,6 +5920,41 @@ comment on function rollcall.similarity is 'How similar two names are, from 0 to
 revoke execute on function rollcall.similarity from public;
 grant execute on function rollcall.similarity to authenticated, service_role;
 
+-- Immutable, for generated columns. For each word its trigrams with a space on both sides; for scripts without spaces
+-- (Han, kana, Thai, Lao, Khmer, Burmese) pairs of characters. Character classes and lower() depend on the locale of the
+-- database, so ranges and letters are listed.
+-- Invoker: computes from its argument.
+create function rollcall_internal.search_grams(p_text text) returns tsvector
+  language sql immutable parallel safe security invoker set search_path = ''
+as $$
+  select coalesce(array_to_tsvector(array_agg(distinct g.gram)), '')
+  from (
+    select r[1] as word, r[2] as run
+    from regexp_matches(
+      translate(lower(left(p_text, 20000)),
+        'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞ'
+          'ĂĄĆČĎĐĘĚĞİŁŃŇŐŒŘŚŞŠŢŤŮŰŸŹŻŽ'
+          'ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ'
+          'АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯЄІЇҐ',
+        'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþ'
+          'ăąćčďđęěğiłńňőœřśşšţťůűÿźżž'
+          'αβγδεζηθικλμνξοπρστυφχψω'
+          'абвгдеёжзийклмнопрстуфхцчшщъыьэюяєіїґ'),
+      '([0-9a-z\u00aa\u00b5\u00ba\u00c0-\u02af\u0300-\u05ff\u0610-\u061a\u0620-\u0669\u066e-\u06d3\u06d5-\u0963'
+        '\u0966-\u0dff\u10a0-\u177f\u1800-\u1fff\ua000-\ud7a3]+)'
+        '|([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff'
+        '\uf900-\ufaff\U00020000-\U0003134f]+)',
+      'g') r
+  ) w
+  cross join lateral (
+    select substr(' ' || w.word || ' ', n, 3) as gram from generate_series(1, length(w.word)) n
+    union all
+    select substr(w.run, n, 2) from generate_series(1, greatest(length(w.run) - 1, 1)) n where w.run is not null
+  ) g
+$$;
+comment on function rollcall_internal.search_grams is 'Parts of the words of a text, for search in every language.';
+grant execute on function rollcall_internal.search_grams to authenticated, service_role;
+
 -- Immutable, for generated columns; executable by roles that write them.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.names_tsquery(p_name text, p_aliases text[]) returns tsquery
@@ -6061,7 +6096,8 @@ create table rollcall.atomic_chat_units (
   token_count int constraint atomic_chat_units_token_count_is_a_count check (token_count >= 0),
   processed_at timestamptz,
   created_at timestamptz not null default now(),
-  search tsvector not null generated always as (to_tsvector('english', content)) stored
+  search tsvector not null generated always as (to_tsvector('english', content)) stored,
+  grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
 );
 comment on table rollcall.atomic_chat_units is
   'Units of knowledge: single statements, questions, insights or decisions.';
@@ -6073,6 +6109,7 @@ create index atomic_chat_units_conversation_id on rollcall.atomic_chat_units (co
 create index atomic_chat_units_message_id on rollcall.atomic_chat_units (message_id) where message_id is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index atomic_chat_units_search on rollcall.atomic_chat_units using gin (search) with (fastupdate = off);
+create index atomic_chat_units_grams on rollcall.atomic_chat_units using gin (grams) with (fastupdate = off);
 alter table rollcall.atomic_chat_units enable row level security;
 create policy "own units" on rollcall.atomic_chat_units for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
@@ -6098,7 +6135,8 @@ create table rollcall.memories (
   is_active boolean not null default true,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  search tsvector not null generated always as (to_tsvector('english', content)) stored
+  search tsvector not null generated always as (to_tsvector('english', content)) stored,
+  grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
 );
 comment on table rollcall.memories is 'What is to be remembered about a user.';
 comment on column rollcall.memories.category is
@@ -6106,6 +6144,7 @@ comment on column rollcall.memories.category is
 create index memories_user_id on rollcall.memories (user_id, category, importance desc) where is_active;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index memories_search on rollcall.memories using gin (search) with (fastupdate = off);
+create index memories_grams on rollcall.memories using gin (grams) with (fastupdate = off);
 alter table rollcall.memories enable row level security;
 create policy "own memories" on rollcall.memories for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
@@ -7663,12 +7702,55 @@ $$;
 comment on function rollcall_internal.my_newest_matches is
   'Ids of at most p_limit matching rows among the newest p_among rows of the user.';
 
+-- Of the languages that PostgreSQL has stop words for, the one with most stop words in the text; English on a tie.
+-- Invoker: computes from its argument.
+create function rollcall_internal.without_stop_words(p_text text) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  with words as materialized (
+    select w.word, w.n from regexp_split_to_table(p_text, '\s+') with ordinality w (word, n)
+  ),
+  stops as materialized (
+    select d.name, x.n
+    from (select * from words limit 200) x
+    cross join unnest(array['english', 'danish', 'dutch', 'finnish', 'french', 'german', 'hungarian', 'italian',
+      'norwegian', 'portuguese', 'russian', 'spanish', 'swedish', 'turkish']) d (name)
+    where ts_lexize(('pg_catalog.' || d.name || '_stem')::regdictionary, lower(btrim(x.word, '.,;:!?¿¡()"'))) = '{}'
+  ),
+  language as (
+    select s.name from stops s group by s.name order by count(*) desc, s.name <> 'english', s.name limit 1
+  )
+  select coalesce(string_agg(w.word, ' ' order by w.n), '')
+  from words w
+  where not exists (select from stops s join language l on l.name = s.name where s.n = w.n and l.name <> 'english')
+$$;
+comment on function rollcall_internal.without_stop_words is
+  'A text without the stop words of its language; English ones are left to the parser.';
+
+-- Definer: see match_words; called by my_gram_matches only.
+create function rollcall_internal.my_rows_with_gram(p_kind text, p_user uuid, p_gram text, p_limit int) returns uuid[]
+  language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+as $$
+declare
+  v_query constant tsquery := quote_literal(p_gram)::tsquery;
+begin
+  if p_kind = 'unit' then
+    return array(select u.id from rollcall.atomic_chat_units u
+      where u.user_id = p_user and u.state = 'active' and u.grams @@ v_query limit p_limit);
+  end if;
+  return array(select m.id from rollcall.memories m
+    where m.user_id = p_user and m.is_active and m.grams @@ v_query limit p_limit);
+end
+$$;
+comment on function rollcall_internal.my_rows_with_gram is 'Ids of at most p_limit rows that have a part of a word.';
+
 -- Rare words weigh more; of equally good rows the newest are kept. The score is the share of the weight of the text's
 -- five heaviest words. Of a word in more than 1,000 rows not all rows are read: those that also have another word of
 -- the text are found through the index, the others are looked for in the user's newest 5,000 rows.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 -- Over 60 lines: frequent words need steps of their own.
-create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
+create function rollcall_internal.my_word_matches(p_kind text, p_text text, p_limit int)
+  returns table (id uuid, score real)
   language plpgsql stable security definer set search_path = '' rows 30
 as $$
 declare
@@ -7681,7 +7763,7 @@ declare
 begin
   with words as (
     select plainto_tsquery('pg_catalog.simple', l.lexeme) as query
-    from unnest(to_tsvector('pg_catalog.english', left(p_text, 8000))) l
+    from unnest(to_tsvector('pg_catalog.english', rollcall_internal.without_stop_words(left(p_text, 8000)))) l
     order by length(l.lexeme) desc, l.lexeme limit 16
   ),
   found as materialized (
@@ -7746,6 +7828,68 @@ begin
     select s.id, least(1, s.weight / v_whole)::real
     from scored s
     order by s.weight desc, s.created_at desc, s.id
+    limit p_limit;
+end
+$$;
+comment on function rollcall_internal.my_word_matches is
+  'The callers units or memories that have words of a text, best first, with a score from 0 to 1.';
+
+-- Rare parts weigh more. The score is the share of the weight of those parts of the text that occur at all. At most 48
+-- parts, those of the longest words. A part in more than 1,000 rows finds none: its rows could not all be compared.
+-- Definer: see match_words; called by it only.
+create function rollcall_internal.my_gram_matches(p_kind text, p_text text, p_limit int)
+  returns table (id uuid, score real)
+  language plpgsql stable security definer set search_path = '' rows 30
+as $$
+declare
+  v_me constant uuid := auth.uid();
+begin
+  return query
+    with grams as (
+      select g.lexeme
+      from regexp_split_to_table(left(p_text, 2000), '\s+') w (word)
+      cross join lateral unnest(rollcall_internal.search_grams(w.word)) g
+      where w.word <> ''
+      group by g.lexeme
+      order by max(length(w.word)) desc, g.lexeme limit 48
+    ),
+    found as materialized (
+      select rollcall_internal.my_rows_with_gram(p_kind, v_me, g.lexeme, 1001) as ids from grams g
+    ),
+    weighed as materialized (
+      select ln(1 + 1000::float8 / cardinality(f.ids)) as weight, f.ids from found f where f.ids <> '{}'
+    ),
+    scored as (
+      select i.id, sum(w.weight) / (select sum(a.weight) from weighed a) as score
+      from weighed w cross join lateral unnest(w.ids) i (id) where cardinality(w.ids) <= 1000 group by i.id
+    )
+    select s.id, s.score::real from scored s order by s.score desc, s.id limit p_limit;
+end
+$$;
+comment on function rollcall_internal.my_gram_matches is
+  'The callers units or memories that have parts of the words of a text, best first, with a score from 0 to 1.';
+
+-- By words and by parts of words: words alone miss inflections, compounds, and scripts without spaces. Parts are not
+-- searched for users with more than 20,000 rows, where this takes too long.
+-- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
+create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
+  language plpgsql stable security definer set search_path = '' rows 30
+as $$
+declare
+  v_me constant uuid := auth.uid();
+  v_many constant boolean := case p_kind
+    when 'unit' then exists (select from rollcall.atomic_chat_units u where u.user_id = v_me offset 20000 limit 1)
+    else exists (select from rollcall.memories m where m.user_id = v_me offset 20000 limit 1) end;
+begin
+  if v_many then
+    return query select w.id, w.score from rollcall_internal.my_word_matches(p_kind, p_text, p_limit) w;
+    return;
+  end if;
+  return query
+    select coalesce(w.id, g.id), greatest(w.score, g.score)
+    from rollcall_internal.my_word_matches(p_kind, p_text, 200) with ordinality w (id, score, n)
+    full join rollcall_internal.my_gram_matches(p_kind, p_text, 200) g on g.id = w.id
+    order by coalesce(w.score, 0) + coalesce(g.score, 0) desc, w.n, 1
     limit p_limit;
 end
 $$;

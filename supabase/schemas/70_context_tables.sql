@@ -56,6 +56,41 @@ comment on function rollcall.similarity is 'How similar two names are, from 0 to
 revoke execute on function rollcall.similarity from public;
 grant execute on function rollcall.similarity to authenticated, service_role;
 
+-- Immutable, for generated columns. For each word its trigrams with a space on both sides; for scripts without spaces
+-- (Han, kana, Thai, Lao, Khmer, Burmese) pairs of characters. Character classes and lower() depend on the locale of the
+-- database, so ranges and letters are listed.
+-- Invoker: computes from its argument.
+create function rollcall_internal.search_grams(p_text text) returns tsvector
+  language sql immutable parallel safe security invoker set search_path = ''
+as $$
+  select coalesce(array_to_tsvector(array_agg(distinct g.gram)), '')
+  from (
+    select r[1] as word, r[2] as run
+    from regexp_matches(
+      translate(lower(left(p_text, 20000)),
+        'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞ'
+          'ĂĄĆČĎĐĘĚĞİŁŃŇŐŒŘŚŞŠŢŤŮŰŸŹŻŽ'
+          'ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ'
+          'АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯЄІЇҐ',
+        'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþ'
+          'ăąćčďđęěğiłńňőœřśşšţťůűÿźżž'
+          'αβγδεζηθικλμνξοπρστυφχψω'
+          'абвгдеёжзийклмнопрстуфхцчшщъыьэюяєіїґ'),
+      '([0-9a-z\u00aa\u00b5\u00ba\u00c0-\u02af\u0300-\u05ff\u0610-\u061a\u0620-\u0669\u066e-\u06d3\u06d5-\u0963'
+        '\u0966-\u0dff\u10a0-\u177f\u1800-\u1fff\ua000-\ud7a3]+)'
+        '|([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff'
+        '\uf900-\ufaff\U00020000-\U0003134f]+)',
+      'g') r
+  ) w
+  cross join lateral (
+    select substr(' ' || w.word || ' ', n, 3) as gram from generate_series(1, length(w.word)) n
+    union all
+    select substr(w.run, n, 2) from generate_series(1, greatest(length(w.run) - 1, 1)) n where w.run is not null
+  ) g
+$$;
+comment on function rollcall_internal.search_grams is 'Parts of the words of a text, for search in every language.';
+grant execute on function rollcall_internal.search_grams to authenticated, service_role;
+
 -- Immutable, for generated columns; executable by roles that write them.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.names_tsquery(p_name text, p_aliases text[]) returns tsquery
@@ -197,7 +232,8 @@ create table rollcall.atomic_chat_units (
   token_count int constraint atomic_chat_units_token_count_is_a_count check (token_count >= 0),
   processed_at timestamptz,
   created_at timestamptz not null default now(),
-  search tsvector not null generated always as (to_tsvector('english', content)) stored
+  search tsvector not null generated always as (to_tsvector('english', content)) stored,
+  grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
 );
 comment on table rollcall.atomic_chat_units is
   'Units of knowledge: single statements, questions, insights or decisions.';
@@ -209,6 +245,7 @@ create index atomic_chat_units_conversation_id on rollcall.atomic_chat_units (co
 create index atomic_chat_units_message_id on rollcall.atomic_chat_units (message_id) where message_id is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index atomic_chat_units_search on rollcall.atomic_chat_units using gin (search) with (fastupdate = off);
+create index atomic_chat_units_grams on rollcall.atomic_chat_units using gin (grams) with (fastupdate = off);
 alter table rollcall.atomic_chat_units enable row level security;
 create policy "own units" on rollcall.atomic_chat_units for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
@@ -234,7 +271,8 @@ create table rollcall.memories (
   is_active boolean not null default true,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  search tsvector not null generated always as (to_tsvector('english', content)) stored
+  search tsvector not null generated always as (to_tsvector('english', content)) stored,
+  grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
 );
 comment on table rollcall.memories is 'What is to be remembered about a user.';
 comment on column rollcall.memories.category is
@@ -242,6 +280,7 @@ comment on column rollcall.memories.category is
 create index memories_user_id on rollcall.memories (user_id, category, importance desc) where is_active;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index memories_search on rollcall.memories using gin (search) with (fastupdate = off);
+create index memories_grams on rollcall.memories using gin (grams) with (fastupdate = off);
 alter table rollcall.memories enable row level security;
 create policy "own memories" on rollcall.memories for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));

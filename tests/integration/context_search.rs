@@ -1,6 +1,7 @@
 //! Search in units and memories: which rows are found among many, by words and by meaning.
 
 use std::{
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -67,6 +68,65 @@ async fn the_best_rows_are_found_among_thousands_with_the_same_words(db: Arc<Tes
         let newest = matches(&sql, kind, "kroner").await;
         assert_eq!(newest[0].0, "Paid in kroner number 1", "{kind}: {newest:?}");
         assert_eq!(newest.len(), 10, "{kind}");
+    }
+}
+
+/// Texts by language, each with the question that it answers, if there is one.
+fn corpus() -> BTreeMap<&'static str, Vec<(&'static str, &'static str)>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let lines = include_str!("../fixtures/search_languages.txt").lines();
+    for line in lines.filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let fields: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [language, text, question] = fields[..] else { panic!("three fields: {line}") };
+        all.entry(language).or_default().push((text, question));
+    }
+    all
+}
+
+/// The baseline: texts by the cosine of their sets of three characters.
+fn trigrams(text: &str) -> HashSet<[char; 3]> {
+    let padded: Vec<char> = format!(" {} ", text.to_lowercase()).chars().collect();
+    padded.windows(3).map(|three| [three[0], three[1], three[2]]).collect()
+}
+
+fn trigram_cosine(one: &str, other: &str) -> f64 {
+    let (one, other) = (trigrams(one), trigrams(other));
+    one.intersection(&other).count() as f64 / ((one.len() * other.len()) as f64).sqrt()
+}
+
+/// Ten languages in seven scripts, without embeddings: at least as many questions find their text first as by a search
+/// by character trigrams.
+#[testkit::test]
+async fn search_by_words_is_as_good_as_trigrams_in_every_language(db: Arc<TestDatabase>) {
+    println!("| language | questions | found first | by trigrams |\n| --- | ---: | ---: | ---: |");
+    for (language, texts) in corpus() {
+        let (user, other) = (User::new(), User::new());
+        for (text, _) in &texts {
+            for owner in [&user, &other] {
+                let insert = "insert into rollcall.atomic_chat_units (user_id, content) values ($1, $2)";
+                db.sql.execute(insert, &[&owner.id, text]).await.expect("inserts");
+            }
+            let insert = "insert into rollcall.memories (user_id, content) values ($1, $2)";
+            db.sql.execute(insert, &[&user.id, text]).await.expect("inserts");
+        }
+        let sql = connect_as(&db, &user).await;
+        let (mut questions, mut found, mut by_trigrams) = (0, 0, 0);
+        for (text, question) in texts.iter().filter(|(_, question)| !question.is_empty()) {
+            questions += 1;
+            let best = matches(&sql, "unit", question).await;
+            if best.first().is_some_and(|(first, _)| first == text) {
+                found += 1;
+            } else {
+                println!("{language}: {question} found {:?}", best.first());
+            }
+            let memories = matches(&sql, "memory", question).await;
+            assert_eq!(best.first().map(|it| &it.0), memories.first().map(|it| &it.0), "units and memories");
+            assert!(best.len() <= texts.len(), "no rows of other users: {best:?}");
+            let cosine = |it: &&(&str, &str)| (trigram_cosine(it.0, question) * 1e9) as u64;
+            by_trigrams += usize::from(texts.iter().max_by_key(cosine).is_some_and(|best| best.0 == *text));
+        }
+        println!("| {language} | {questions} | {found} | {by_trigrams} |");
+        assert!(questions >= 8 && found >= by_trigrams && found * 10 >= questions * 9, "{language}");
     }
 }
 

@@ -73,7 +73,7 @@ const fn fault(check: &'static str, by: &'static str) -> Fault {
     Fault { check, cause: by, doctor_args: &[], wait_for: "" }
 }
 
-const FAULTS: [Fault; 35] = [
+const FAULTS: [Fault; 36] = [
     fault("replication", "alter role postgres noreplication"),
     Fault {
         check: "roles",
@@ -139,6 +139,12 @@ const FAULTS: [Fault; 35] = [
          alter event trigger rollcall_policy_watch disable;
          create policy theirs on rollcall.user_presence for select to authenticated using (exists (select from public.theirs));
          alter event trigger rollcall_policy_watch enable",
+    ),
+    fault(
+        "own_tables",
+        "create table public.pals (a uuid, b uuid); alter table public.pals owner to postgres;
+         select rollcall.use_table('contacts', 'public.pals', 'a', 'b');
+         alter table public.pals disable trigger rollcall_follow_contacts_update",
     ),
     fault("presence_published", "alter publication supabase_realtime drop table rollcall.user_presence"),
     fault("presence_published", "alter event trigger rollcall_policy_watch disable;

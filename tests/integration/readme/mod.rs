@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use rollcall::{
     config::Secret,
-    pg::migrate::{MigrationTarget, Sources, prepare},
+    pg::{
+        doctor::suggest,
+        migrate::{MigrationTarget, Sources, prepare},
+    },
 };
 use serde_json::json;
 use testkit::{
@@ -77,6 +80,42 @@ async fn readme_own_tables_step_by_step(db: Arc<TestDatabase>) {
         }
     }
     assert!(compared >= 5, "{compared} results compared");
+}
+
+/// `rollcall doctor --suggest` proposes the statements that docs/adopt.md declares, and nothing for a declared table.
+#[testkit::test]
+async fn readme_own_tables_are_suggested(db: Arc<TestDatabase>) {
+    let text = read_page("docs/adopt.md");
+    let blocks: Vec<&str> =
+        text.split("```sql\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
+    db.execute(blocks[0], &[]).await;
+    // Further shapes: quoted names, audit columns, and tables that are no membership.
+    db.execute(
+        r#"create table public.orgs (id uuid primary key, created_by uuid references public.profiles (id));
+           create table public."Org Members" (
+             "orgId" uuid references public.orgs, "userId" uuid references public.profiles (id),
+             invited_by uuid references public.profiles (id), left_at timestamptz, primary key ("orgId", "userId"));
+           create table public.room_messages (
+             id bigint primary key, room_id bigint references public.rooms (id), author uuid references public.profiles (id));
+           create table public.transfers (
+             id bigint primary key, payer uuid references public.profiles (id), payee uuid references public.profiles (id));"#,
+        &[],
+    )
+    .await;
+    let url = Secret::new(db.url.clone());
+    let suggested = async || {
+        let suggestions = suggest(&url).await.expect("suggestions");
+        suggestions.into_iter().map(|suggestion| suggestion.statement).collect::<Vec<_>>()
+    };
+    let mut expected: Vec<&str> = blocks[1].lines().collect();
+    let organisations = r#"select rollcall.use_table('team_members', 'public."Org Members"', group_column => 'orgId', user_column => 'userId', condition => $$left_at is null$$);"#;
+    expected.insert(2, organisations);
+    let statements = suggested().await;
+    assert_eq!(statements, expected);
+    for statement in &statements {
+        db.execute(statement, &[]).await;
+    }
+    assert_eq!(suggested().await, Vec::<String>::new());
 }
 
 /// Runs every line of the shell examples that calls psql, with shell quoting.
