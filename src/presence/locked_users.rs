@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::sleep};
 
-use super::writer::{Request, WriteError};
+use super::write_request::{Request, WriteError};
 use crate::{
     backoff::Backoff,
     lifecycle::ErrorChain,

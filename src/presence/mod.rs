@@ -11,6 +11,7 @@ pub mod outbox_relay;
 mod service;
 pub mod typing;
 pub mod visibility;
+mod write_request;
 pub mod writer;
 
 pub use service::{PresenceError, PresenceService};

@@ -16,7 +16,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::locked_users::LockedUsers;
+pub use super::write_request::WriteError;
+use super::{locked_users::LockedUsers, write_request::Request};
 use crate::{
     backoff::Backoff,
     lifecycle::ErrorChain,
@@ -42,37 +43,6 @@ const MAX_RETRIES: u32 = 5;
 const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(320));
 /// Maximum time that a caller waits for the queue and the commit.
 const CALLER_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The write failed, or its outcome is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// The database is unavailable or too slow.
-    #[error("the database is unavailable")]
-    Unavailable,
-    /// The database rejected this write.
-    #[error("the database rejected the write")]
-    Rejected,
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Stopping,
-}
-
-impl From<&PgError> for WriteError {
-    fn from(error: &PgError) -> Self {
-        if matches!(error, PgError::Failed(_) | PgError::PermissionDenied(_)) {
-            Self::Rejected
-        } else {
-            Self::Unavailable
-        }
-    }
-}
-
-pub(super) struct Request {
-    pub(super) user: UserId,
-    pub(super) change: Change,
-    pub(super) queued_at: Instant,
-    pub(super) reply: oneshot::Sender<Result<Option<VersionedFace>, WriteError>>,
-}
 
 /// Handle of the writer. Clones share it.
 #[derive(Clone)]

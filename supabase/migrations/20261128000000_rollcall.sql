@@ -8605,8 +8605,9 @@ comment on function rollcall_internal.purge_pending_answers is
 -- p_bundles: [{"type", "ref", "content", "tokens", "memory_ids", "unit_ids", "instruction_ids", "conversation_ids",
 -- "topic_ids", "priority"}]. A null content deletes the bundle. An older compilation never replaces a newer one. The
 -- lock is shared among writers and excludes mark_stale_bundles. Sources read more than five minutes ago are refused,
--- because recorded changes are deleted after ten. Subjects that are being deleted are skipped, so that storing cannot
--- deadlock with deletion.
+-- because recorded changes are deleted after ten. Bundles and subjects that another transaction has locked are skipped:
+-- a transaction of the application that flagged a bundle may go on to delete its subject, and must never be the one that
+-- a deadlock ends.
 -- Definer: only the server writes bundles.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.store_bundles(p_user uuid, p_bundles jsonb, p_seeing pg_snapshot,
@@ -8623,17 +8624,32 @@ begin
   -- One at a time per user: one writer may delete what another stores.
   perform pg_advisory_xact_lock(hashtextextended('rollcall.bundles_of:' || p_user, 0));
 
-  delete from rollcall.context_bundles b
-  using jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text)
-  where x.content is null and b.user_id = p_user and b.bundle_type = x.type and b.compiled_at < p_read_at
-    and x.ref is not distinct from coalesce(b.topic_id, b.entity_id, b.conversation_id);
+  with emptied as (
+    select b.id
+    from rollcall.context_bundles b
+    join jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text)
+      on x.content is null and b.bundle_type = x.type
+      and x.ref is not distinct from coalesce(b.topic_id, b.entity_id, b.conversation_id)
+    where b.user_id = p_user and b.compiled_at < p_read_at
+    for update of b skip locked
+  )
+  delete from rollcall.context_bundles b using emptied e where b.id = e.id;
 
   return query
-    with given as (
+    with free as (
+      select b.id from rollcall.context_bundles b where b.user_id = p_user for no key update skip locked
+    ),
+    given as (
       select * from jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text, tokens int,
         memory_ids uuid[], unit_ids uuid[], instruction_ids uuid[], conversation_ids uuid[], topic_ids uuid[],
           priority real)
       where x.content is not null
+        and not exists (
+          select from rollcall.context_bundles b
+          where b.user_id = p_user and b.bundle_type = x.type
+            and x.ref is not distinct from coalesce(b.topic_id, b.entity_id, b.conversation_id)
+            and b.id not in (select f.id from free f)
+        )
         -- Deleted or being deleted: the bundle would refer to nothing.
         and case x.type
           when 'topic' then exists (select from rollcall.topic_profiles t where t.id = x.ref for key share skip locked)
