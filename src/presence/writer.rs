@@ -36,8 +36,10 @@ const QUEUE_CAPACITY: usize = 16_384;
 const MAX_BATCH_SIZE: usize = 512;
 /// Timeout of a batch.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum wait of a batch for a lock.
+/// Maximum wait of a batch for a lock, before locked users leave it.
 const BATCH_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+/// Maximum wait of a batch for a lock that is not on rows of its users, such as that of a table whose policies change.
+const TABLE_LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Retries of a batch after a conflict with another node or psql.
 const MAX_RETRIES: u32 = 5;
 const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(320));
@@ -109,15 +111,15 @@ impl WriterTask {
             // A caller that was answered with an error must not find its write applied later.
             batch.retain(|request| !request.reply.is_closed());
             if !batch.is_empty() {
-                self.commit(batch).await;
+                self.commit(batch, BATCH_LOCK_TIMEOUT).await;
             }
         }
     }
 
-    async fn commit(&self, batch: Vec<Request>) {
+    async fn commit(&self, batch: Vec<Request>, lock_timeout: Duration) {
         let started = Instant::now();
         metrics::histogram!(metric::WRITER_BATCH_SIZE).record(batch.len() as f64);
-        let result = self.write(&batch).await;
+        let result = self.write(&batch, lock_timeout).await;
         match result {
             Ok(faces) => {
                 let mut faces: HashMap<UserId, VersionedFace> =
@@ -131,7 +133,10 @@ impl WriterTask {
             }
             Err(PgError::LockTimeout(error)) => match self.locked_users.take_locked(batch).await {
                 Ok(others) if others.is_empty() => {}
-                Ok(others) => Box::pin(self.commit(others)).await,
+                Ok(others) => Box::pin(self.commit(others, BATCH_LOCK_TIMEOUT)).await,
+                Err(batch) if lock_timeout < TABLE_LOCK_TIMEOUT => {
+                    Box::pin(self.commit(batch, TABLE_LOCK_TIMEOUT)).await;
+                }
                 Err(batch) => {
                     tracing::warn!(error = %ErrorChain(&error), batch = batch.len(), "presence write waited for a lock");
                     for request in batch {
@@ -143,7 +148,7 @@ impl WriterTask {
                 // A write that the database rejects must not fail the other writes.
                 tracing::warn!(error = %ErrorChain(&error), batch = batch.len(), "batch failed; retrying writes one by one");
                 for request in batch {
-                    Box::pin(self.commit(vec![request])).await;
+                    Box::pin(self.commit(vec![request], lock_timeout)).await;
                 }
             }
             Err(error) => {
@@ -159,14 +164,14 @@ impl WriterTask {
     }
 
     #[tracing::instrument(name = "presence.write", level = "debug", skip_all, fields(batch = batch.len()))]
-    async fn write(&self, batch: &[Request]) -> Result<Vec<VersionedFace>, PgError> {
+    async fn write(&self, batch: &[Request], lock_timeout: Duration) -> Result<Vec<VersionedFace>, PgError> {
         let mut attempt = 0;
         let mut backoff = CONFLICT_BACKOFF;
         loop {
             let write = |connection| async move {
                 write_batch(&connection, batch.iter().map(|request| (request.user, &request.change))).await
             };
-            match self.database.within_locks(BATCH_TIMEOUT, BATCH_LOCK_TIMEOUT, write).await {
+            match self.database.within_locks(BATCH_TIMEOUT, lock_timeout, write).await {
                 Err(PgError::Conflict(_)) if attempt < MAX_RETRIES => {
                     attempt += 1;
                     sleep(backoff.next_delay()).await;

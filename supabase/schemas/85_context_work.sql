@@ -5,8 +5,9 @@
 -- "topic_ids", "priority"}]. A null content deletes the bundle. An older compilation never replaces a newer one. The
 -- lock is shared among writers and excludes mark_stale_bundles. Sources read more than five minutes ago are refused,
 -- because recorded changes are deleted after ten. Bundles and subjects that another transaction has locked are skipped:
--- a transaction of the application that flagged a bundle may go on to delete its subject, and must never be the one that
--- a deadlock ends.
+-- a transaction of the application that flagged a bundle may go on to delete its subject, and must never be the one
+-- that a deadlock ends.
+-- Over 60 lines: one statement decides what to store, so that what is locked and what is written agree.
 -- Definer: only the server writes bundles.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.store_bundles(p_user uuid, p_bundles jsonb, p_seeing pg_snapshot,
