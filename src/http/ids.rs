@@ -45,19 +45,19 @@ pub(super) fn reject_self(me: UserId, other: UserId, field: &'static str) -> Res
 
 /// Schema of `success` in responses without an error.
 pub(super) fn always_true() -> Object {
-    ObjectBuilder::new()
-        .schema_type(Type::Boolean)
-        .enum_values(Some([true]))
-        .description(Some("Always `true` in this response."))
-        .build()
+    constant(true, "Always `true` in this response.")
 }
 
 /// Schema of `success` in errors.
 pub(super) fn always_false() -> Object {
+    constant(false, "Always `false` in an error.")
+}
+
+fn constant(value: bool, description: &str) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::Boolean)
-        .enum_values(Some([false]))
-        .description(Some("Always `false` in an error."))
+        .enum_values(Some([value]))
+        .description(Some(description))
         .build()
 }
 

@@ -4,6 +4,7 @@
 //! extractors of its handler ([`extract`] for its content, [`identity`] for the caller) and
 //! [`limits`](crate::limits). Every failure becomes an [`error::ApiError`], which renders the error envelope.
 
+mod alias;
 pub mod body;
 pub mod broadcast;
 pub mod contacts;

@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRef, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use futures_util::future::{BoxFuture, join_all};
 use jiff::Timestamp;
@@ -23,7 +24,7 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiError, identity::Authenticated, identity::GatewayPolicy};
+use super::{ApiError, alias::Alias, identity::Authenticated, identity::GatewayPolicy};
 use crate::{auth::Verifier, clock::Clock};
 
 /// Timeout of one health check.
@@ -186,6 +187,13 @@ impl System {
     }
 }
 
+const CHANNELS_HEALTH: Alias = Alias {
+    of: "/api/v1/system/health",
+    path: "/realtime/v1/api/health",
+    operation_id: "channelsHealth",
+    description: "The path that clients of Supabase Realtime use; same as `/api/v1/system/health`.",
+};
+
 /// Routes `/healthcheck`, `/realtime/v1/api/health`, `/api/v1/system/health`, `/api/v1/system/metrics` and
 /// `/metrics`.
 ///
@@ -197,9 +205,8 @@ where
     Arc<Verifier>: FromRef<S>,
     Arc<GatewayPolicy>: FromRef<S>,
 {
-    OpenApiRouter::default()
-        .routes(routes!(health))
-        .routes(routes!(channels_health))
+    CHANNELS_HEALTH
+        .add_to(OpenApiRouter::default().routes(routes!(health)), get(health))
         .routes(routes!(healthcheck))
         .routes(routes!(metrics))
         .routes(routes!(metrics_with_token))
@@ -233,32 +240,7 @@ async fn healthcheck() -> &'static str {
     ),
     extensions(("x-access" = json!("open"))),
 )]
-async fn health(state: State<Arc<System>>) -> Response {
-    report(state).await
-}
-
-/// Returns the health of the server and its dependencies.
-///
-/// The path that clients of Supabase Realtime use; same as `/api/v1/system/health`.
-#[utoipa::path(
-    get, path = "/realtime/v1/api/health", operation_id = "channelsHealth", tag = "System",
-    responses(
-        (status = 200, description = "All health checks passed.", body = Report, example = json!({
-            "status": "ok", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
-            "checks": { "database": { "ok": true, "latency_ms": 1 }, "listener": { "ok": true, "latency_ms": 0 } },
-        })),
-        (status = 503, description = "A check failed, or the server stops.", body = Report, example = json!({
-            "status": "unavailable", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
-            "checks": { "database": { "ok": false, "message": "timed out", "latency_ms": 2000 } },
-        })),
-    ),
-    extensions(("x-access" = json!("open"))),
-)]
-async fn channels_health(state: State<Arc<System>>) -> Response {
-    report(state).await
-}
-
-async fn report(State(system): State<Arc<System>>) -> Response {
+async fn health(State(system): State<Arc<System>>) -> Response {
     let report = system.readiness().await;
     let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];

@@ -6,6 +6,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::post,
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -20,6 +21,7 @@ use crate::{
     channels::{BroadcastPayload, ChannelPrincipal},
     http::{
         HttpState, Path, Query,
+        alias::Alias,
         body::{self, BodyLimit},
     },
     model::Topic,
@@ -30,13 +32,23 @@ use crate::{
 /// Maximum body size in bytes.
 const MAX_BODY_BYTES: usize = 8_000_000;
 
+const BATCH_WITHOUT_PREFIX: Alias = Alias {
+    of: "/realtime/v1/api/broadcast",
+    path: "/api/broadcast",
+    operation_id: "broadcastWithoutPrefix",
+    description: "Same as `/realtime/v1/api/broadcast`, without the prefix of the gateway.",
+};
+const SINGLE_WITHOUT_PREFIX: Alias = Alias {
+    of: "/realtime/v1/api/broadcast/{topic}/events/{event}",
+    path: "/api/broadcast/{topic}/events/{event}",
+    operation_id: "broadcastOneWithoutPrefix",
+    description: "Same as the route under `/realtime/v1`, without the prefix of the gateway.",
+};
+
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::default()
-        .routes(routes!(batch))
-        .routes(routes!(batch_without_prefix))
-        .routes(routes!(single))
-        .routes(routes!(single_without_prefix))
-        .layer(BodyLimit(MAX_BODY_BYTES).layer())
+    let router = BATCH_WITHOUT_PREFIX.add_to(OpenApiRouter::default().routes(routes!(batch)), post(batch));
+    let router = SINGLE_WITHOUT_PREFIX.add_to(router.routes(routes!(single)), post(single));
+    router.layer(BodyLimit(MAX_BODY_BYTES).layer())
 }
 
 /// Messages to broadcast to channels.
@@ -63,33 +75,6 @@ struct BroadcastMessage {
     private: Option<bool>,
     /// ID of the message; receivers find it in `meta.id`.
     id: Option<String>,
-}
-
-/// Broadcasts several messages to channels.
-///
-/// Same as `/realtime/v1/api/broadcast`, without the prefix of the gateway.
-#[utoipa::path(
-    post, path = "/api/broadcast", operation_id = "broadcastWithoutPrefix", tag = "Realtime",
-    request_body(content = BroadcastBatch, description = "The body has at most 8,000,000 bytes.", example = json!({
-        "messages": [{ "topic": "harbour", "event": "tide", "payload": { "metres": 3.2 } }],
-    })),
-    responses(
-        (status = 202, description = "The messages were accepted."),
-        (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
-            example = json!({ "message": "Unauthorized" })),
-        (status = 422, description = "At least one message is invalid; the errors are listed by position.",
-            body = RealtimeFieldErrors,
-            example = json!({ "errors": { "messages": [{}, { "payload": ["can't be blank"] }] } })),
-        (status = 429, description = "The message rate of the node is exceeded.", body = RealtimeMessage,
-            example = json!({ "message": "You have exceeded your rate limit" })),
-    ),
-)]
-async fn batch_without_prefix(
-    services: State<Arc<Services>>,
-    caller: Result<ChannelAuth, RealtimeError>,
-    request: Request,
-) -> Response {
-    batch(services, caller, request).await
 }
 
 /// Broadcasts several messages to channels.
@@ -265,43 +250,6 @@ struct BroadcastQuery {
     /// Whether the private channel of that name is meant.
     #[param(value_type = Option<bool>, nullable = false)]
     private: Option<String>,
-}
-
-/// Broadcasts one message to a channel.
-///
-/// Same as the route under `/realtime/v1`, without the prefix of the gateway.
-#[utoipa::path(
-    post, path = "/api/broadcast/{topic}/events/{event}", operation_id = "broadcastOneWithoutPrefix", tag = "Realtime",
-    params(
-        ("topic" = String, Path, description = "Name of the channel, without `realtime:`.", example = "harbour"),
-        ("event" = String, Path, description = "Name of the event.", example = "tide"),
-        BroadcastQuery,
-    ),
-    request_body(content = BTreeMap<String, Value>, description = "The body has at most 8,000,000 bytes.", example = json!({ "metres": 3.2 })),
-    responses(
-        (status = 202, description = "The message was accepted."),
-        (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
-            example = json!({ "message": "Unauthorized" })),
-        (status = 403, description = "The policies deny the caller the private channel.", body = RealtimeMessage,
-            example = json!({ "message": "Unauthorized" })),
-        (status = 415, description = "The content type is neither JSON nor binary.", body = RealtimeErrorText,
-            example = json!({
-                "error": "Unsupported Media Type. Use application/json or application/octet-stream",
-            })),
-        (status = 422, description = "The payload is too large, or the policies could not be checked.",
-            body = BTreeMap<String, Value>, example = json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } })),
-        (status = 429, description = "The message rate of the node is exceeded.", body = RealtimeMessage,
-            example = json!({ "message": "You have exceeded your rate limit" })),
-    ),
-)]
-async fn single_without_prefix(
-    services: State<Arc<Services>>,
-    caller: Result<ChannelAuth, RealtimeError>,
-    path: Path<(String, String)>,
-    query: Query<BroadcastQuery>,
-    request: Request,
-) -> Response {
-    single(services, caller, path, query, request).await
 }
 
 /// Broadcasts one message to a channel.

@@ -6,6 +6,7 @@ use axum::{
     extract::{Query, Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ use super::channel_auth::RealtimeErrorText;
 use crate::{
     auth::ChannelTokenError,
     channels::ChannelPrincipal,
-    http::HttpState,
+    http::{HttpState, alias::Alias},
     protocol::Dialect,
     session::channels::{ChannelsSession, Services, SocketPrincipal},
     transport::{Upgrade, UpgradeRejected},
@@ -25,8 +26,15 @@ use crate::{
 /// Maximum length in bytes of a header value that policies may see.
 const MAX_HEADER_BYTES: usize = 4_096;
 
+const WITHOUT_PREFIX: Alias = Alias {
+    of: "/realtime/v1/websocket",
+    path: "/socket/websocket",
+    operation_id: "channelsSocketWithoutPrefix",
+    description: "Same as `/realtime/v1/websocket`, without the prefix of the gateway.",
+};
+
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::default().routes(routes!(upgrade)).routes(routes!(upgrade_without_prefix))
+    WITHOUT_PREFIX.add_to(OpenApiRouter::default().routes(routes!(upgrade)), get(upgrade))
 }
 
 /// Query parameters of the handshake.
@@ -124,31 +132,6 @@ async fn upgrade(
     let socket_principal = SocketPrincipal::new(ChannelPrincipal::new(&token, headers), &key);
     let hub = services.hub.clone();
     Ok(upgrade.accept(&hub, dialect.into(), ChannelsSession::new(services, socket_principal, permit)))
-}
-
-/// Opens a socket for channels: broadcast, presence and database changes.
-///
-/// Same as `/realtime/v1/websocket`, without the prefix of the gateway.
-#[utoipa::path(
-    get, path = "/socket/websocket", operation_id = "channelsSocketWithoutPrefix", tag = "Realtime", params(HandshakeQuery),
-    responses(
-        (status = 101, description = "The connection is a WebSocket from here on."),
-        (status = 400, description = "The request is not a WebSocket handshake.", body = RealtimeErrorText,
-            example = json!({ "error": "not a WebSocket handshake" })),
-        (status = 401, description = "The key is missing or invalid.", body = RealtimeErrorText,
-            example = json!({ "error": "API key is missing" })),
-        (status = 403, description = "The serializer version is not supported."),
-        (status = 429, description = "The node has too many sockets or joins.", body = RealtimeErrorText,
-            example = json!({ "error": "Too many connected users" })),
-        (status = 431, description = "A header value is too long."),
-    ),
-)]
-async fn upgrade_without_prefix(
-    services: State<Arc<Services>>,
-    query: Query<HandshakeQuery>,
-    request: Request,
-) -> Result<Response, HandshakeError> {
-    upgrade(services, query, request).await
 }
 
 /// The dialect for a serializer version; without one, version 1.

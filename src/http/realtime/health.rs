@@ -6,6 +6,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,15 +14,20 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::channel_auth::{RealtimeMessage, with_rate_headers};
 use crate::{
-    http::{HttpState, system::System},
+    http::{HttpState, alias::Alias, system::System},
     session::channels::Services,
 };
 
+const PING_WITHOUT_PREFIX: Alias = Alias {
+    of: "/realtime/v1/api/ping",
+    path: "/api/ping",
+    operation_id: "pingWithoutPrefix",
+    description: "Same as `/realtime/v1/api/ping`, without the prefix of the gateway.",
+};
+
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::default()
-        .routes(routes!(ping))
-        .routes(routes!(ping_without_prefix))
-        .routes(routes!(tenant_health))
+    let router = PING_WITHOUT_PREFIX.add_to(OpenApiRouter::default().routes(routes!(ping)), get(ping));
+    router.routes(routes!(tenant_health))
 }
 
 /// Answers while the server of the channels runs.
@@ -33,19 +39,6 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
 )]
 async fn ping(State(services): State<Arc<Services>>) -> Response {
     with_rate_headers(axum::Json(RealtimeMessage::new("Success")).into_response(), &services.limits)
-}
-
-/// Answers while the server of the channels runs.
-///
-/// Same as `/realtime/v1/api/ping`, without the prefix of the gateway.
-#[utoipa::path(
-    get, path = "/api/ping", operation_id = "pingWithoutPrefix", tag = "Realtime",
-    responses((status = 200, description = "The server of the channels runs.", body = RealtimeMessage,
-        example = json!({ "message": "Success" }))),
-    extensions(("x-access" = json!("open"))),
-)]
-async fn ping_without_prefix(services: State<Arc<Services>>) -> Response {
-    ping(services).await
 }
 
 /// Health of the channels.
