@@ -1,6 +1,7 @@
 //! Bounds on subscriptions: the number of entries and the bytes of their parameters, per connection, user and node.
 //!
-//! A [`Reservation`] counts until it is dropped, so a bound is free again as soon as its subscription ends.
+//! A [`Reservation`] counts until it is dropped, so a bound is free again as soon as its subscription ends. [`Shares`]
+//! counts for other bounds of the same kind too.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
@@ -63,10 +64,19 @@ pub struct BudgetError {
     used_bytes: usize,
 }
 
+/// What a holder has, or wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Amount {
-    entries: usize,
-    bytes: usize,
+pub struct Amount {
+    pub entries: usize,
+    pub bytes: usize,
+}
+
+/// Whose bound is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    Connection,
+    User,
+    Node,
 }
 
 impl Amount {
@@ -80,32 +90,6 @@ impl Amount {
             bytes: self.bytes.saturating_sub(other.bytes),
         }
     }
-
-    fn check(
-        self,
-        needed: Self,
-        max_entries: usize,
-        (code, holder, setting): (&'static str, &'static str, &'static str),
-    ) -> Result<(), BudgetError> {
-        let max_bytes = max_entries.saturating_mul(BYTES_PER_ENTRY);
-        let total = self.plus(needed);
-        if total.entries <= max_entries && total.bytes <= max_bytes {
-            return Ok(());
-        }
-        let Self { entries, bytes } = needed;
-        let (used_entries, used_bytes) = (self.entries, self.bytes);
-        Err(BudgetError {
-            code,
-            holder,
-            setting,
-            max_entries,
-            max_bytes,
-            entries,
-            bytes,
-            used_entries,
-            used_bytes,
-        })
-    }
 }
 
 #[derive(Default)]
@@ -115,49 +99,36 @@ struct Usage {
     node: Amount,
 }
 
-/// What the subscriptions of this node use.
-pub struct SubscriptionBudget {
-    limits: SubscriptionLimits,
-    usage: Mutex<Usage>,
-}
+/// What connections, users and the node have reserved.
+#[derive(Default)]
+pub struct Shares(Mutex<Usage>);
 
-/// The share of one subscription, returned when dropped.
+/// The share of one holder, returned when dropped.
 pub struct Reservation {
-    budget: Arc<SubscriptionBudget>,
+    shares: Arc<Shares>,
     conn: ConnId,
     user: Option<Box<str>>,
     amount: Amount,
 }
 
-impl SubscriptionBudget {
-    #[must_use]
-    pub fn new(limits: SubscriptionLimits) -> Self {
-        Self { limits, usage: Mutex::default() }
-    }
-
-    /// Reserves a share for a subscription.
+impl Shares {
+    /// Reserves an amount for a connection, its user and the node. `check` is called with what each has already.
     ///
     /// # Errors
-    /// If a bound of the connection, the user or the node would be exceeded.
-    pub fn reserve(
+    /// The first error of `check`; then nothing is reserved.
+    pub fn reserve<E>(
         self: &Arc<Self>,
         conn: ConnId,
         user: Option<&str>,
-        entries: usize,
-        bytes: usize,
-    ) -> Result<Reservation, BudgetError> {
-        let amount = Amount { entries, bytes };
-        let mut usage = self.usage.lock();
-        let used = usage.by_conn.get(&conn).copied().unwrap_or_default();
-        let client = ("too_many_changes_per_client", "a connection", "REALTIME_MAX_CHANGES_PER_CLIENT");
-        used.check(amount, self.limits.per_client, client)?;
+        amount: Amount,
+        check: impl Fn(Holder, Amount) -> Result<(), E>,
+    ) -> Result<Reservation, E> {
+        let mut usage = self.0.lock();
+        check(Holder::Connection, usage.by_conn.get(&conn).copied().unwrap_or_default())?;
         if let Some(user) = user {
-            let used = usage.by_user.get(user).copied().unwrap_or_default();
-            let user = ("too_many_changes_per_user", "a user", "REALTIME_MAX_CHANGES_PER_USER");
-            used.check(amount, self.limits.per_user, user)?;
+            check(Holder::User, usage.by_user.get(user).copied().unwrap_or_default())?;
         }
-        let node = ("too_many_changes_per_node", "a node", "REALTIME_MAX_CHANGES_PER_NODE");
-        usage.node.check(amount, self.limits.per_node, node)?;
+        check(Holder::Node, usage.node)?;
         usage.node = usage.node.plus(amount);
         let by_conn = usage.by_conn.entry(conn).or_default();
         *by_conn = by_conn.plus(amount);
@@ -165,19 +136,80 @@ impl SubscriptionBudget {
             let by_user = usage.by_user.entry(user.into()).or_default();
             *by_user = by_user.plus(amount);
         }
-        Ok(Reservation { budget: Arc::clone(self), conn, user: user.map(Box::from), amount })
+        Ok(Reservation { shares: Arc::clone(self), conn, user: user.map(Box::from), amount })
+    }
+}
+
+/// What the subscriptions of this node use.
+pub struct SubscriptionBudget {
+    limits: SubscriptionLimits,
+    shares: Arc<Shares>,
+}
+
+impl SubscriptionBudget {
+    #[must_use]
+    pub fn new(limits: SubscriptionLimits) -> Self {
+        Self { limits, shares: Arc::default() }
+    }
+
+    /// Reserves a share for a subscription.
+    ///
+    /// # Errors
+    /// If a bound of the connection, the user or the node would be exceeded.
+    pub fn reserve(
+        &self,
+        conn: ConnId,
+        user: Option<&str>,
+        entries: usize,
+        bytes: usize,
+    ) -> Result<Reservation, BudgetError> {
+        let needed = Amount { entries, bytes };
+        self.shares.reserve(conn, user, needed, |holder, used| self.check(holder, used, needed))
+    }
+
+    fn check(&self, holder: Holder, used: Amount, needed: Amount) -> Result<(), BudgetError> {
+        let (code, name, setting, max_entries) = match holder {
+            Holder::Connection => (
+                "too_many_changes_per_client",
+                "a connection",
+                "REALTIME_MAX_CHANGES_PER_CLIENT",
+                self.limits.per_client,
+            ),
+            Holder::User => {
+                ("too_many_changes_per_user", "a user", "REALTIME_MAX_CHANGES_PER_USER", self.limits.per_user)
+            }
+            Holder::Node => {
+                ("too_many_changes_per_node", "a node", "REALTIME_MAX_CHANGES_PER_NODE", self.limits.per_node)
+            }
+        };
+        let max_bytes = max_entries.saturating_mul(BYTES_PER_ENTRY);
+        let total = used.plus(needed);
+        if total.entries <= max_entries && total.bytes <= max_bytes {
+            return Ok(());
+        }
+        Err(BudgetError {
+            code,
+            holder: name,
+            setting,
+            max_entries,
+            max_bytes,
+            entries: needed.entries,
+            bytes: needed.bytes,
+            used_entries: used.entries,
+            used_bytes: used.bytes,
+        })
     }
 
     /// Bytes of parameters of all subscriptions.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        self.usage.lock().node.bytes
+        self.shares.0.lock().node.bytes
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut usage = self.budget.usage.lock();
+        let mut usage = self.shares.0.lock();
         usage.node = usage.node.minus(self.amount);
         release(&mut usage.by_conn, &self.conn, self.amount);
         if let Some(user) = &self.user {
@@ -203,7 +235,7 @@ mod tests {
     #[test]
     fn bounds_hold_per_client_user_and_node_and_are_returned() {
         let limits = SubscriptionLimits { per_client: 2, per_user: 3, per_node: 4 };
-        let budget = Arc::new(SubscriptionBudget::new(limits));
+        let budget = SubscriptionBudget::new(limits);
         let conn = |n| ConnId::new(0, n, 0);
         let refused = |conn, user, entries, bytes| {
             budget
@@ -225,7 +257,7 @@ mod tests {
         assert_eq!(budget.used_bytes(), 300);
         drop((first, second, third));
         assert_eq!(budget.used_bytes(), 0);
-        let usage = budget.usage.lock();
+        let usage = budget.shares.0.lock();
         assert!(usage.by_conn.is_empty() && usage.by_user.is_empty());
     }
 }

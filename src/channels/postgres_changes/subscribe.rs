@@ -234,24 +234,12 @@ impl Subscription {
 
     /// `principal` comes with the generation of the publication before the validation.
     fn report_and_retry(&self, error: SubscribeError, (principal, generation): (Arc<ChannelPrincipal>, u64)) {
-        self.system_messages.send(false, &error.to_string());
-        match error {
-            SubscribeError::Refused(_) => return,
-            SubscribeError::Unpublished(reason) => {
-                self.shared.registry.add_dormant(
-                    (self.id, self.conn),
-                    self.spec.clone(),
-                    (principal, generation),
-                    Arc::clone(&self.system_messages),
-                    reason,
-                );
-                return;
-            }
-            SubscribeError::Unavailable(_) => {}
-        }
         let (shared, spec, system_messages) =
             (Arc::clone(&self.shared), self.spec.clone(), Arc::clone(&self.system_messages));
         let (ids, is_dropped) = ((self.id, self.conn), Arc::clone(&self.is_dropped));
+        if !report(&shared, ids, &spec, (&principal, generation), &system_messages, error) {
+            return;
+        }
         // Dropping the subscription aborts the task.
         let retry_task = tokio::spawn(async move {
             loop {
@@ -266,15 +254,8 @@ impl Subscription {
                         break;
                     }
                     Err(error) => {
-                        system_messages.send(false, &error.to_string());
-                        match error {
-                            SubscribeError::Refused(_) => return,
-                            SubscribeError::Unpublished(reason) => {
-                                let principal = (principal, generation);
-                                shared.registry.add_dormant(ids, spec, principal, system_messages, reason);
-                                break;
-                            }
-                            SubscribeError::Unavailable(_) => {}
+                        if !report(&shared, ids, &spec, (&principal, generation), &system_messages, error) {
+                            break;
                         }
                     }
                 }
@@ -295,6 +276,28 @@ impl Drop for Subscription {
             retry_task.abort();
         }
         self.shared.registry.remove(self.id);
+    }
+}
+
+/// Sends an error to the subscriber; returns whether another attempt may succeed. A subscription to a table that is not
+/// published becomes dormant.
+fn report(
+    shared: &Shared,
+    ids: (ChannelId, ConnId),
+    spec: &SubscriptionSpec,
+    (principal, generation): (&Arc<ChannelPrincipal>, u64),
+    system_messages: &Arc<dyn SystemMessageSink>,
+    error: SubscribeError,
+) -> bool {
+    system_messages.send(false, &error.to_string());
+    match error {
+        SubscribeError::Refused(_) => false,
+        SubscribeError::Unpublished(reason) => {
+            let principal = (Arc::clone(principal), generation);
+            shared.registry.add_dormant(ids, spec.clone(), principal, Arc::clone(system_messages), reason);
+            false
+        }
+        SubscribeError::Unavailable(_) => true,
     }
 }
 

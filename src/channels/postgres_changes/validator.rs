@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    hash::Hash,
     sync::{
         Arc, Weak,
         atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering},
@@ -17,6 +16,7 @@ use tokio_postgres::{
 };
 
 use super::{
+    budget::{Amount, Holder, Reservation, Shares},
     filter::{Filter, Operator},
     params::SubscriptionParams,
     registry::{Binding, SubscriptionRegistry},
@@ -130,44 +130,9 @@ pub struct ParamsValidator {
     plain: [tokio::sync::Mutex<Option<Client>>; PLAIN_CONNECTIONS],
     next_plain: AtomicUsize,
     patterns: tokio::sync::Mutex<Option<Client>>,
-    pending: Mutex<PendingPatterns>,
+    pending: Arc<Shares>,
     /// One check at a time per connection, so that many joins of one connection delay the others by one check.
     turns: Mutex<HashMap<ConnId, Weak<tokio::sync::Mutex<()>>>>,
-}
-
-/// Checks of regular expressions that wait or run.
-#[derive(Default)]
-struct PendingPatterns {
-    by_conn: HashMap<ConnId, usize>,
-    by_user: HashMap<Box<str>, usize>,
-    node: usize,
-}
-
-/// Counts a check until dropped.
-struct PendingPermit<'a> {
-    pending: &'a Mutex<PendingPatterns>,
-    conn: ConnId,
-    user: Option<Box<str>>,
-}
-
-impl Drop for PendingPermit<'_> {
-    fn drop(&mut self) {
-        let mut pending = self.pending.lock();
-        pending.node -= 1;
-        decrement(&mut pending.by_conn, &self.conn);
-        if let Some(user) = &self.user {
-            decrement(&mut pending.by_user, user);
-        }
-    }
-}
-
-fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
-    }
 }
 
 impl ParamsValidator {
@@ -182,7 +147,7 @@ impl ParamsValidator {
             plain: Default::default(),
             next_plain: AtomicUsize::new(0),
             patterns: Default::default(),
-            pending: Mutex::default(),
+            pending: Arc::default(),
             turns: Mutex::default(),
         }
     }
@@ -260,31 +225,21 @@ impl ParamsValidator {
         turn
     }
 
-    fn count_pending(&self, (conn, user): Claimant<'_>) -> Result<PendingPermit<'_>, SubscribeError> {
-        let mut pending = self.pending.lock();
-        let by_conn = pending.by_conn.get(&conn).copied().unwrap_or(0);
-        let by_user = user.and_then(|user| pending.by_user.get(user)).copied().unwrap_or(0);
-        let exceeded = if by_conn >= MAX_PENDING_PATTERNS_PER_CLIENT {
-            Some(("connection", MAX_PENDING_PATTERNS_PER_CLIENT))
-        } else if by_user >= MAX_PENDING_PATTERNS_PER_USER {
-            Some(("user", MAX_PENDING_PATTERNS_PER_USER))
-        } else if pending.node >= MAX_PENDING_PATTERNS {
-            Some(("node", MAX_PENDING_PATTERNS))
-        } else {
-            None
-        };
-        if let Some((holder, max)) = exceeded {
-            return Err(SubscribeError::Unavailable(format!(
+    fn count_pending(&self, (conn, user): Claimant<'_>) -> Result<Reservation, SubscribeError> {
+        self.pending.reserve(conn, user, Amount { entries: 1, bytes: 0 }, |holder, used| {
+            let (name, max) = match holder {
+                Holder::Connection => ("connection", MAX_PENDING_PATTERNS_PER_CLIENT),
+                Holder::User => ("user", MAX_PENDING_PATTERNS_PER_USER),
+                Holder::Node => ("node", MAX_PENDING_PATTERNS),
+            };
+            if used.entries < max {
+                return Ok(());
+            }
+            Err(SubscribeError::Unavailable(format!(
                 "too_many_pending_filters: {max} filters with regular expressions are being validated for this \
-                 {holder}. Subscribing is tried again in some seconds."
-            )));
-        }
-        pending.node += 1;
-        *pending.by_conn.entry(conn).or_default() += 1;
-        if let Some(user) = user {
-            *pending.by_user.entry(user.into()).or_default() += 1;
-        }
-        Ok(PendingPermit { pending: &self.pending, conn, user: user.map(Box::from) })
+                 {name}. Subscribing is tried again in some seconds."
+            )))
+        })
     }
 
     async fn query_database(
