@@ -25,7 +25,7 @@ use super::{
     budget,
     engine::{ContextEngine, ContextError},
     message::ChatMessage,
-    provider::{Completion, CompletionRequest, CompletionStream, Provider, ProviderError, UnknownProvider},
+    provider::{CompletionRequest, Provider, ProviderError, UnknownProvider},
     simple::SimplePrompt,
     store::{
         bundles::ReadError,
@@ -140,7 +140,7 @@ impl ContextEngine {
             TurnStart::Replay(answer) => return Ok(Outcome::Replayed(answer)),
         };
         let result = tokio::select! {
-            result = complete(&providers, request) => result,
+            result = ask(&providers, request, async |provider, request| provider.complete(request).await) => result,
             () = self.cancel_turns.cancelled() => Err(ProviderError::Stopping),
         };
         match result {
@@ -173,7 +173,7 @@ impl ContextEngine {
             TurnStart::New { turn, providers, request } => (*turn, providers, request),
             TurnStart::Replay(answer) => return Ok(Outcome::Replayed(answer)),
         };
-        match stream(&providers, request).await {
+        match ask(&providers, request, async |provider, request| provider.stream(request).await).await {
             Ok((chunks, provider)) => {
                 turn.set_provider(&provider);
                 Ok(Outcome::Answered(stream::spawn(self, turn, chunks)))
@@ -193,11 +193,10 @@ impl ContextEngine {
     ) -> Result<TurnStart, ChatError> {
         let providers = self.providers.chain(request.provider.as_deref())?;
         let question = request.question();
-        let prepared = self.prepare_prompt(caller, user, &request, &question).await;
-        if matches!(prepared, Err(ChatError::ConversationNotFound | ChatError::TooLong(_))) {
-            prepared?;
-            unreachable!("the prompt is an error");
-        }
+        let prepared = match self.prepare_prompt(caller, user, &request, &question).await {
+            Err(error @ (ChatError::ConversationNotFound | ChatError::TooLong(_))) => return Err(error),
+            prepared => prepared,
+        };
         let answer_id = match request.conversation {
             None => None,
             Some(conversation) => {
@@ -308,31 +307,17 @@ fn stored_answer(
     }
 }
 
-/// Asks the providers in order until one answers; returns its name too.
-async fn complete(
+/// Asks the providers in order until one answers, or begins to answer; returns its name too.
+async fn ask<T>(
     providers: &[Provider],
     mut request: CompletionRequest,
-) -> Result<(Completion, String), ProviderError> {
+    call: impl AsyncFn(&Provider, &CompletionRequest) -> Result<T, ProviderError>,
+) -> Result<(T, String), ProviderError> {
     let mut rest = providers.iter();
     let mut provider = rest.next().expect("a provider is configured");
     loop {
-        match provider.complete(&request).await {
-            Ok(completion) => return Ok((completion, provider.name().to_owned())),
-            Err(error) => provider = next_provider(&mut rest, provider, &mut request, error)?,
-        }
-    }
-}
-
-/// As [`complete`], until a stream begins.
-async fn stream(
-    providers: &[Provider],
-    mut request: CompletionRequest,
-) -> Result<(CompletionStream, String), ProviderError> {
-    let mut rest = providers.iter();
-    let mut provider = rest.next().expect("a provider is configured");
-    loop {
-        match provider.stream(&request).await {
-            Ok(chunks) => return Ok((chunks, provider.name().to_owned())),
+        match call(provider, &request).await {
+            Ok(answer) => return Ok((answer, provider.name().to_owned())),
             Err(error) => provider = next_provider(&mut rest, provider, &mut request, error)?,
         }
     }
@@ -351,7 +336,7 @@ fn next_provider<'a>(
         return Err(error);
     }
     let Some(next) = rest.next() else { return Err(error) };
-    tracing::warn!(provider = failed.name(), fallback = next.name(), error = %error, "model provider failed");
+    tracing::warn!(provider = failed.name(), fallback = next.name(), error = %ErrorChain(&error), "model provider failed");
     request.model = None;
     Ok(next)
 }
