@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_postgres::{
     Config,
     config::{Host, SslMode},
@@ -198,53 +198,16 @@ fn parse_with_driver(
     is_url: bool,
     parameters: &[(String, String)],
 ) -> Result<Config, InvalidConnectionString> {
-    let mut config = Config::from_str(base).map_err(driver_error)?;
-    if parameters.is_empty() {
-        return Ok(config);
-    }
-    let list: Vec<String> =
-        parameters.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
-    let given = Config::from_str(&list.join(" ")).map_err(driver_error)?;
-    if !is_url {
-        return Ok(given);
-    }
-    // The parameters of a URL replace or complete what stands before them.
-    if let Some(user) = given.get_user() {
-        config.user(user);
-    }
-    if let Some(password) = given.get_password() {
-        config.password(password);
-    }
-    if let Some(name) = given.get_dbname() {
-        config.dbname(name);
-    }
-    if let Some(options) = given.get_options() {
-        config.options(options);
-    }
-    if let Some(name) = given.get_application_name() {
-        config.application_name(name);
-    }
-    for host in given.get_hosts() {
-        match host {
-            Host::Tcp(host) => config.host(host),
-            Host::Unix(path) => config.host_path(path),
+    let parameters = parameters.iter();
+    let text = if is_url {
+        let encode = |(name, value): &(String, String)| {
+            format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
         };
-    }
-    for address in given.get_hostaddrs() {
-        config.hostaddr(*address);
-    }
-    for port in given.get_ports() {
-        config.port(*port);
-    }
-    if let Some(timeout) = given.get_connect_timeout() {
-        config.connect_timeout(*timeout);
-    }
-    config
-        .ssl_negotiation(given.get_ssl_negotiation())
-        .target_session_attrs(given.get_target_session_attrs())
-        .channel_binding(given.get_channel_binding())
-        .load_balance_hosts(given.get_load_balance_hosts());
-    Ok(config)
+        format!("{base}?{}", parameters.map(encode).collect::<Vec<_>>().join("&"))
+    } else {
+        parameters.map(|(name, value)| format!("{name}={}", quoted(value))).collect::<Vec<_>>().join(" ")
+    };
+    Config::from_str(&text).map_err(driver_error)
 }
 
 fn driver_error(error: tokio_postgres::Error) -> InvalidConnectionString {

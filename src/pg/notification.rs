@@ -43,9 +43,6 @@ pub mod channel {
     ];
 }
 
-/// Hexadecimal digits of the authentication code.
-const CODE_LENGTH: usize = 16;
-
 /// What changed, and where to read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notification {
@@ -148,11 +145,11 @@ impl NotificationError {
 /// connect the database may be a restored one, which gives the same numbers to new rows.
 pub struct NotificationReader {
     key: NotificationKey,
-    accepted: HashSet<String>,
-    order: VecDeque<String>,
+    accepted: HashSet<u64>,
+    order: VecDeque<u64>,
 }
 
-/// Maximum number of remembered codes, about 6 MiB. The rows that a notification names are deleted long before as many
+/// Maximum number of remembered codes, at most 2 MiB. The rows that a notification names are deleted long before as many
 /// others were sent.
 const MAX_ACCEPTED: usize = 65_536;
 
@@ -167,12 +164,11 @@ impl NotificationReader {
     /// # Errors
     /// When the code is wrong or was accepted before, or the body is not one of this channel.
     pub fn open(&mut self, channel: &str, payload: &str) -> Result<Notification, NotificationError> {
-        let notification = self.key.open(channel, payload)?;
-        let code = payload.get(..CODE_LENGTH).unwrap_or_default();
-        if !self.accepted.insert(code.to_owned()) {
+        let (code, notification) = self.key.open(channel, payload)?;
+        if !self.accepted.insert(code) {
             return Err(NotificationError::Repeated);
         }
-        self.order.push_back(code.to_owned());
+        self.order.push_back(code);
         if self.order.len() > MAX_ACCEPTED
             && let Some(oldest) = self.order.pop_front()
         {
@@ -186,26 +182,25 @@ impl NotificationReader {
 struct NotificationKey(Vec<u8>);
 
 impl NotificationKey {
-    fn open(&self, channel: &str, payload: &str) -> Result<Notification, NotificationError> {
+    /// Authenticates and parses a payload; returns its code too.
+    fn open(&self, channel: &str, payload: &str) -> Result<(u64, Notification), NotificationError> {
         let (code, nonce, body) = split_sealed(payload).ok_or(NotificationError::Forged)?;
         if self.code(channel, nonce, body) != code {
             return Err(NotificationError::Forged);
         }
         let mut body = Body { key: self, nonce, text: body, masked: 0 };
-        parse(channel, &mut body).ok_or(NotificationError::Invalid)
+        Ok((code, parse(channel, &mut body).ok_or(NotificationError::Invalid)?))
     }
 
-    /// `hex(sha256(key || sha256(key || channel:nonce:body)))`, shortened.
-    fn code(&self, channel: &str, nonce: &str, body: &str) -> String {
+    /// The first eight bytes of `sha256(key || sha256(key || channel:nonce:body))`.
+    fn code(&self, channel: &str, nonce: &str, body: &str) -> u64 {
         let inner = Sha256::new()
             .chain_update(&self.0)
             .chain_update(format!("{channel}:{nonce}:"))
             .chain_update(body)
             .finalize();
         let outer = Sha256::new().chain_update(&self.0).chain_update(inner).finalize();
-        let mut code = hex(&outer);
-        code.truncate(CODE_LENGTH);
-        code
+        outer.iter().take(8).fold(0, |code, byte| code << 8 | u64::from(*byte))
     }
 
     /// Bytes that mask the value with this number in a payload.
@@ -214,19 +209,10 @@ impl NotificationKey {
     }
 }
 
-fn split_sealed(payload: &str) -> Option<(&str, &str, &str)> {
+fn split_sealed(payload: &str) -> Option<(u64, &str, &str)> {
     let (code, rest) = payload.split_once('.')?;
     let (nonce, body) = rest.split_once('.')?;
-    Some((code, nonce, body))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Some((u64::from_str_radix(code, 16).ok()?, nonce, body))
 }
 
 /// An authenticated body. Masked values are numbered from 1 in their order, so they must be read in that order.
@@ -365,16 +351,16 @@ mod tests {
 
     /// What `rollcall_internal.notify` makes of a body.
     fn seal(key: &NotificationKey, channel: &str, body: &str) -> String {
-        format!("{}.n1.{body}", key.code(channel, "n1", body))
+        format!("{:016x}.n1.{body}", key.code(channel, "n1", body))
     }
 
     fn open(channel: &str, body: &str) -> Result<Notification, NotificationError> {
-        key().open(channel, &seal(&key(), channel, body))
+        key().open(channel, &seal(&key(), channel, body)).map(|(_, notification)| notification)
     }
 
     fn masked(number: usize, bytes: &[u8]) -> String {
         let mask = key().mask("n1", number);
-        hex(&bytes.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect::<Vec<_>>())
+        bytes.iter().zip(mask).map(|(byte, mask)| format!("{:02x}", byte ^ mask)).collect()
     }
 
     #[test]
@@ -500,7 +486,7 @@ mod tests {
             (channel::MESSAGES, &sealed),
             (channel::OUTBOX, &seal(&NotificationKey(vec![8; 32]), channel::OUTBOX, "1")),
         ] {
-            assert_eq!(key().open(channel, payload), Err(NotificationError::Forged), "{payload}");
+            assert_eq!(key().open(channel, payload).err(), Some(NotificationError::Forged), "{payload}");
         }
     }
 
