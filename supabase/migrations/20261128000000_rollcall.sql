@@ -106,6 +106,33 @@ comment on function rollcall.role_search_path is
 
 grant execute on function rollcall.role_search_path to anon, authenticated, service_role;
 
+-- Types ---------------------------------------------------------------------------------------------------------------
+
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.base_type(p_type oid) returns oid
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive base (oid, parent) as (
+    select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = p_type
+    union all
+    select t.oid, t.typbasetype from base join pg_catalog.pg_type t on t.oid = base.parent
+  )
+  select base.oid from base where base.parent = 0
+$$;
+comment on function rollcall_internal.base_type is 'The type itself, or the type that a domain is based on.';
+
+-- format_type would give the name `character` to bpchar, which means one character.
+-- Invoker: reads catalogs only.
+create function rollcall_internal.type_name(p_type oid) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  select format('%I.%I', n.nspname, t.typname)
+  from pg_catalog.pg_type t
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+  where t.oid = p_type
+$$;
+comment on function rollcall_internal.type_name is 'The qualified name of a type, for casts.';
+
 -- Personal data -------------------------------------------------------------------------------------------------------
 
 -- Every function that exports or erases reads this table.
@@ -1138,28 +1165,36 @@ comment on function rollcall_internal.own_table_shape is 'Name of a table and ty
 create function rollcall_internal.key_kind(p_source regclass, p_column name) returns text
   language sql stable security invoker set search_path = ''
 as $$
-  with recursive chain (id, base) as (
-    select t.oid, t.typbasetype from pg_catalog.pg_attribute a
-    join pg_catalog.pg_type t on t.oid = a.atttypid
-    where a.attrelid = p_source and a.attname = p_column and a.attnum > 0 and not a.attisdropped
-    union all
-    select t.oid, t.typbasetype from chain join pg_catalog.pg_type t on t.oid = chain.base
-  )
   select case
     when t.oid = 'uuid'::regtype then 'uuid'
     when t.oid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'bigint'
     when t.typcategory = 'S' then 'text'
   end
-  from chain join pg_catalog.pg_type t on t.oid = chain.id
-  where chain.base = 0
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_type t on t.oid = rollcall_internal.base_type(a.atttypid)
+  where a.attrelid = p_source and a.attname = p_column and a.attnum > 0 and not a.attisdropped
 $$;
 comment on function rollcall_internal.key_kind is 'Kind of a key column: uuid, bigint or text.';
+
+-- Invoker: computes from its argument.
+create function rollcall_internal.functions_of_relation(p_relation text) returns setof text
+  language sql immutable security invoker set search_path = ''
+as $$
+  select unnest(case p_relation
+    when 'contacts' then array['contacts_of']
+    when 'blocks' then array['blocked_with', 'blocks_between']
+    when 'team_members' then array['team_mates_of', 'team_members_in']
+    when 'participants' then array['conversations_of', 'conversation_mates_of', 'participants_in',
+      'conversation_id_kind']
+  end)
+$$;
+comment on function rollcall_internal.functions_of_relation is 'Names of the functions that read a relation.';
 
 -- Bodies over the application's table. %1$s is its definition; mine and theirs of a group are joined by the raw column,
 -- so that its index is used.
 -- Invoker: computes from a row.
 create function rollcall_internal.own_relation_queries(p_own rollcall_internal.own_tables)
-  returns table (function_name text, arguments text, result text, query text)
+  returns table (function_name text, query text)
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
@@ -1187,23 +1222,23 @@ begin
   v_members := format('select %s from %s r where %s = any (%s)', format(v_get, 'r', 'user_key'), v_source, v_group_key,
     v_groups);
   return query
-    select q.name, q.arguments, q.result, q.query
+    select q.name, q.query
     from (values
-      ('contacts', 'contacts_of', 'p_user uuid', 'uuid', v_pairs),
-      ('blocks', 'blocked_with', 'p_user uuid', 'uuid', v_pairs),
-      ('blocks', 'blocks_between', 'p_one uuid, p_other uuid', 'boolean',
+      ('contacts_of', v_pairs),
+      ('blocked_with', v_pairs),
+      ('blocks_between',
         format('select true from %s r where %s and %s union all select true from %s r where %s and %s',
           v_source, format(v_is, 'r', 'user_key', 'p_one'), format(v_is, 'r', 'other_key', 'p_other'),
           v_source, format(v_is, 'r', 'user_key', 'p_other'), format(v_is, 'r', 'other_key', 'p_one'))),
-      ('team_members', 'team_mates_of', 'p_user uuid', 'uuid', v_mates),
-      ('team_members', 'team_members_in', 'p_groups text[]', 'uuid', v_members),
-      ('participants', 'conversations_of', 'p_user uuid', 'text',
+      ('team_mates_of', v_mates),
+      ('team_members_in', v_members),
+      ('conversations_of',
         format('select r.group_key::text from %s r where %s', v_source, format(v_is, 'r', 'user_key', 'p_user'))),
-      ('participants', 'conversation_mates_of', 'p_user uuid', 'uuid', v_mates),
-      ('participants', 'participants_in', 'p_groups text[]', 'uuid', v_members),
-      ('participants', 'conversation_id_kind', '', 'text', format('select %L::text', v_group))
-    ) as q (relation, name, arguments, result, query)
-    where q.relation = p_own.relation;
+      ('conversation_mates_of', v_mates),
+      ('participants_in', v_members),
+      ('conversation_id_kind', format('select %L::text', v_group))
+    ) as q (name, query)
+    where q.name in (select f from rollcall_internal.functions_of_relation(p_own.relation) f);
 end
 $$;
 comment on function rollcall_internal.own_relation_queries is
@@ -1217,46 +1252,33 @@ create function rollcall_internal.write_relation_functions(p_relation text) retu
 as $$
 declare
   v_own rollcall_internal.own_tables;
+  v_is_own boolean;
   v_function record;
+  v_built_in text;
 begin
   select o.* into v_own from rollcall_internal.own_tables o where o.relation = p_relation;
-  if found then
-    for v_function in
-      select q.*, (select coalesce(string_agg(format('$%s', n), ', '), '')
-        from generate_series(1, cardinality(string_to_array(q.arguments, ','))) n) as parameters
-      from rollcall_internal.own_relation_queries(v_own) q
-    loop
-      execute format($sql$create or replace function rollcall_internal.%1$I(%2$s) returns setof %3$s
-          language plpgsql stable security invoker rows 50 %7$s as %4$L$sql$,
-        v_function.function_name, v_function.arguments, v_function.result,
-        format(e'\n#variable_conflict use_column\nbegin\n'
-          '  if exists (select from rollcall_internal.own_tables o join pg_catalog.pg_class c on c.oid = o.source\n'
-          '    where o.relation = %L)\n  then\n    return query %s;\n  else\n'
-          '    return query select * from rollcall_internal.built_in_%s(%s);\n  end if;\nend\n',
-          p_relation, v_function.query, v_function.function_name, v_function.parameters),
-        null, null,
-        case when v_own.condition is not null then 'set search_path = ' || v_own.search_path else '' end);
-    end loop;
-    return;
-  end if;
+  v_is_own := found;
+  -- The functions have the signatures and estimates of those over the built-in tables.
   for v_function in
-    select f.proname as function_name, pg_catalog.pg_get_function_arguments(f.oid) as arguments,
-      pg_catalog.format_type(f.prorettype, null) as result, f.prorows::int as expected,
-      (select coalesce(string_agg(format('$%s', n), ', '), '') from generate_series(1, f.pronargs) n) as parameters
-    from pg_catalog.pg_proc f
-    where f.pronamespace = 'rollcall_internal'::regnamespace
-      and f.proname in (select q.name from (values
-        ('contacts', 'contacts_of'), ('blocks', 'blocked_with'), ('blocks', 'blocks_between'),
-        ('team_members', 'team_mates_of'), ('team_members', 'team_members_in'), ('participants', 'conversations_of'),
-        ('participants', 'conversation_mates_of'), ('participants', 'participants_in'),
-        ('participants', 'conversation_id_kind')) as q (relation, name) where q.relation = p_relation)
+    select n.name, q.query, pg_catalog.pg_get_function_arguments(f.oid) as arguments,
+      pg_catalog.format_type(f.prorettype, null) as result, f.prorows::int as expected_rows,
+      (select coalesce(string_agg(format('$%s', i), ', '), '') from generate_series(1, f.pronargs) i) as parameters
+    from rollcall_internal.functions_of_relation(p_relation) as n (name)
+    join pg_catalog.pg_proc f
+      on f.pronamespace = 'rollcall_internal'::regnamespace and f.proname = 'built_in_' || n.name
+    left join rollcall_internal.own_relation_queries(v_own) q on v_is_own and q.function_name = n.name
   loop
-    execute format('create or replace function rollcall_internal.%1$I(%2$s) returns setof %3$s
-        language sql stable security invoker rows %4$s as %5$L',
-      v_function.function_name, v_function.arguments, v_function.result,
-      case when v_function.function_name in ('blocks_between', 'conversation_id_kind') then 1
-        when v_function.function_name = 'blocked_with' then 10 else 50 end,
-      format(' select * from rollcall_internal.built_in_%s(%s) ', v_function.function_name, v_function.parameters));
+    v_built_in := format('select * from rollcall_internal.built_in_%s(%s)', v_function.name, v_function.parameters);
+    execute format('create or replace function rollcall_internal.%I(%s) returns setof %s '
+        'language %s stable security invoker rows %s %s as %L',
+      v_function.name, v_function.arguments, v_function.result, case when v_is_own then 'plpgsql' else 'sql' end,
+      v_function.expected_rows,
+      case when v_own.condition is not null then 'set search_path = ' || v_own.search_path else '' end,
+      case when v_is_own then format(e'\n#variable_conflict use_column\nbegin\n'
+          '  if exists (select from rollcall_internal.own_tables o join pg_catalog.pg_class c on c.oid = o.source\n'
+          '    where o.relation = %L)\n  then\n    return query %s;\n  else\n    return query %s;\n  end if;\nend\n',
+          p_relation, v_function.query, v_built_in)
+        else format(' %s ', v_built_in) end);
   end loop;
 end
 $$;
@@ -1312,6 +1334,19 @@ $$;
 comment on function rollcall_internal.define_own_table is
   'Parses the declaration of a table: its query, the columns that it reads, and other tables in its condition.';
 
+-- Invoker: computes from its argument.
+create function rollcall_internal.check_relation(p_relation text) returns void
+  language plpgsql immutable security invoker set search_path = ''
+as $$
+begin
+  if not exists (select from rollcall_internal.functions_of_relation(p_relation)) then
+    raise exception 'relation: must be one of contacts, blocks, team_members, participants (got %)',
+      coalesce(quote_literal(p_relation), 'null') using errcode = 'invalid_parameter_value';
+  end if;
+end
+$$;
+comment on function rollcall_internal.check_relation is 'Raises an error for a relation that does not exist.';
+
 -- Everything that can be wrong with a declaration, in the order in which a caller mends it.
 -- Invoker: called by use_table only, as the owner of Rollcall.
 -- Over 60 lines: one refusal after the other, each with its message.
@@ -1327,10 +1362,7 @@ declare
   v_grouped constant boolean := p_own.relation in ('team_members', 'participants');
   v_column record;
 begin
-  if p_own.relation is null or p_own.relation not in ('contacts', 'blocks', 'team_members', 'participants') then
-    raise exception 'relation: must be one of contacts, blocks, team_members, participants (got %)',
-      coalesce(quote_literal(p_own.relation), 'null') using errcode = 'invalid_parameter_value';
-  end if;
+  perform rollcall_internal.check_relation(p_own.relation);
   if p_own.source is null or v_kind is null then
     raise exception 'source: must be a table' using errcode = 'invalid_parameter_value';
   end if;
@@ -1499,12 +1531,7 @@ declare
   v_found boolean;
 begin
   perform rollcall_internal.check_search_path();
-  if use_built_in.relation is null or use_built_in.relation <> all (array['contacts', 'blocks', 'team_members',
-    'participants'])
-  then
-    raise exception 'relation: must be one of contacts, blocks, team_members, participants (got %)',
-      coalesce(pg_catalog.quote_literal(use_built_in.relation), 'null') using errcode = 'invalid_parameter_value';
-  end if;
+  perform rollcall_internal.check_relation(use_built_in.relation);
   perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rollcall.own_tables', 0));
   delete from rollcall_internal.own_tables o where o.relation = use_built_in.relation;
   v_found := found;
@@ -5459,16 +5486,12 @@ create function rollcall_internal.canonical_literals(p_type oid, p_operator text
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
-  v_type text;
+  v_type constant text := rollcall_internal.type_name(p_type);
   v_literals text[];
 begin
   if p_operator in ('is', 'like', 'ilike', 'match', 'imatch') then
     return array[p_value];
   end if;
-  select format('%I.%I', n.nspname, t.typname) into v_type
-    from pg_catalog.pg_type t
-    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-    where t.oid = p_type;
   if p_operator = 'in' then
     execute format('select coalesce(array_agg(case when num_nulls(v) = 0 then format(''%%s'', v) end order by place), '
       '''{}'') '
@@ -5484,19 +5507,6 @@ $$;
 comment on function rollcall_internal.canonical_literals is
   'The literals of a filter in the types output form, one per list member.';
 
--- Invoker: reads catalogs that every role may read.
-create function rollcall_internal.base_type(p_type oid) returns oid
-  language sql stable security invoker set search_path = ''
-as $$
-  with recursive base (oid, parent) as (
-    select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = p_type
-    union all
-    select t.oid, t.typbasetype from base join pg_catalog.pg_type t on t.oid = base.parent
-  )
-  select base.oid from base where base.parent = 0
-$$;
-comment on function rollcall_internal.base_type is 'The type itself, or the type that a domain is based on.';
-
 -- As the server evaluates filters: with the operators of the type.
 -- Invoker: compares literals only.
 create function rollcall_internal.filter_matches(p_type oid, p_operator text, p_negated boolean, p_value text,
@@ -5507,14 +5517,10 @@ as $$
 declare
   v_equality constant text := rollcall_internal.operator_schema(p_type, '=');
   v_pattern constant text := rollcall_internal.operator_schema(p_type, '~~');
-  v_type text;
+  v_type constant text := rollcall_internal.type_name(p_type);
   v_test text;
   v_holds boolean[];
 begin
-  select format('%I.%I', n.nspname, t.typname) into v_type
-    from pg_catalog.pg_type t
-    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-    where t.oid = p_type;
   v_test := case p_operator
     when 'in' then format('v::%1$s operator(%2$s.=) any ($2::%1$s[])', v_type, v_equality)
     when 'isdistinct' then format('not coalesce(v::%1$s operator(%2$s.=) $2::%1$s, false)', v_type, v_equality)
@@ -5635,13 +5641,9 @@ create function rollcall_internal.render_values(p_type oid, p_values text[]) ret
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
-  v_type text;
+  v_type constant text := rollcall_internal.type_name(p_type);
   v_json text[];
 begin
-  select format('%I.%I', n.nspname, t.typname) into v_type
-    from pg_catalog.pg_type t
-    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-    where t.oid = p_type;
   execute format(
     'select array_agg(to_jsonb(v::%s)::text order by place) from unnest($1) with ordinality as list (v, place)', v_type
   ) into v_json using p_values;

@@ -100,6 +100,33 @@ comment on function rollcall.role_search_path is
 
 grant execute on function rollcall.role_search_path to anon, authenticated, service_role;
 
+-- Types ---------------------------------------------------------------------------------------------------------------
+
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.base_type(p_type oid) returns oid
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive base (oid, parent) as (
+    select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = p_type
+    union all
+    select t.oid, t.typbasetype from base join pg_catalog.pg_type t on t.oid = base.parent
+  )
+  select base.oid from base where base.parent = 0
+$$;
+comment on function rollcall_internal.base_type is 'The type itself, or the type that a domain is based on.';
+
+-- format_type would give the name `character` to bpchar, which means one character.
+-- Invoker: reads catalogs only.
+create function rollcall_internal.type_name(p_type oid) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  select format('%I.%I', n.nspname, t.typname)
+  from pg_catalog.pg_type t
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+  where t.oid = p_type
+$$;
+comment on function rollcall_internal.type_name is 'The qualified name of a type, for casts.';
+
 -- Personal data -------------------------------------------------------------------------------------------------------
 
 -- Every function that exports or erases reads this table.

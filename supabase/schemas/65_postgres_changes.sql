@@ -270,16 +270,12 @@ create function rollcall_internal.canonical_literals(p_type oid, p_operator text
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
-  v_type text;
+  v_type constant text := rollcall_internal.type_name(p_type);
   v_literals text[];
 begin
   if p_operator in ('is', 'like', 'ilike', 'match', 'imatch') then
     return array[p_value];
   end if;
-  select format('%I.%I', n.nspname, t.typname) into v_type
-    from pg_catalog.pg_type t
-    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-    where t.oid = p_type;
   if p_operator = 'in' then
     execute format('select coalesce(array_agg(case when num_nulls(v) = 0 then format(''%%s'', v) end order by place), '
       '''{}'') '
@@ -295,19 +291,6 @@ $$;
 comment on function rollcall_internal.canonical_literals is
   'The literals of a filter in the types output form, one per list member.';
 
--- Invoker: reads catalogs that every role may read.
-create function rollcall_internal.base_type(p_type oid) returns oid
-  language sql stable security invoker set search_path = ''
-as $$
-  with recursive base (oid, parent) as (
-    select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = p_type
-    union all
-    select t.oid, t.typbasetype from base join pg_catalog.pg_type t on t.oid = base.parent
-  )
-  select base.oid from base where base.parent = 0
-$$;
-comment on function rollcall_internal.base_type is 'The type itself, or the type that a domain is based on.';
-
 -- As the server evaluates filters: with the operators of the type.
 -- Invoker: compares literals only.
 create function rollcall_internal.filter_matches(p_type oid, p_operator text, p_negated boolean, p_value text,
@@ -318,14 +301,10 @@ as $$
 declare
   v_equality constant text := rollcall_internal.operator_schema(p_type, '=');
   v_pattern constant text := rollcall_internal.operator_schema(p_type, '~~');
-  v_type text;
+  v_type constant text := rollcall_internal.type_name(p_type);
   v_test text;
   v_holds boolean[];
 begin
-  select format('%I.%I', n.nspname, t.typname) into v_type
-    from pg_catalog.pg_type t
-    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-    where t.oid = p_type;
   v_test := case p_operator
     when 'in' then format('v::%1$s operator(%2$s.=) any ($2::%1$s[])', v_type, v_equality)
     when 'isdistinct' then format('not coalesce(v::%1$s operator(%2$s.=) $2::%1$s, false)', v_type, v_equality)
@@ -446,13 +425,9 @@ create function rollcall_internal.render_values(p_type oid, p_values text[]) ret
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
-  v_type text;
+  v_type constant text := rollcall_internal.type_name(p_type);
   v_json text[];
 begin
-  select format('%I.%I', n.nspname, t.typname) into v_type
-    from pg_catalog.pg_type t
-    join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-    where t.oid = p_type;
   execute format(
     'select array_agg(to_jsonb(v::%s)::text order by place) from unnest($1) with ordinality as list (v, place)', v_type
   ) into v_json using p_values;
