@@ -79,7 +79,16 @@ impl TestDatabase {
 
     /// Starts a server in its own process, as an operator would.
     pub async fn start_server_process(&self) -> Arc<TestServer> {
-        let node = Arc::new(TestServer::start_process(&self.url).await);
+        self.start_server_process_with("true", &[]).await
+    }
+
+    /// Starts a server in its own process, after a shell has executed `prelude` (such as `ulimit`).
+    pub async fn start_server_process_with(
+        &self,
+        prelude: &str,
+        variables: &[(&str, &str)],
+    ) -> Arc<TestServer> {
+        let node = Arc::new(TestServer::start_process(&self.url, prelude, variables).await);
         self.servers.lock().push(node.clone());
         node
     }
@@ -327,9 +336,10 @@ impl TestServer {
     }
 
     /// Starts the binary on a database.
-    async fn start_process(url: &str) -> Self {
-        let mut child = Command::new(server_binary())
-            .arg("serve")
+    async fn start_process(url: &str, prelude: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("{prelude} && exec \"$0\" serve")])
+            .arg(server_binary())
             .current_dir(std::env::temp_dir())
             .env_clear()
             .envs([("DATABASE_URL", url), ("JWT_SECRET", SECRET), ("PORT", "0"), ("NODE_LEASE", "2s")])
@@ -338,6 +348,7 @@ impl TestServer {
                 ("PRESENCE_UPDATES_PER_MINUTE", "0"),
                 ("LOG_FORMAT", "json"),
             ])
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -366,6 +377,14 @@ impl TestServer {
             context_address: None,
             id: Uuid::nil(),
             running: Mutex::new(Some(Running::ChildProcess(child))),
+        }
+    }
+
+    /// ID of the server's process; `None` if the server runs in this process or has stopped.
+    pub fn process_id(&self) -> Option<u32> {
+        match self.running.lock().as_ref() {
+            Some(Running::ChildProcess(child)) => child.id(),
+            _ => None,
         }
     }
 
