@@ -39,8 +39,9 @@ use crate::cluster::{Cluster, connect};
 
 /// Secret that signs the test tokens.
 pub const SECRET: &str = "integration-tests-only-0123456789abcdef";
-/// Time until a condition must hold. Far above the expected time, because the machine may be busy.
-pub const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time until a condition must hold. Far above the expected time, because the machine may be busy, and because a new
+/// replication slot waits for the open transactions of all tests.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The database of one test and its servers.
