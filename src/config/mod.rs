@@ -29,6 +29,7 @@ use crate::{
     pg::DatabaseSettings,
     presence::devices::DeviceTimeouts,
     settings::{ParseResult, Problem, port},
+    transport::AcceptSettings,
 };
 
 pub use crate::model::Secret;
@@ -52,6 +53,8 @@ const ALIASES: [(&str, &str); 4] = [
 pub struct Config {
     #[command(flatten)]
     pub listen: Listen,
+    #[command(flatten)]
+    pub accept: AcceptSettings,
     /// Directory of the embedded PostgreSQL and of generated keys; it need not exist
     #[arg(long, env = "ROLLCALL_DATA_DIR", default_value = ".rollcall", help_heading = "Server")]
     pub data_dir: PathBuf,
