@@ -16,7 +16,7 @@ pub struct AcceptSettings {
         id = "max-silent-connections-per-address",
         long = "max-silent-connections-per-address",
         env = "MAX_SILENT_CONNECTIONS_PER_ADDRESS",
-        default_value = "512",
+        default_value = "4096",
         value_parser = limit
     )]
     pub silent_per_address: Limit,
