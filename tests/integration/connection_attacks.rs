@@ -45,7 +45,7 @@ async fn request_time(server: &TestServer, from: [u8; 4]) -> Duration {
     started.elapsed()
 }
 
-/// Opens the connections that `connection` makes, and sends requests of innocent clients meanwhile.
+/// Opens connections that send `bytes`, and sends requests of innocent clients meanwhile.
 async fn attack(server: &TestServer, bytes: &[u8], from: impl Fn(u8) -> [u8; 4], innocent: [u8; 4]) {
     let mut connections = Vec::new();
     for number in 0..CONNECTIONS {
@@ -69,7 +69,7 @@ async fn attack(server: &TestServer, bytes: &[u8], from: impl Fn(u8) -> [u8; 4],
 
 #[testkit::test(exclusive)]
 async fn connections_of_a_stranger_do_not_take_all_descriptors(db: Arc<TestDatabase>) {
-    let server = db.start_server_process_with(LIMITS, &[]).await;
+    let server = db.start_server_process_after(LIMITS).await;
     let pid = server.process_id().expect("a process");
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process runs");
     let limit = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");

@@ -80,16 +80,12 @@ impl TestDatabase {
 
     /// Starts a server in its own process, as an operator would.
     pub async fn start_server_process(&self) -> Arc<TestServer> {
-        self.start_server_process_with("true", &[]).await
+        self.start_server_process_after("true").await
     }
 
     /// Starts a server in its own process, after a shell has executed `prelude` (such as `ulimit`).
-    pub async fn start_server_process_with(
-        &self,
-        prelude: &str,
-        variables: &[(&str, &str)],
-    ) -> Arc<TestServer> {
-        let node = Arc::new(TestServer::start_process(&self.url, prelude, variables).await);
+    pub async fn start_server_process_after(&self, prelude: &str) -> Arc<TestServer> {
+        let node = Arc::new(TestServer::start_process(&self.url, prelude).await);
         self.servers.lock().push(node.clone());
         node
     }
@@ -337,7 +333,7 @@ impl TestServer {
     }
 
     /// Starts the binary on a database.
-    async fn start_process(url: &str, prelude: &str, variables: &[(&str, &str)]) -> Self {
+    async fn start_process(url: &str, prelude: &str) -> Self {
         let mut child = Command::new("/bin/sh")
             .args(["-c", &format!("{prelude} && exec \"$0\" serve")])
             .arg(server_binary())
@@ -349,7 +345,6 @@ impl TestServer {
                 ("PRESENCE_UPDATES_PER_MINUTE", "0"),
                 ("LOG_FORMAT", "json"),
             ])
-            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
