@@ -17,7 +17,8 @@ pub enum CloseReason {
     /// Two pings went unanswered.
     PingTimeout,
     Panicked,
-    /// The hub aborted it after the shutdown timeout, or because its place was needed before its first message.
+    /// The hub aborted it after the shutdown timeout, or because a new connection needed its descriptor before its
+    /// first message.
     Aborted,
 }
 

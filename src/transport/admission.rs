@@ -176,7 +176,7 @@ impl Sockets {
             bucket.tokens -= 1.0;
             return Ok(address);
         }
-        let oldest = bucket.silent.pop_first().ok_or(AddressExhausted)?;
+        let oldest = *bucket.silent.first().ok_or(AddressExhausted)?;
         self.evict(oldest);
         Ok(address)
     }

@@ -141,8 +141,7 @@ impl Upgrade {
     #[must_use]
     pub fn accept<S: Session>(self, hub: &Hub, options: ConnectionOptions, session: S) -> Response<Body> {
         let Self { accept, on_upgrade, peer, permit, ticket, protocol, .. } = self;
-        // A user may listen without ever sending a message. Whoever has a channel socket first joins or sends a
-        // heartbeat.
+        // A client of channels sends a join or a heartbeat first. Clients of the other dialects may only listen.
         let awaits_message = matches!(options.dialect, Dialect::PhoenixV1 | Dialect::PhoenixV2);
         let tasks = hub.tasks().clone();
         let hub = hub.clone();

@@ -64,14 +64,14 @@ pub struct BudgetError {
     used_bytes: usize,
 }
 
-/// What a holder has, or wants.
+/// Number of entries and bytes that a holder has, or asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
     pub entries: usize,
     pub bytes: usize,
 }
 
-/// Whose bound is meant.
+/// What a bound applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     Connection,
