@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { after, before, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 
@@ -14,17 +14,20 @@ import { startServer } from "./server.js";
 
 /** The conversation of the demo's Alice, Bob and Dave. */
 const CONVERSATION = "c0000000-0000-4000-8000-000000000001";
+/** A test that does not end fails, and the next one runs. */
+const TEST_TIMEOUT_MS = 120_000;
 /** A device whose socket closed stays online for this time. No test waits that long, so offline means signed off. */
 const GRACE = "25s";
 
 const consumer = process.env.CONSUMER;
+const test = (name, run) => nodeTest(name, { timeout: TEST_TIMEOUT_MS }, run);
 const { signToken } = await import(
   pathToFileURL(createRequire(join(consumer, "package.json")).resolve("rollcall-client/server"))
 );
 
 export function browserTests(name) {
   if (!programOf(name)) {
-    test(`${name} is not installed: see .ci/install`, { skip: true }, () => {});
+    nodeTest(`${name} is not installed: see .ci/install`, { skip: true }, () => {});
     return;
   }
 
