@@ -33,6 +33,7 @@ use crate::{
     http::demo_tokens::DemoTokens,
     http::{
         self, HttpState,
+        detached::DetachedWrites,
         middleware::{CorsSettings, HttpSettings},
         sockets::Sockets,
         system::{CheckResult, HealthCheck, System},
@@ -208,6 +209,7 @@ impl Server {
             context: context.clone(),
             database: database.clone(),
             limits,
+            detached: DetachedWrites::default(),
             verifier,
             gateway: Arc::new(config.gateway.clone()),
             system: Arc::new(
