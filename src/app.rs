@@ -53,7 +53,7 @@ use crate::{
         writer::writer,
     },
     session::{channels::Services, presence::PresenceServices},
-    transport::{self, AcceptSettings},
+    transport::{self, AcceptSettings, Admission, descriptors},
 };
 
 /// Maximum time that startup waits for the channel state of the other nodes.
@@ -274,12 +274,21 @@ impl Server {
         tasks.spawn("presence writer", infallible(writer_task.run(stop.clone())));
         wait_for_peers(ready).await;
         let stop_accepting = CancellationToken::new();
+        let accept = AcceptSettings {
+            max_connections: descriptors::max_connections(
+                config.accept.max_connections,
+                config.database.pool_size,
+            ),
+            ..config.accept
+        };
+        // Both ports take from one limit of descriptors.
+        let admission = Admission::new(&accept);
         if let Some((listener, _)) = second {
             let server =
-                transport::serve(listener, second_router, stop_accepting.clone(), AcceptSettings::default());
+                transport::serve(listener, second_router, stop_accepting.clone(), accept, admission.clone());
             tasks.spawn("http on the second port", server);
         }
-        let server = transport::serve(listener, router, stop_accepting.clone(), AcceptSettings::default());
+        let server = transport::serve(listener, router, stop_accepting.clone(), accept, admission);
         tasks.spawn("http", server);
         Ok(Self { address, context_address, node, tasks, stop_accepting, hub, lease, database })
     }

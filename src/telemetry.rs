@@ -97,6 +97,9 @@ pub mod metric {
     /// Counter: database connections closed instead of reused, by `cause`: interrupted (a statement was given up) or
     /// unusable.
     pub const DATABASE_CONNECTIONS_DISCARDED: &str = "rollcall_database_connections_discarded_total";
+    /// Counter: connections refused when they were accepted, by `reason`: full (`MAX_CONNECTIONS`) or address
+    /// (`MAX_SILENT_CONNECTIONS_PER_ADDRESS`).
+    pub const REJECTED_CONNECTIONS: &str = "rollcall_rejected_connections_total";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.

@@ -65,7 +65,7 @@ wrong (check_name, what, remedy) as (
     where a.grantee = 0 and a.privilege_type = 'EXECUTE')
   union all
   select 'functions_granted', name, format('grant execute on function %s to authenticated;', name)
-  from functions where name in ('rollcall.my_visible_users()', 'rollcall.can_see_user(uuid)', 'rollcall.can_see_typing(uuid)',
+  from functions where name in ('rollcall.my_visible_users()', 'rollcall.can_see_user(uuid)', 'rollcall_internal.can_see_typing(uuid)',
       'rollcall.my_teams()', 'rollcall.my_conversations()', 'rollcall.my_relations()', 'rollcall.any_node_lives(uuid[])',
       'rollcall.sign_off_mine(text)', 'rollcall.export_mine()', 'rollcall.forget_me()')
     and not has_function_privilege('authenticated', oid, 'execute')

@@ -12,9 +12,12 @@ use rollcall::lifecycle::Shutdown;
 use rollcall::pg::embedded::Keys;
 use rollcall::pg::migrate::{Sources, prepare};
 use rollcall::telemetry;
+use rollcall::transport::descriptors;
 use tracing::info;
 
 pub(super) async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
+    // Before PostgreSQL starts, which inherits the limit.
+    descriptors::raise_limit();
     let shutdown = Shutdown::new();
     shutdown.listen_for_signals()?;
     let metrics = telemetry::install_metrics()?;

@@ -31,6 +31,7 @@ use crate::{
     pg::DatabaseSettings,
     presence::devices::DeviceTimeouts,
     settings::{ParseResult, Problem, port},
+    transport::AcceptSettings,
 };
 
 pub use crate::model::Secret;
@@ -56,6 +57,8 @@ const ALIASES: [(&str, &str); 6] = [
 pub struct Config {
     #[command(flatten)]
     pub listen: Listen,
+    #[command(flatten)]
+    pub accept: AcceptSettings,
     /// Directory of the embedded PostgreSQL and of generated keys; it need not exist
     #[arg(long, env = "ROLLCALL_DATA_DIR", default_value = ".rollcall", help_heading = "Server")]
     pub data_dir: PathBuf,

@@ -17,7 +17,7 @@ pub enum CloseReason {
     /// Two pings went unanswered.
     PingTimeout,
     Panicked,
-    /// The hub aborted it after the shutdown timeout.
+    /// The hub aborted it after the shutdown timeout, or because its place was needed before its first message.
     Aborted,
 }
 

@@ -4,23 +4,22 @@ use std::{
     future::pending,
     io,
     net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
-use crate::backoff::Backoff;
-use crate::lifecycle::ErrorChain;
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes, HttpBody},
     extract::ConnectInfo,
-    http::{Request, Response},
+    http::{Request, Response, header::UPGRADE},
 };
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -28,40 +27,26 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
-use crate::hub::Permit;
-
-/// Limits of the accept loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AcceptSettings {
-    /// Maximum number of open sockets, upgraded ones included; default 20,000. Further connections get a 503.
-    pub max_connections: usize,
-    /// Timeout for the head of each request, including the idle time before it; default 75 s. It is longer than the
-    /// idle timeout of common proxies (60 s), so that a proxy closes the connection first.
-    pub header_timeout: Duration,
-    /// Time for requests to finish after the shutdown signal; default 10 s.
-    pub drain_timeout: Duration,
-}
-
-impl Default for AcceptSettings {
-    fn default() -> Self {
-        Self {
-            max_connections: 20_000,
-            header_timeout: Duration::from_secs(75),
-            drain_timeout: Duration::from_secs(10),
-        }
-    }
-}
+use super::{
+    admission::{Admission, RequestGuard, Ticket},
+    settings::AcceptSettings,
+};
+use crate::{backoff::Backoff, hub::Permit, lifecycle::ErrorChain, telemetry::metric};
 
 /// Maximum number of concurrent 503 responses. Further connections are closed without a response.
 const MAX_REJECTIONS: usize = 64;
 /// Timeout of such a response.
 const REJECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for an idle connection to close and make room for a new one.
+const MAKE_ROOM_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time for a connection that has to close to finish what it writes.
+const EVICT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Initial and maximum pause after an accept that failed for lack of file descriptors or memory.
 const ACCEPT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
@@ -74,7 +59,7 @@ const SERVER_FULL_RESPONSE: &str = "HTTP/1.1 503 Service Unavailable\r\n\
 
 /// Accepts connections and serves `router` on them (HTTP/1.1 with upgrades, and HTTP/2) until `shutdown` is cancelled,
 /// then waits for requests to finish. Handlers find the peer in `ConnectInfo<SocketAddr>`. Upgraded connections belong
-/// to the hub and are not waited for.
+/// to the hub and are not waited for. `admission` may be shared by several listeners.
 ///
 /// # Errors
 /// None at present: errors of one connection are logged, and a failed accept is retried.
@@ -83,9 +68,10 @@ pub async fn serve(
     router: Router,
     shutdown: CancellationToken,
     settings: AcceptSettings,
+    admission: Arc<Admission>,
 ) -> io::Result<()> {
-    let http = Arc::new(http(&settings));
-    let permits = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    let server =
+        Arc::new(ConnectionServer { http: http(&settings), router, settings, shutdown: shutdown.clone() });
     let rejections = Arc::new(Semaphore::new(MAX_REJECTIONS));
     let tasks = TaskTracker::new();
     let mut backoff = ACCEPT_BACKOFF;
@@ -109,17 +95,28 @@ pub async fn serve(
             }
         };
         backoff.reset();
-        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            let permit = Permit::new(permit);
-            let (http, router, shutdown) = (Arc::clone(&http), router.clone(), shutdown.clone());
+        let Ok((ticket, evicted)) = admission.track(peer.ip(), Instant::now()) else {
+            // Closed without a response: the address has spent its tokens on connections without a request.
+            metrics::counter!(metric::REJECTED_CONNECTIONS, "reason" => "address").increment(1);
+            continue;
+        };
+        let (server, admission) = (Arc::clone(&server), Arc::clone(&admission));
+        if let Some(permit) = admission.try_permit() {
+            tasks.spawn(async move { server.serve(stream, peer, permit, ticket, evicted).await });
+        } else if let Ok(rejection) = Arc::clone(&rejections).try_acquire_owned() {
             tasks.spawn(async move {
-                serve_connection(&http, stream, peer, router, permit, settings.header_timeout, shutdown).await
-            });
-        } else if let Ok(permit) = Arc::clone(&rejections).try_acquire_owned() {
-            tasks.spawn(async move {
+                if let Ok(Some(permit)) = timeout(MAKE_ROOM_TIMEOUT, admission.make_room(&ticket)).await {
+                    drop(rejection);
+                    return server.serve(stream, peer, permit, ticket, evicted).await;
+                }
+                metrics::counter!(metric::REJECTED_CONNECTIONS, "reason" => "full").increment(1);
+                // Not the fault of the address.
+                ticket.confirm();
                 let _ = timeout(REJECT_TIMEOUT, reject_connection(stream)).await;
-                drop(permit);
             });
+        } else {
+            metrics::counter!(metric::REJECTED_CONNECTIONS, "reason" => "full").increment(1);
+            ticket.confirm();
         }
     }
     drop(listener);
@@ -137,53 +134,110 @@ fn http(settings: &AcceptSettings) -> auto::Builder<TokioExecutor> {
     http
 }
 
-async fn serve_connection(
-    http: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
-    peer: SocketAddr,
+/// What the connections of a listener share.
+struct ConnectionServer {
+    http: auto::Builder<TokioExecutor>,
     router: Router,
-    permit: Permit,
-    header_within: Duration,
+    settings: AcceptSettings,
     shutdown: CancellationToken,
-) {
-    // Sends small responses at once. A failure shows again in the first read.
-    let _ = stream.set_nodelay(true);
-    let has_request = Arc::new(AtomicBool::new(false));
-    let first_request = Arc::clone(&has_request);
-    let service = service_fn(move |request: Request<Incoming>| {
-        first_request.store(true, Ordering::Relaxed);
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request.extensions_mut().insert(permit.clone());
-        respond(router.clone(), request)
-    });
-    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        // hyper starts its own timeout after it detected HTTP/1 or HTTP/2, which needs at least one byte from the
-        // client.
-        () = async {
-            sleep(header_within).await;
-            if has_request.load(Ordering::Relaxed) {
-                pending::<()>().await;
+}
+
+impl ConnectionServer {
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: Permit,
+        ticket: Ticket,
+        evicted: oneshot::Receiver<()>,
+    ) {
+        // Sends small responses at once. A failure shows again in the first read.
+        let _ = stream.set_nodelay(true);
+        let (router, requests) = (self.router.clone(), ticket.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let opens_socket = request.headers().contains_key(UPGRADE);
+            let guard = requests.begin_request(opens_socket);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(permit.clone());
+            if opens_socket {
+                request.extensions_mut().insert(requests.clone());
             }
-        } => return,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            respond(router.clone(), request, guard)
+        });
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let result = tokio::select! {
+            // First: a request that has arrived is served, even if the connection has to close.
+            biased;
+            result = connection.as_mut() => result,
+            Ok(()) = evicted => {
+                if !ticket.had_request() {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    result = connection.as_mut() => result,
+                    () = async {
+                        sleep(EVICT_TIMEOUT).await;
+                        if ticket.is_busy() {
+                            pending::<()>().await;
+                        }
+                    } => return,
+                }
+            }
+            // hyper starts its own timeout after it detected HTTP/1 or HTTP/2, which needs at least one byte from the
+            // client.
+            () = async {
+                sleep(self.settings.first_request_timeout).await;
+                if ticket.had_request() {
+                    pending::<()>().await;
+                }
+            } => return,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(error = %ErrorChain(&*error), client.address = %peer, "HTTP connection failed");
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(error = %ErrorChain(&*error), client.address = %peer, "HTTP connection failed");
     }
 }
 
 async fn respond(
     mut router: Router,
     request: Request<Body>,
+    guard: RequestGuard,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     // A router is always ready.
-    router.call(request).await
+    let response = router.call(request).await?;
+    Ok(response.map(|body| Body::new(GuardedBody { body, _guard: guard })))
+}
+
+/// The body of a response. The request is in progress until the body was sent.
+struct GuardedBody {
+    body: Body,
+    _guard: RequestGuard,
+}
+
+impl HttpBody for GuardedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Responds that the maximum is reached. The request is read first: closing with unread bytes would reset the

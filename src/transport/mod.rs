@@ -1,6 +1,6 @@
 //! Sockets: accepting, upgrading and reading.
 //!
-//! - [`serve`] accepts TCP connections and serves HTTP on them.
+//! - [`serve`] accepts TCP connections and serves HTTP on them. [`Admission`] bounds their number.
 //! - [`Upgrade`] turns a request into a WebSocket: a [`Connection`] in the [`Hub`](crate::hub::Hub) and a task that
 //!   reads from it (`read_loop`) and calls a [`Session`].
 //! - `rate_limit` is the rule for peers that send too much, a pure function of time.
@@ -9,14 +9,19 @@
 //! messages is in [`crate::session`].
 
 mod accept;
+mod admission;
+pub mod descriptors;
 mod rate_limit;
 mod read_loop;
 mod session;
+mod settings;
 mod socket_options;
 mod upgrade;
 
-pub use accept::{AcceptSettings, serve};
+pub use accept::serve;
+pub use admission::Admission;
 pub use session::{Flow, Session};
+pub use settings::AcceptSettings;
 pub use upgrade::{Upgrade, UpgradeRejected};
 
 pub use crate::hub::{

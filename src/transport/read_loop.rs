@@ -21,6 +21,7 @@ use tokio::{task::coop::consume_budget, time::timeout};
 
 use super::{
     Flow, Session,
+    admission::Ticket,
     rate_limit::{MessageRateLimiter, RateDecision},
 };
 use crate::hub::{
@@ -55,10 +56,15 @@ enum EndCause {
 }
 
 /// Runs `session` on a registered connection until it closes. `early` holds the bytes that the client sent before the
-/// upgrade was complete.
-pub(super) async fn run_connection<S: Session>(registration: Registration, mut session: S, early: Vec<u8>) {
+/// upgrade was complete. `silent` is confirmed by the first message.
+pub(super) async fn run_connection<S: Session>(
+    registration: Registration,
+    mut session: S,
+    early: Vec<u8>,
+    silent: Option<Ticket>,
+) {
     let conn = Arc::clone(registration.connection());
-    let mut read_loop = ReadLoop::new(Arc::clone(&conn), early);
+    let mut read_loop = ReadLoop::new(Arc::clone(&conn), early, silent);
     let Err(cause) = read_loop.run(&mut session).await;
     drop(read_loop);
     queue_close_frame(&conn, cause);
@@ -199,12 +205,15 @@ struct ReadLoop {
     /// Bytes read and not processed yet. Empty unless a frame is incomplete.
     inbound: Vec<u8>,
     is_unresponsive: bool,
+    /// Present until the first message, if the socket counts as silent until then.
+    silent: Option<Ticket>,
 }
 
 impl ReadLoop {
-    fn new(conn: Arc<Connection>, inbound: Vec<u8>) -> Self {
+    fn new(conn: Arc<Connection>, inbound: Vec<u8>, silent: Option<Ticket>) -> Self {
         let decoder = Decoder::new(conn.max_message_bytes());
-        Self { conn, decoder, rate_limiter: MessageRateLimiter::default(), inbound, is_unresponsive: false }
+        let rate_limiter = MessageRateLimiter::default();
+        Self { conn, decoder, rate_limiter, inbound, is_unresponsive: false, silent }
     }
 
     /// Runs until the connection ends; returns the cause.
@@ -249,7 +258,7 @@ impl ReadLoop {
 
     /// Processes every complete frame and keeps the remaining bytes.
     async fn process_frames<S: Session>(&mut self, session: &mut S) -> Result<(), EndCause> {
-        let Self { conn, decoder, rate_limiter, inbound, .. } = self;
+        let Self { conn, decoder, rate_limiter, inbound, silent, .. } = self;
         let mut consumed_bytes = 0;
         while let Some(Decoded { consumed, event }) = decoder.decode(&mut inbound[consumed_bytes..])? {
             consumed_bytes += consumed;
@@ -276,6 +285,9 @@ impl ReadLoop {
             }
             match event {
                 Event::Message(frame) => {
+                    if let Some(ticket) = silent.take() {
+                        ticket.confirm();
+                    }
                     poll_flow_with_writes(conn, Box::pin(session.on_message(frame, conn))).await?
                 }
                 Event::Ping(payload) => {

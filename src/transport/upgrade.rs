@@ -1,6 +1,6 @@
 //! The WebSocket handshake of RFC 6455 section 4.2: turns an HTTP request into a connection.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -20,10 +20,11 @@ use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use sha1::{Digest, Sha1};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{Session, read_loop::run_connection, socket_options};
+use super::{Session, admission::Ticket, read_loop::run_connection, socket_options};
 use crate::{
-    hub::{ConnectionOptions, Hub, Permit, Socket},
+    hub::{CloseReason, Connection, ConnectionOptions, Hub, Permit, Socket},
     lifecycle::ErrorChain,
+    protocol::Dialect,
 };
 
 /// Timeout for the 101 response to reach the socket.
@@ -87,6 +88,7 @@ pub struct Upgrade {
     on_upgrade: OnUpgrade,
     peer: SocketAddr,
     permit: Option<Permit>,
+    ticket: Option<Ticket>,
     protocols: Vec<String>,
     protocol: Option<HeaderValue>,
 }
@@ -114,8 +116,9 @@ impl Upgrade {
         let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(UpgradeRejected::NotUpgradable)?;
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().ok_or(UpgradeRejected::NotUpgradable)?.0;
         let permit = parts.extensions.remove::<Permit>();
+        let ticket = parts.extensions.remove::<Ticket>();
         let protocols = tokens(&parts.headers, &SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect();
-        Ok(Self { accept, on_upgrade, peer, permit, protocols, protocol: None })
+        Ok(Self { accept, on_upgrade, peer, permit, ticket, protocols, protocol: None })
     }
 
     /// The subprotocols that the client offers, in its order of preference.
@@ -137,7 +140,10 @@ impl Upgrade {
     /// on it. If the client disconnects before, `session` is dropped.
     #[must_use]
     pub fn accept<S: Session>(self, hub: &Hub, options: ConnectionOptions, session: S) -> Response<Body> {
-        let Self { accept, on_upgrade, peer, permit, protocol, .. } = self;
+        let Self { accept, on_upgrade, peer, permit, ticket, protocol, .. } = self;
+        // A user may listen without ever sending a message. Whoever has a channel socket first joins or sends a
+        // heartbeat.
+        let awaits_message = matches!(options.dialect, Dialect::PhoenixV1 | Dialect::PhoenixV2);
         let tasks = hub.tasks().clone();
         let hub = hub.clone();
         tasks.spawn(async move {
@@ -146,7 +152,15 @@ impl Upgrade {
                     // A separate task, so that no handshake state stays in the connection's task.
                     match hub.register(Socket { stream, peer, permit }, options) {
                         Ok(registration) => {
-                            drop(hub.tasks().spawn(run_connection(registration, session, early)))
+                            let silent = ticket.and_then(|ticket| {
+                                if awaits_message {
+                                    await_first_message(&hub, ticket, registration.connection())
+                                } else {
+                                    ticket.confirm();
+                                    None
+                                }
+                            });
+                            drop(hub.tasks().spawn(run_connection(registration, session, early, silent)))
                         }
                         Err(error) => {
                             tracing::debug!(error = %ErrorChain(&error), "connection not registered")
@@ -168,6 +182,21 @@ impl Upgrade {
         }
         response
     }
+}
+
+/// Closes the socket if the admission asks for it before the first message. The ticket is for the read loop.
+fn await_first_message(hub: &Hub, ticket: Ticket, connection: &Arc<Connection>) -> Option<Ticket> {
+    let evicted = ticket.await_first_message()?;
+    let connection = Arc::downgrade(connection);
+    hub.tasks().spawn(async move {
+        if evicted.await.is_ok()
+            && let Some(connection) = connection.upgrade()
+        {
+            // Without a close frame: the peer need not respond, and the descriptor is needed now.
+            connection.abort(CloseReason::Aborted);
+        }
+    });
+    Some(ticket)
 }
 
 /// Why an upgrade did not produce a socket.

@@ -2567,8 +2567,10 @@ create trigger refresh_after_truncate after truncate on rollcall.user_last_seen
 
 -- Participants of a conversation see each other type, except users that are blocked, invisible, hidden from everyone,
 -- or that switched typing off.
+-- In rollcall_internal, where a policy may call it and API roles may not: called by name, it would answer for somebody
+-- who is not typing, and so reveal who is invisible or has blocked the caller.
 -- Definer: see my_visible_users.
-create function rollcall.can_see_typing(p_subject uuid) returns boolean
+create function rollcall_internal.can_see_typing(p_subject uuid) returns boolean
   language plpgsql stable security definer set search_path = ''
 as $$
 declare
@@ -2587,9 +2589,9 @@ begin
   );
 end
 $$;
-comment on function rollcall.can_see_typing is
+comment on function rollcall_internal.can_see_typing is
   'Whether the caller may see a user type in a conversation that both take part in.';
-grant execute on function rollcall.can_see_typing to authenticated, service_role;
+grant execute on function rollcall_internal.can_see_typing to authenticated, service_role;
 
 -- API roles may say that they type, not for how long.
 -- Definer: reads the type of conversation IDs; writes only the new row.
@@ -2704,7 +2706,7 @@ create index typing_indicators_user_id on rollcall.typing_indicators (user_id);
 alter table rollcall.typing_indicators enable row level security;
 create policy "participants read who is typing" on rollcall.typing_indicators
   for select to authenticated
-  using (conversation_id in (select rollcall.my_conversation_ids()) and rollcall.can_see_typing(user_id));
+  using (conversation_id in (select rollcall.my_conversation_ids()) and rollcall_internal.can_see_typing(user_id));
 create policy "participants start typing" on rollcall.typing_indicators
   for insert to authenticated
   with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversation_ids()));
@@ -5222,7 +5224,8 @@ create table rollcall.change_settings (
   delete_rls boolean not null default false
 );
 comment on table rollcall.change_settings is
-  'How changes of a table are delivered. delete_rls: a DELETE only to roles that row-level security does not restrict.';
+  'How changes of a table are delivered. delete_rls: a DELETE only to subscribers that row-level security lets see the '
+  'row; without a row here this holds for tables of the schema rollcall only.';
 -- No policies: the owner writes it, the server reads it.
 alter table rollcall.change_settings enable row level security;
 revoke all on rollcall.change_settings from anon, authenticated, service_role;
@@ -5406,7 +5409,7 @@ begin
     end,
     k.names, k.types, format('%I.%I', n.nspname, c.relname),
     c.relrowsecurity, bound.is_exempt,
-    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), false),
+    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), n.nspname = 'rollcall'),
     owned.columns, quote_ident(c.relname), asks.condition, asks.reads, asks.read_types, asks.is_steady
   from unnest(p_relations) as wanted (oid)
   join pg_catalog.pg_class c on c.oid = wanted.oid

@@ -3,8 +3,10 @@
 
 -- Participants of a conversation see each other type, except users that are blocked, invisible, hidden from everyone,
 -- or that switched typing off.
+-- In rollcall_internal, where a policy may call it and API roles may not: called by name, it would answer for somebody
+-- who is not typing, and so reveal who is invisible or has blocked the caller.
 -- Definer: see my_visible_users.
-create function rollcall.can_see_typing(p_subject uuid) returns boolean
+create function rollcall_internal.can_see_typing(p_subject uuid) returns boolean
   language plpgsql stable security definer set search_path = ''
 as $$
 declare
@@ -23,9 +25,9 @@ begin
   );
 end
 $$;
-comment on function rollcall.can_see_typing is
+comment on function rollcall_internal.can_see_typing is
   'Whether the caller may see a user type in a conversation that both take part in.';
-grant execute on function rollcall.can_see_typing to authenticated, service_role;
+grant execute on function rollcall_internal.can_see_typing to authenticated, service_role;
 
 -- API roles may say that they type, not for how long.
 -- Definer: reads the type of conversation IDs; writes only the new row.
@@ -140,7 +142,7 @@ create index typing_indicators_user_id on rollcall.typing_indicators (user_id);
 alter table rollcall.typing_indicators enable row level security;
 create policy "participants read who is typing" on rollcall.typing_indicators
   for select to authenticated
-  using (conversation_id in (select rollcall.my_conversation_ids()) and rollcall.can_see_typing(user_id));
+  using (conversation_id in (select rollcall.my_conversation_ids()) and rollcall_internal.can_see_typing(user_id));
 create policy "participants start typing" on rollcall.typing_indicators
   for insert to authenticated
   with check (user_id = (select auth.uid()) and conversation_id in (select rollcall.my_conversation_ids()));

@@ -6,7 +6,8 @@ create table rollcall.change_settings (
   delete_rls boolean not null default false
 );
 comment on table rollcall.change_settings is
-  'How changes of a table are delivered. delete_rls: a DELETE only to roles that row-level security does not restrict.';
+  'How changes of a table are delivered. delete_rls: a DELETE only to subscribers that row-level security lets see the '
+  'row; without a row here this holds for tables of the schema rollcall only.';
 -- No policies: the owner writes it, the server reads it.
 alter table rollcall.change_settings enable row level security;
 revoke all on rollcall.change_settings from anon, authenticated, service_role;
@@ -190,7 +191,7 @@ begin
     end,
     k.names, k.types, format('%I.%I', n.nspname, c.relname),
     c.relrowsecurity, bound.is_exempt,
-    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), false),
+    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), n.nspname = 'rollcall'),
     owned.columns, quote_ident(c.relname), asks.condition, asks.reads, asks.read_types, asks.is_steady
   from unnest(p_relations) as wanted (oid)
   join pg_catalog.pg_class c on c.oid = wanted.oid

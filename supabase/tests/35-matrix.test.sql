@@ -251,7 +251,7 @@ insert into reasons values
   ('rollcall.my_conversation_ids()', 'answers for auth.uid() only'),
   ('rollcall.conversation_key(text)', 'computes from its argument and the type of the IDs in use'),
   ('rollcall.can_see_user(uuid)', 'tells what user_presence shows to auth.uid()'),
-  ('rollcall.can_see_typing(uuid)', 'tells what typing_indicators shows to auth.uid() in a conversation that they share'),
+  ('rollcall_internal.can_see_typing(uuid)', 'for the policy of typing_indicators; API roles have no usage of its schema'),
   ('rollcall.any_node_lives(uuid[])', 'tells of random ids whether a server runs; nodes are read by service_role only'),
   ('rollcall.consume_status_quota()', 'counts against auth.uid() only'),
   ('rollcall.heartbeat_mine(text,boolean)', 'acts on the devices of auth.uid() only'),

@@ -19,6 +19,7 @@ mod channels_lifecycle;
 mod channels_limits;
 mod channels_postgres_changes;
 mod channels_presence;
+mod connection_attacks;
 mod context_access;
 mod context_chat;
 mod context_embeddings;

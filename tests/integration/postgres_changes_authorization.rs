@@ -261,3 +261,72 @@ async fn policies_may_read_generated_columns_that_are_not_sent(db: Arc<TestDatab
         assert_eq!(record, json!({"id": id, "net": (id + 1) / 2}));
     }
 }
+
+/// Without a setting: a DELETE of a table of Rollcall tells nobody more than `select` did before.
+#[testkit::test]
+async fn deletes_of_own_tables_reach_only_those_who_saw_the_row(db: Arc<TestDatabase>) {
+    let (subject, contact, blocked, stranger) =
+        (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let ids = [("subject", subject), ("contact", contact), ("blocked", blocked), ("stranger", stranger)];
+    db.execute(
+        "alter publication supabase_realtime add table rollcall.blocks, rollcall.presence_devices;
+         insert into rollcall.contacts (requester_id, addressee_id, accepted_at)
+           values ($subject, $contact, now()), ($subject, $blocked, now());
+         insert into rollcall.blocks (blocker_id, blocked_id) values ($subject, $blocked), ($subject, $stranger);
+         insert into rollcall.presence_devices (user_id, device_id) values ($subject, 'phone')",
+        &ids,
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let deletes = json!([{"event": "DELETE", "schema": "rollcall", "table": "*"}]);
+    let mut listeners = Vec::new();
+    for viewer in [subject, contact, blocked, stranger] {
+        let viewer = principal("authenticated", Some(viewer));
+        listeners.push(harness.subscribe_and_wait("t", viewer, deletes.clone()).await);
+    }
+    let mut server = harness.subscribe_and_wait("t", principal("service_role", None), deletes).await;
+    db.execute(
+        "delete from rollcall.presence_devices where user_id = $subject;
+         delete from rollcall.user_presence where user_id = $subject; delete from rollcall.blocks where blocked_id = $stranger",
+        &ids,
+    )
+    .await;
+    let told = |change: &Value| {
+        let old = &change["data"]["old_record"];
+        format!(
+            "{} {}",
+            change["data"]["table"].as_str().unwrap_or_default(),
+            old["face"].as_str().unwrap_or("-")
+        )
+    };
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        all.push(told(&server.next().await));
+    }
+    all.sort();
+    assert_eq!(all, ["blocks -", "presence_devices -", "user_presence public", "user_presence trusted"]);
+    // A row of everybody's own, deleted last, ends what was delivered before.
+    let viewers = [subject, contact, blocked, stranger];
+    for viewer in viewers {
+        db.execute(
+            "insert into rollcall.presence_devices (user_id, device_id) values ($viewer, 'last');
+             delete from rollcall.presence_devices where user_id = $viewer and device_id = 'last'",
+            &[("viewer", viewer)],
+        )
+        .await;
+    }
+    let expected: [&[&str]; 4] =
+        [&["blocks -", "presence_devices -", "user_presence trusted"], &["user_presence public"], &[], &[]];
+    for ((mut listener, expected), viewer) in listeners.into_iter().zip(expected).zip(viewers) {
+        let mut heard = Vec::new();
+        loop {
+            let change = listener.next().await;
+            if change["data"]["old_record"]["device_id"] == "last" {
+                break;
+            }
+            heard.push(told(&change));
+        }
+        heard.sort();
+        assert_eq!(heard, expected, "{viewer}");
+    }
+}

@@ -39,8 +39,9 @@ use crate::cluster::{Cluster, connect};
 
 /// Secret that signs the test tokens.
 pub const SECRET: &str = "integration-tests-only-0123456789abcdef";
-/// Time until a condition must hold. Far above the expected time, because the machine may be busy.
-pub const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time until a condition must hold. Far above the expected time, because the machine may be busy, and because a new
+/// replication slot waits for the open transactions of all tests.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The database of one test and its servers.
@@ -79,7 +80,16 @@ impl TestDatabase {
 
     /// Starts a server in its own process, as an operator would.
     pub async fn start_server_process(&self) -> Arc<TestServer> {
-        let node = Arc::new(TestServer::start_process(&self.url).await);
+        self.start_server_process_with("true", &[]).await
+    }
+
+    /// Starts a server in its own process, after a shell has executed `prelude` (such as `ulimit`).
+    pub async fn start_server_process_with(
+        &self,
+        prelude: &str,
+        variables: &[(&str, &str)],
+    ) -> Arc<TestServer> {
+        let node = Arc::new(TestServer::start_process(&self.url, prelude, variables).await);
         self.servers.lock().push(node.clone());
         node
     }
@@ -327,9 +337,10 @@ impl TestServer {
     }
 
     /// Starts the binary on a database.
-    async fn start_process(url: &str) -> Self {
-        let mut child = Command::new(server_binary())
-            .arg("serve")
+    async fn start_process(url: &str, prelude: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("{prelude} && exec \"$0\" serve")])
+            .arg(server_binary())
             .current_dir(std::env::temp_dir())
             .env_clear()
             .envs([("DATABASE_URL", url), ("JWT_SECRET", SECRET), ("PORT", "0"), ("NODE_LEASE", "2s")])
@@ -338,6 +349,7 @@ impl TestServer {
                 ("PRESENCE_UPDATES_PER_MINUTE", "0"),
                 ("LOG_FORMAT", "json"),
             ])
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -366,6 +378,14 @@ impl TestServer {
             context_address: None,
             id: Uuid::nil(),
             running: Mutex::new(Some(Running::ChildProcess(child))),
+        }
+    }
+
+    /// ID of the server's process; `None` if the server runs in this process or has stopped.
+    pub fn process_id(&self) -> Option<u32> {
+        match self.running.lock().as_ref() {
+            Some(Running::ChildProcess(child)) => child.id(),
+            _ => None,
         }
     }
 

@@ -54,7 +54,8 @@ async fn connections_over_the_maximum_get_503_until_a_socket_closes() {
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_closed() {
-    let accept = AcceptSettings { header_timeout: Duration::from_millis(100), ..AcceptSettings::default() };
+    let accept =
+        AcceptSettings { first_request_timeout: Duration::from_millis(100), ..AcceptSettings::default() };
     let server = Server::with(HubSettings::default(), accept).await;
     for request in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
         response(&server, request).await;

@@ -22,8 +22,8 @@ use crate::{
     hub::{ConnId, Hub, HubSettings},
     protocol::{Dialect, Encode, Frame, FrameKind},
     transport::{
-        AcceptSettings, CloseCode, CloseReason, Connection, ConnectionOptions, Flow, Session, Upgrade,
-        frame::WireFrame, serve,
+        AcceptSettings, Admission, CloseCode, CloseReason, Connection, ConnectionOptions, Flow, Session,
+        Upgrade, frame::WireFrame, serve,
     },
 };
 
@@ -142,7 +142,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, router, shutdown.clone(), accept));
+        let serving =
+            tokio::spawn(serve(listener, router, shutdown.clone(), accept, Admission::new(&accept)));
         Self { addr, hub, shutdown, serving, events: happened }
     }
 
