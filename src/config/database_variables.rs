@@ -61,7 +61,6 @@ pub(super) const UNUSED: &[&str] = &[
     "LOGFLARE_SOURCE_ID",
     "LOGS_ENGINE",
     "LOG_LEVEL",
-    "MAX_CONNECTIONS",
     "MAX_GEN_RPC_CALL_CLIENTS",
     "MAX_GEN_RPC_CLIENTS",
     "MAX_HEADER_LENGTH",

@@ -24,7 +24,7 @@ a limit, `0` means no limit.
 const OTHER_VARIABLES: &str = "
 ## Variables of other programs
 
-Without `DATABASE_URL`, the variables of Supabase's Realtime name the database: `DB_HOST`, `DB_PORT` (5432), `DB_USER` \
+Without `DATABASE_URL`, and unless `EMBEDDED_DATABASE` is true, the variables of Supabase's Realtime name the database: `DB_HOST`, `DB_PORT` (5432), `DB_USER` \
 (`postgres`), `DB_PASSWORD`, `DB_NAME` (`postgres`), `DB_SSL`, `DB_SSL_CA_CERT`. Its other variables, such as \
 `DB_AFTER_CONNECT_QUERY`, are not needed; one line of the log names them. Without `DB_HOST`, the variables of libpq \
 apply if one of `PGHOST`, `PGHOSTADDR`, `PGDATABASE` is set; service and password files are not read.

@@ -170,6 +170,10 @@ impl Config {
 
     /// Why no embedded PostgreSQL may be started: its data would be lost with a container, or a database was meant.
     pub fn embedded_refusal(&self) -> Option<String> {
+        // A URL that leads here is that of the embedded PostgreSQL itself.
+        if self.database.url.is_some() {
+            return None;
+        }
         let reason = match (self.database.embedded, self.supabase_variable) {
             (Some(true), _) => return None,
             (Some(false), _) => "EMBEDDED_DATABASE is false".to_owned(),

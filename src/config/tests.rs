@@ -265,3 +265,12 @@ fn embedded_database_is_refused_where_another_was_meant() {
     assert!(refusal([("PORT", "1"), ("EMBEDDED_DATABASE", "false")]).is_some());
     assert_eq!(refusal([secret, ("EMBEDDED_DATABASE", "true")]), None);
 }
+
+#[test]
+fn embedded_database_precedes_variables_of_other_programs() {
+    let embedded = ("EMBEDDED_DATABASE", "true");
+    for variable in [("DB_HOST", "c"), ("PGHOST", "d")] {
+        assert!(config([embedded, variable]).database.url.is_none());
+    }
+    assert!(config([embedded, ("DATABASE_URL", "postgres://a/b")]).database.url.is_some());
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Arg, Args, parser::ValueSource};
 
 use super::{ALIASES, Config, database_variables};
-use crate::settings::Problem;
+use crate::settings::{Problem, boolean};
 
 /// Settings as text, by the name of their environment variable. Not `Debug`, because some of them are secrets.
 /// Surrounding whitespace does not count, and an empty text is an unset setting.
@@ -68,7 +68,8 @@ impl Settings {
         let mut checked = Checked { arguments: Vec::new(), invalid: Vec::new(), problems: Vec::new() };
         let declared = declared();
         let is_database_given = self.get("DATABASE_URL").is_some();
-        let selected = if is_database_given {
+        let is_embedded = self.get("EMBEDDED_DATABASE").is_some_and(|text| boolean(text) == Ok(true));
+        let selected = if is_database_given || is_embedded {
             Ok(None)
         } else {
             database_variables::connection_string(&self.non_empty())

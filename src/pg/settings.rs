@@ -22,7 +22,8 @@ pub struct DatabaseSettings {
         value_parser = database_url
     )]
     pub direct_url: Option<Secret>,
-    /// Whether to start an embedded PostgreSQL without DATABASE_URL. Default: true, in containers false
+    /// Whether to start an embedded PostgreSQL without DATABASE_URL; true: also if variables of other programs name a
+    /// database. Default: true, in containers false
     #[arg(id = "embedded-database", long = "embedded-database", env = "EMBEDDED_DATABASE", value_parser = boolean)]
     pub embedded: Option<bool>,
     /// Maximum connections in the pool

@@ -33,6 +33,7 @@ mod context_search;
 mod database_faults;
 mod doctor;
 mod edge_function;
+mod environment;
 mod faults;
 mod installation;
 mod invisible;
