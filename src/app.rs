@@ -32,7 +32,7 @@ use crate::{
     context::context_engine,
     http::demo_tokens::DemoTokens,
     http::{
-        self, HttpState,
+        self, GatewayPolicy, HttpState,
         middleware::{CorsSettings, HttpSettings},
         sockets::Sockets,
         system::{CheckResult, HealthCheck, System},
@@ -209,7 +209,10 @@ impl Server {
             database: database.clone(),
             limits,
             verifier,
-            gateway: Arc::new(config.gateway.clone()),
+            gateway: Arc::new(GatewayPolicy {
+                origins: config.cors.origins.listed().to_vec(),
+                ..config.gateway.clone()
+            }),
             system: Arc::new(
                 System::new(health_checks, metrics, clock.clone())
                     .with_shutdown(tasks.shutdown().soft().clone()),
