@@ -33,6 +33,7 @@ use crate::{
     http::demo_tokens::DemoTokens,
     http::{
         self, HttpState,
+        detached::DetachedWrites,
         middleware::{CorsSettings, HttpSettings},
         sockets::Sockets,
         system::{CheckResult, HealthCheck, System},
@@ -73,7 +74,8 @@ pub struct Environment {
     pub jwt_secret: Option<Secret>,
     /// Renders the metrics; `None` when no recorder is installed.
     pub metrics: Option<PrometheusHandle>,
-    /// Whether the console may hand out tokens of the demo users. Has an effect only with `jwt_secret` and on
+    /// Whether the console may hand out tokens of the demo users to the browser that opens
+    /// [`Server::demo_link`]. Has an effect only with `jwt_secret` and on
     /// a loopback address.
     pub demo: bool,
     pub clock: Arc<dyn Clock>,
@@ -86,6 +88,8 @@ pub struct Server {
     /// Address of the second port, which serves only the context socket.
     pub context_address: Option<SocketAddr>,
     pub node: NodeId,
+    /// Path of the link that opens the console with tokens of the demo users, once; `None` without demo.
+    pub demo_link: Option<String>,
     tasks: Tasks,
     /// Cancelled when no more connections are accepted. This happens after the soft stop, so that health
     /// checks see the draining state.
@@ -145,8 +149,8 @@ impl Server {
             limits.clone(),
         ));
         let demo_secret = jwt_secret.as_ref().filter(|_| demo && address.ip().is_loopback());
-        let demo_tokens =
-            demo_secret.map(|secret| DemoTokens { secret: secret.clone(), clock: clock.clone() });
+        let (demo_tokens, demo_link) =
+            demo_secret.map(|secret| DemoTokens::new(secret.clone(), clock.clone())).unzip();
         let verifier_settings = VerifierSettings { jwt_secret, ..config.auth.clone() };
         let verifier = Arc::new(Verifier::new(verifier_settings, clock.clone())?);
         let health_checks: Vec<Arc<dyn HealthCheck>> =
@@ -208,6 +212,7 @@ impl Server {
             context: context.clone(),
             database: database.clone(),
             limits,
+            detached: DetachedWrites::default(),
             verifier,
             gateway: Arc::new(config.gateway.clone()),
             system: Arc::new(
@@ -290,7 +295,7 @@ impl Server {
         }
         let server = transport::serve(listener, router, stop_accepting.clone(), accept, admission);
         tasks.spawn("http", server);
-        Ok(Self { address, context_address, node, tasks, stop_accepting, hub, lease, database })
+        Ok(Self { address, context_address, node, demo_link, tasks, stop_accepting, hub, lease, database })
     }
 
     /// Serves until the soft stop, then closes the sockets and waits for the tasks.

@@ -67,6 +67,9 @@ async fn serve(
         let env = config.data_dir.join("env");
         info!("to load keys and URLs into your shell: set -a; . {}; set +a", env.display());
     }
+    if let Some(path) = &server.demo_link {
+        info!("to open the console as demo users (works once, in one browser): {url}{path}");
+    }
     info!("rollcall is ready at {url}");
     Ok(server.run().await?)
 }

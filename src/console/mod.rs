@@ -65,6 +65,7 @@ where
         .routes(routes!(error_docs))
         .routes(routes!(file))
         .routes(routes!(demo_tokens::get_tokens))
+        .routes(routes!(demo_tokens::open_link))
 }
 
 /// Returns the web console.

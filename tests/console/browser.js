@@ -16,9 +16,22 @@ export function launch() {
   return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"] });
 }
 
+// Cookies of the browser that opened the demo server's link, which works once.
+let opened;
+
+async function openLink(browser) {
+  const context = await browser.newContext();
+  await context.request.get(process.env.DEMO_LINK);
+  const state = await context.storageState();
+  await context.close();
+  return state;
+}
+
 // Opens a page and records script errors, console errors and requests to other hosts in page.errors.
 export async function visit(browser, path, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  opened ??= openLink(browser);
+  const storageState = await opened;
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, storageState, ...options });
   await context.addInitScript(() => {
     globalThis.shift = 0;
     new PerformanceObserver((list) => {

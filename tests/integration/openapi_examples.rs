@@ -19,7 +19,7 @@ fn demo_user(number: u8) -> User {
 
 /// Operations whose example is not sent: sockets have no single response, the demo data has no model, and only pages
 /// of a demo server may read its tokens.
-const WITHOUT_EXAMPLE: [&str; 8] = [
+const WITHOUT_EXAMPLE: [&str; 9] = [
     "presenceSocket",
     "devicesSocket",
     "contextSocket",
@@ -28,6 +28,7 @@ const WITHOUT_EXAMPLE: [&str; 8] = [
     "chat",
     "createChatCompletion",
     "demo",
+    "demoLink",
 ];
 
 /// The demo user whose token sends an example.

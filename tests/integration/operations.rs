@@ -9,8 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    net::TcpListener,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
     process::Command,
     sync::mpsc,
     time::{sleep, timeout},
@@ -83,6 +83,41 @@ async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(db: Arc<TestData
     beacon(json!({ "device_id": "", "token": leaver.token })).await.expect_error(400, "INVALID_REQUEST");
     beacon(json!({ "token": leaver.token })).await.expect_error(400, "INVALID_REQUEST");
     beacon(json!({ "device_id": "no such", "token": leaver.token })).await.expect_status(204);
+}
+
+#[testkit::test]
+async fn a_beacon_takes_effect_when_its_connection_closes_before_the_response(db: Arc<TestDatabase>) {
+    // Given an online device with an open socket, and a lock on its row.
+    let node = db.start_server().await;
+    let (viewer, leaver) = (User::new(), User::new());
+    db.add_contact(&viewer, &leaver).await;
+    let mut watching = node.socket(&viewer).await;
+    let _page = node.socket_with(&leaver, "&device_id=tab").await;
+    watching.wait_until("online", |socket| socket.shows_online(leaver.id)).await;
+    let mut locker = db.connect().await;
+    let lock = locker.transaction().await.expect("a transaction");
+    let statement = "select from rollcall.presence_devices where user_id = $1 for update";
+    lock.execute(statement, &[&leaver.id]).await.expect("locked");
+
+    // When the connection of the beacon is closed while the sign-off waits.
+    let body = json!({ "device_id": "tab", "token": leaver.token }).to_string();
+    let request = format!(
+        "POST /api/presence/sign-off HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = TcpStream::connect(node.address).await.expect("connected");
+    connection.write_all(request.as_bytes()).await.expect("sent");
+    let waiting = "select exists (select from pg_catalog.pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like '%rollcall.sign_off_mine%')";
+    db.wait_until("the sign-off waits", waiting, &[]).await;
+    drop(connection);
+    // A request on another connection, after which the server has seen the closed one.
+    node.get(&viewer, HEALTH_PATH).await.expect_status(200);
+    lock.rollback().await.expect("unlocked");
+
+    // Then the sign-off takes effect, long before the server closes the silent socket.
+    let offline = watching.wait_until("offline", |socket| socket.shows_offline(leaver.id));
+    timeout(Duration::from_secs(15), offline).await.expect("the sign-off took effect");
 }
 
 /// Starts an OTLP collector that forwards the received traces and headers.

@@ -983,9 +983,31 @@ export interface paths {
         };
         /**
          * Returns tokens of the demo users.
-         * @description Available only on a demo server on a loopback address, for its own pages. Other servers answer 404.
+         * @description Available only on a demo server on a loopback address, to the browser that opened the link which the server printed
+         *     at its start, and not through a proxy. Other requests are answered with 404.
          */
         get: operations["demo"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/console/demo/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Opens the console of a demo server as its operator.
+         * @description The server prints the link at its start. It works once, and sets a cookie with which the console reads the tokens of
+         *     the demo users. Other servers answer 404, and so do requests with a wrong or used code or through a proxy.
+         */
+        get: operations["demoLink"];
         put?: never;
         post?: never;
         delete?: never;
@@ -5818,6 +5840,30 @@ export interface operations {
             };
             404: components["responses"]["NotFound"];
             500: components["responses"]["InternalError"];
+        };
+    };
+    demoLink: {
+        parameters: {
+            query: {
+                /** @description Code that the server printed at its start. */
+                code: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The cookie is set; the console follows. */
+            303: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequest"];
+            404: components["responses"]["NotFound"];
         };
     };
     docs: {

@@ -12,7 +12,7 @@ export async function startServer(settings = {}) {
   const home = await mkdtemp(join(tmpdir(), "rollcall-client."));
   // PostgreSQL runs as another user if this process runs as root.
   await chmod(home, 0o755);
-  let child, url;
+  let child, url, link;
   const start = async () => {
     const env = {
       ...process.env,
@@ -34,6 +34,7 @@ export async function startServer(settings = {}) {
     url = await new Promise((resolve, reject) => {
       lines.on("line", (line) => {
         log.push(line);
+        link = /works once, in one browser\): (http:\S+)/.exec(line)?.[1] ?? link;
         const ready = /is ready at (http:\S+)/.exec(line);
         if (ready) resolve(ready[1]);
       });
@@ -47,7 +48,9 @@ export async function startServer(settings = {}) {
     await ended;
   };
   await start();
-  const { people } = await (await fetch(`${url}/console/demo`)).json();
+  const opened = await fetch(link, { redirect: "manual" });
+  const cookie = opened.headers.get("set-cookie").split(";")[0];
+  const { people } = await (await fetch(`${url}/console/demo`, { headers: { cookie } })).json();
   const env = Object.fromEntries(
     (await readFile(join(home, "data/env"), "utf8"))
       .split("\n")
