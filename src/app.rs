@@ -32,7 +32,8 @@ use crate::{
     context::context_engine,
     http::demo_tokens::DemoTokens,
     http::{
-        self, HttpState,
+        self, GatewayPolicy, HttpState,
+        detached::DetachedWrites,
         middleware::{CorsSettings, HttpSettings},
         sockets::Sockets,
         system::{CheckResult, HealthCheck, System},
@@ -224,8 +225,12 @@ impl Server {
             context: context.clone(),
             database: database.clone(),
             limits,
+            detached: DetachedWrites::default(),
             verifier,
-            gateway: Arc::new(config.gateway.clone()),
+            gateway: Arc::new(GatewayPolicy {
+                origins: config.cors.origins.listed().to_vec(),
+                ..config.gateway.clone()
+            }),
             metrics: Arc::new(config.metrics.clone()),
             system: system.clone(),
             sockets: Sockets { hub: hub.clone(), shared },

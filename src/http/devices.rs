@@ -14,6 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     ApiError, GatewayPolicy, HttpState, Json, Path, body,
+    detached::DetachedWrites,
     extract::parse_valid_json,
     identity::authenticate,
     ids::Success,
@@ -100,6 +101,7 @@ async fn sign_off_by_beacon(
     State(verifier): State<Arc<Verifier>>,
     State(gateway): State<Arc<GatewayPolicy>>,
     State(limits): State<Arc<RateLimiter>>,
+    State(detached): State<DetachedWrites>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
     let (parts, body) = request.into_parts();
@@ -108,6 +110,8 @@ async fn sign_off_by_beacon(
     let caller = authenticate(&parts, &verifier, &gateway, token.as_deref()).await?;
     let user = caller.require_user()?;
     let allowance = limits.check(LimitClass::Manage, user)?;
-    devices::sign_off(&database, &caller, &device_id).await?;
+    // A closing page or a phone that ends the browser may close the connection before the response.
+    let write = async move { devices::sign_off(&database, &caller, &device_id).await };
+    detached.run(write).await?;
     Ok((allowance, StatusCode::NO_CONTENT))
 }

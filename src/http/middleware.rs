@@ -39,6 +39,17 @@ pub enum CorsOrigins {
     List(Vec<HeaderValue>),
 }
 
+impl CorsOrigins {
+    /// The listed origins; none for [`CorsOrigins::Any`].
+    #[must_use]
+    pub fn listed(&self) -> &[HeaderValue] {
+        match self {
+            Self::Any => &[],
+            Self::List(origins) => origins,
+        }
+    }
+}
+
 /// Settings for calls from browsers.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Browsers")]

@@ -11,6 +11,7 @@ pub mod contacts;
 pub mod context;
 pub mod conversations;
 pub mod demo_tokens;
+pub mod detached;
 pub mod devices;
 pub mod error;
 pub mod extract;

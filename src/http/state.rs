@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 
-use super::{GatewayPolicy, MetricsPolicy, sockets::Sockets, system::System};
+use super::{GatewayPolicy, MetricsPolicy, detached::DetachedWrites, sockets::Sockets, system::System};
 use crate::{
     auth::Verifier, clock::Clock, context::ContextEngine, http::demo_tokens::DemoTokens, limits::RateLimiter,
     pg::Database, presence::PresenceService, session::channels::Services,
@@ -18,6 +18,7 @@ pub struct HttpState {
     pub database: Database,
     pub context: Arc<ContextEngine>,
     pub limits: Arc<RateLimiter>,
+    pub detached: DetachedWrites,
     /// Verifies JWTs and API keys.
     pub verifier: Arc<Verifier>,
     pub gateway: Arc<GatewayPolicy>,

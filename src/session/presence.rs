@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     lifecycle::ErrorChain,
     model::{DeviceId, UserId},
+    pg::PgError,
     presence::{PresenceError, PresenceService, WriteError},
     protocol::{
         ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate, Token,
@@ -272,6 +273,11 @@ impl From<PresenceError> for MessageError {
             PresenceError::InvalidConversation(expected) => {
                 WireError::field(ErrorCode::InvalidRequest, FieldError::new("conversation_id", expected))
             }
+            PresenceError::Write(WriteError::TooManyDevices)
+            | PresenceError::Read(PgError::TooManyDevices(_)) => WireError::new(
+                ErrorCode::TooManyDevices,
+                "too many devices: sign a device off, or use the ID of an existing one",
+            ),
             PresenceError::Write(WriteError::Rejected) => {
                 WireError::new(ErrorCode::InternalError, "something went wrong on our side")
             }

@@ -31,6 +31,7 @@ mod context_quality;
 mod context_routes;
 mod context_search;
 mod database_faults;
+mod device_quota;
 mod doctor;
 mod edge_function;
 mod faults;

@@ -7,10 +7,14 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT};
+use testkit::{
+    fake_llm::FakeLlm,
+    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT, wait_until},
+    phoenix::SerializerVersion,
+};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    net::TcpListener,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
     process::Command,
     sync::mpsc,
     time::{sleep, timeout},
@@ -86,6 +90,103 @@ async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(db: Arc<TestData
     beacon(json!({ "device_id": "", "token": leaver.token })).await.expect_error(400, "INVALID_REQUEST");
     beacon(json!({ "token": leaver.token })).await.expect_error(400, "INVALID_REQUEST");
     beacon(json!({ "device_id": "no such", "token": leaver.token })).await.expect_status(204);
+}
+
+/// At the lowest level, from the server and from the crates that it uses.
+#[testkit::test]
+async fn logs_contain_no_claims_tokens_or_texts(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let prelude = format!("export RUST_LOG=trace LLM_BASE_URL={} LLM_MODEL=m", model.url());
+    let node = db.start_server_process_after(&prelude).await;
+    let user = User::with_claims(json!({"email": "c1aim-marker@example.com"}));
+    db.execute(include_str!("channel_policies.sql"), &[]).await;
+    db.execute(
+        "create table public.diary (id int primary key, body text);
+         alter table public.diary enable row level security;
+         create policy mine on public.diary for select to authenticated using (auth.jwt() ->> 'email' <> body);
+         grant select on public.diary to authenticated;
+         alter publication supabase_realtime add table public.diary",
+        &[],
+    )
+    .await;
+    let status = json!({"status": "busy", "custom_status": "status-marker"});
+    node.post(&user, "/api/presence/status", status).await.expect_status(200);
+    let made =
+        node.post(&user, "/api/conversations", json!({"participant_ids": []})).await.expect_status(201);
+    for stream in [false, true] {
+        let chat = json!({"conversationId": made["id"], "stream": stream,
+            "messages": [{"role": "user", "content": "chat-marker"}]});
+        node.post(&user, "/api/v1/ai/chat", chat).await.expect_status(200);
+    }
+    let completion = json!({"model": "m", "messages": [{"role": "user", "content": "chat-marker"}]});
+    node.post(&user, "/v1/chat/completions", completion).await.expect_status(200);
+    // The token is in the query string.
+    let mut presence = node.socket(&user).await;
+    presence.next_message().await;
+    presence.send_message(json!({"type": "status", "data": {"status": "status-marker"}})).await;
+    presence.find_message("a rejection", |frame| frame["type"] == "error").await;
+
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let changes =
+        json!([{"event": "*", "schema": "public", "table": "diary", "filter": "body=neq.filter-marker"}]);
+    let config = json!({"broadcast": {"self": true, "ack": true}, "postgres_changes": changes});
+    socket.join_private("realtime:open:1", &user.token, config).await;
+    assert_eq!(socket.wait_for("realtime:open:1", "system").await.payload["status"], "ok");
+    socket.broadcast("realtime:open:1", "e", json!({"text": "broadcast-marker"})).await;
+    socket.next_broadcast("realtime:open:1").await;
+    db.execute("insert into public.diary values (1, 'row-marker')", &[]).await;
+    socket.wait_for("realtime:open:1", "postgres_changes").await;
+    socket.send_text(r#"["1","2","realtime:open:1","broadcast","frame-marker"#).await;
+    socket.heartbeat().await;
+    let bad = node.request(Method::POST, "/api/presence/status").bearer_auth("h.token-marker.s");
+    testkit::client::send(bad.json(&json!({}))).await.expect_status(401);
+
+    wait_until("the last request is logged", || {
+        node.log().iter().any(|line| line.contains("request completed") && line.contains("401"))
+    })
+    .await;
+    let log = node.log();
+    assert!(log.iter().any(|line| line.contains(r#""level":"DEBUG""#)), "the level applies");
+    let signature = user.token.rsplit('.').next().expect("a signature");
+    for secret in ["-marker", signature, SECRET] {
+        let lines: Vec<_> = log.iter().filter(|line| line.contains(secret)).collect();
+        assert!(lines.is_empty(), "{secret}: {lines:#?}");
+    }
+}
+
+#[testkit::test]
+async fn a_beacon_takes_effect_when_its_connection_closes_before_the_response(db: Arc<TestDatabase>) {
+    // Given an online device with an open socket, and a lock on its row.
+    let node = db.start_server().await;
+    let (viewer, leaver) = (User::new(), User::new());
+    db.add_contact(&viewer, &leaver).await;
+    let mut watching = node.socket(&viewer).await;
+    let _page = node.socket_with(&leaver, "&device_id=tab").await;
+    watching.wait_until("online", |socket| socket.shows_online(leaver.id)).await;
+    let mut locker = db.connect().await;
+    let lock = locker.transaction().await.expect("a transaction");
+    let statement = "select from rollcall.presence_devices where user_id = $1 for update";
+    lock.execute(statement, &[&leaver.id]).await.expect("locked");
+
+    // When the connection of the beacon is closed while the sign-off waits.
+    let body = json!({ "device_id": "tab", "token": leaver.token }).to_string();
+    let request = format!(
+        "POST /api/presence/sign-off HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = TcpStream::connect(node.address).await.expect("connected");
+    connection.write_all(request.as_bytes()).await.expect("sent");
+    let waiting = "select exists (select from pg_catalog.pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like '%rollcall.sign_off_mine%')";
+    db.wait_until("the sign-off waits", waiting, &[]).await;
+    drop(connection);
+    // A request on another connection, after which the server has seen the closed one.
+    node.get(&viewer, HEALTH_PATH).await.expect_status(200);
+    lock.rollback().await.expect("unlocked");
+
+    // Then the sign-off takes effect, long before the server closes the silent socket.
+    let offline = watching.wait_until("offline", |socket| socket.shows_offline(leaver.id));
+    timeout(Duration::from_secs(15), offline).await.expect("the sign-off took effect");
 }
 
 /// Starts an OTLP collector that forwards the received traces and headers.

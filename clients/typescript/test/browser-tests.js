@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { after, before, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 
@@ -14,17 +14,20 @@ import { startServer } from "./server.js";
 
 /** The conversation of the demo's Alice, Bob and Dave. */
 const CONVERSATION = "c0000000-0000-4000-8000-000000000001";
+/** A test that does not end fails, and the next one runs. */
+const TEST_TIMEOUT_MS = 120_000;
 /** A device whose socket closed stays online for this time. No test waits that long, so offline means signed off. */
 const GRACE = "25s";
 
 const consumer = process.env.CONSUMER;
+const test = (name, run) => nodeTest(name, { timeout: TEST_TIMEOUT_MS }, run);
 const { signToken } = await import(
   pathToFileURL(createRequire(join(consumer, "package.json")).resolve("rollcall-client/server"))
 );
 
 export function browserTests(name) {
   if (!programOf(name)) {
-    test(`${name} is not installed: see .ci/install`, { skip: true }, () => {});
+    nodeTest(`${name} is not installed: see .ci/install`, { skip: true }, () => {});
     return;
   }
 
@@ -69,7 +72,9 @@ export function browserTests(name) {
         await page.browserContext().close();
       }),
     );
-  const until = (page, condition, ...values) => page.waitForFunction(condition, { polling: 50 }, ...values);
+  const untilWithin = (page, timeout, condition, ...values) =>
+    page.waitForFunction(condition, { polling: 50, timeout }, ...values);
+  const until = (page, condition, ...values) => untilWithin(page, 20_000, condition, ...values);
 
   /** Makes a client in a page. The options are JSON; `tokens` makes a function that returns them in turn. */
   async function start(page, token, options = {}) {
@@ -112,9 +117,10 @@ export function browserTests(name) {
     assert.equal(await page.evaluate(() => globalThis.sockets.length), sockets, "it connected again");
     return page.evaluate(() => client.snapshot.error);
   };
-  const sees = (page, person, availability) =>
-    until(
+  const sees = (page, person, availability, timeout = 20_000) =>
+    untilWithin(
       page,
+      timeout,
       (id, availability) => client.snapshot.presences.get(id)?.availability === availability,
       server.person(person).user_id,
       availability,
@@ -217,10 +223,21 @@ export function browserTests(name) {
 
   test("a closed page signs its device off at once; a page from the back/forward cache reconnects", async () => {
     const [alice, bob] = [await connect("Alice"), await connect("Bob")];
-    await setStatus(bob, "online");
-    await sees(alice, "Bob", "online");
-    await bob.goto(origin("127.0.0.1", "/empty"));
-    await sees(alice, "Bob", "offline");
+    // On a busy machine, a browser may end a page without running its code. Then the grace period applies.
+    for (let attempt = 1; ; attempt++) {
+      await setStatus(bob, "online");
+      await sees(alice, "Bob", "online");
+      await bob.goto(origin("127.0.0.1", "/empty"));
+      const isLast = attempt === 3;
+      const left = await sees(alice, "Bob", "offline", isLast ? 20_000 : 8_000).then(
+        () => true,
+        (error) => (isLast ? Promise.reject(error) : false),
+      );
+      if (left) break;
+      await bob.goto(origin());
+      await start(bob, server.person("Bob").token);
+      await connected(bob);
+    }
     // The browser may have kept the page or load it again.
     await bob.goBack().catch(() => {});
     if (await bob.evaluate(() => globalThis.client !== undefined)) {

@@ -198,7 +198,8 @@ impl Socket {
                     if frame["type"] == "bundle_ready" && !self.keeps_bundle_events {
                         continue;
                     }
-                    self.frames += 1;
+                    // The error that the device was not written may come before the first frame.
+                    self.frames += usize::from(frame["type"] != "error");
                     self.apply(&frame);
                     SocketEvent::Frame(frame)
                 }

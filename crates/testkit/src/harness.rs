@@ -282,6 +282,8 @@ pub struct TestServer {
     /// Its ID in `presence_nodes`; nil for a process, which does not report it.
     pub id: Uuid,
     running: Mutex<Option<Running>>,
+    /// Lines that a process has logged since it was ready.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 enum Running {
@@ -335,7 +337,8 @@ impl TestServer {
         let id = server.node.0;
         let server = runtime.spawn(server.run());
         let running = Running::InProcess { runtime, server, shutdown };
-        Self { address, context_address, admin_address, id, running: Mutex::new(Some(running)) }
+        let running = Mutex::new(Some(running));
+        Self { address, context_address, admin_address, id, running, log: Arc::default() }
     }
 
     /// Starts the binary on a database.
@@ -369,9 +372,12 @@ impl TestServer {
         };
         let address = timeout(WAIT_TIMEOUT * 2, ready).await.expect("ready in time");
         // The log is read on, because a full pipe would block the server.
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let read = lines.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = log.next_line().await {
                 println!("{line}");
+                read.lock().push(line);
             }
         });
         Self {
@@ -380,7 +386,13 @@ impl TestServer {
             admin_address: None,
             id: Uuid::nil(),
             running: Mutex::new(Some(Running::ChildProcess(child))),
+            log: lines,
         }
+    }
+
+    /// Lines that the server's process has logged since it was ready; none if the server runs in this process.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().clone()
     }
 
     /// ID of the server's process; `None` if the server runs in this process or has stopped.

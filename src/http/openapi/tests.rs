@@ -278,6 +278,7 @@ fn error_statuses_are_documented() {
         ApiError::MethodNotAllowed,
         ApiError::Conflict("x".into()),
         ApiError::DuplicatePresence,
+        ApiError::TooManyDevices,
         ApiError::InvalidReference("x".into()),
         ApiError::PayloadTooLarge { limit: 1 },
         ApiError::UnsupportedMediaType,

@@ -155,6 +155,7 @@ fn error_codes_map_to_their_status() {
         (ApiError::NotFound, "NOT_FOUND", 404),
         (ApiError::Conflict("x".into()), "CONFLICT", 409),
         (ApiError::DuplicatePresence, "DUPLICATE_PRESENCE", 409),
+        (ApiError::TooManyDevices, "TOO_MANY_DEVICES", 409),
         (ApiError::InvalidReference("x".into()), "INVALID_REFERENCE", 400),
         (ApiError::PayloadTooLarge { limit: 1 }, "PAYLOAD_TOO_LARGE", 413),
         (ApiError::Internal(cause()), "INTERNAL_ERROR", 500),

@@ -57,9 +57,10 @@ test('removeChannel leaves and the topic can be joined again at once', async () 
 
 test('heartbeats get replies', async () => {
   const statuses = []
-  const supabase = client({ heartbeatIntervalMs: 200, heartbeatCallback: (status) => statuses.push(status) })
+  // The client reports a timeout if a reply takes longer than the interval, which a busy machine may cause.
+  const supabase = client({ heartbeatIntervalMs: 1_500, heartbeatCallback: (status) => statuses.push(status) })
   await subscribe(supabase.channel(uniqueTopic()))
-  await until('five replies', () => statuses.filter((status) => status === 'ok').length >= 5)
+  await until('three replies', () => statuses.filter((status) => status === 'ok').length >= 3, 20_000)
   assert.ok(!statuses.includes('timeout') && !statuses.includes('disconnected'), String(statuses))
 })
 
