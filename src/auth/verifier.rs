@@ -13,7 +13,7 @@ use super::{
     jwks::{Jwks, KeySet, RefreshPolicy},
     key::VerifyingKey,
     settings::{MIN_SECRET_BYTES, VerifierSettings},
-    token::{self, TokenParts},
+    token::{self, SigningAlgorithm, TokenParts},
 };
 use crate::{clock::Clock, model::Secret};
 
@@ -32,9 +32,9 @@ pub enum VerifierError {
     /// An API key has role `authenticated`, which needs a user.
     #[error("the role of an API key must be anon or service_role")]
     ApiKeyWithoutUser,
-    /// The HTTP client for the key set could not be built.
     #[error("the JSON Web Key Set is invalid")]
     InvalidKeySet(#[source] JwksError),
+    /// The HTTP client for the key set could not be built.
     #[error("the HTTP client for the key set could not be built")]
     Client(#[source] reqwest::Error),
 }
@@ -46,6 +46,7 @@ pub struct Verifier {
     /// Keys of the setting `JWKS`.
     fixed_keys: Option<KeySet>,
     requirements: ClaimRequirements,
+    algorithms: Vec<SigningAlgorithm>,
     /// By SHA-256 of the key, so that the time of a lookup reveals nothing about it.
     api_keys: HashMap<Fingerprint, Role>,
     principal_cache: Arc<TokenCache<Principal>>,
@@ -76,8 +77,16 @@ impl Verifier {
         // An error means that a provider is already installed; it is the same one.
         rustls::crypto::ring::default_provider().install_default().ok();
 
-        let VerifierSettings { jwt_secret, jwks_url, jwks: fixed_keys, issuer, audience, api_keys } =
-            settings;
+        let VerifierSettings {
+            jwt_secret,
+            jwks_url,
+            jwks: fixed_keys,
+            issuer,
+            audience,
+            algorithms,
+            channel_roles,
+            api_keys,
+        } = settings;
         let secret = match jwt_secret.as_ref().map(Secret::expose) {
             Some("") => return Err(VerifierError::EmptySecret),
             Some(secret) => {
@@ -116,12 +125,13 @@ impl Verifier {
             return Err(VerifierError::ApiKeyWithoutUser);
         }
         let api_keys = api_keys.into_iter().map(|(key, role)| (fingerprint(key.expose()), role)).collect();
-        let rules = ClaimRequirements { issuer, audience };
+        let rules = ClaimRequirements { issuer, audience, channel_roles };
         Ok(Self {
             secret,
             jwks,
             fixed_keys,
             requirements: rules,
+            algorithms,
             api_keys,
             principal_cache: verdicts,
             channel_token_cache: channel_verdicts,
@@ -156,9 +166,6 @@ impl Verifier {
         }
 
         let parts = token::parse(token)?;
-        if !parts.algorithm.is_allowed_for_api() {
-            return Err(AuthError::AlgorithmNotAllowed);
-        }
         // Read before the key: a result of a key that is withdrawn meanwhile is not cached.
         let epoch = self.principal_cache.epoch();
         self.check(&parts).await?;
@@ -201,9 +208,12 @@ impl Verifier {
         Ok(read)
     }
 
-    /// Verifies a signature. HMAC tokens use only the secret, whatever their `kid`; others only published
+    /// Verifies algorithm and signature. HMAC tokens use only the secret, whatever their `kid`; others only published
     /// keys.
     async fn check(&self, parts: &TokenParts<'_>) -> Result<(), AuthError> {
+        if !self.algorithms.contains(&parts.algorithm) {
+            return Err(AuthError::AlgorithmNotAllowed);
+        }
         let key = if parts.algorithm.is_symmetric() {
             self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?
         } else {

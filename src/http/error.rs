@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | the request is invalid | `InvalidRequest`, `Unprocessable`, `InvalidReference`, `PayloadTooLarge`, `UnsupportedMediaType`, `MethodNotAllowed` |
 //! | the caller is not allowed to, or not now | `Auth`, `Forbidden`, `NotFound`, `RateLimited` |
-//! | the request conflicts with another | `Conflict`, `DuplicatePresence` |
+//! | the request conflicts with another | `Conflict`, `DuplicatePresence`, `TooManyDevices` |
 //! | the server failed | `Internal`, `ServiceUnavailable`, `DatabaseUnavailable`, `ContextEngine`, `SimpleEngine` |
 //!
 //! Errors of the last family keep their cause; it is logged when the response is built and never sent to the
@@ -84,6 +84,9 @@ pub enum ApiError {
     /// 409: a unique violation on (user, device) that an upsert could not resolve.
     #[error("the presence of this device was changed concurrently; try again")]
     DuplicatePresence,
+    /// 409: the device is new, and the user has as many devices as allowed, all of them online.
+    #[error("too many devices: sign a device off, or use the ID of an existing one")]
+    TooManyDevices,
     /// 400: the request refers to something that does not exist.
     #[error("{0}")]
     InvalidReference(Cow<'static, str>),
@@ -197,6 +200,7 @@ impl ApiError {
             }
             Self::Conflict(_) | Self::InProgress(_) => (ErrorCode::Conflict, StatusCode::CONFLICT),
             Self::DuplicatePresence => (ErrorCode::DuplicatePresence, StatusCode::CONFLICT),
+            Self::TooManyDevices => (ErrorCode::TooManyDevices, StatusCode::CONFLICT),
             Self::InvalidReference(_) => (ErrorCode::InvalidReference, StatusCode::BAD_REQUEST),
             Self::PayloadTooLarge { .. } => (ErrorCode::PayloadTooLarge, StatusCode::PAYLOAD_TOO_LARGE),
             Self::UnsupportedMediaType => {
@@ -323,6 +327,7 @@ impl From<PgError> for ApiError {
             PgError::UniqueViolation(_) => Self::DuplicatePresence,
             // The routes validate their own rules first; this is a constraint that the operator added.
             PgError::CheckViolation(_) => Self::bad_request("a value violates a constraint of the database"),
+            PgError::TooManyDevices(_) => Self::TooManyDevices,
             PgError::Failed(_) => Self::Internal(error.into()),
         }
     }
@@ -338,6 +343,7 @@ impl From<PresenceError> for ApiError {
             PresenceError::Write(error @ (WriteError::Unavailable | WriteError::Stopping)) => {
                 Self::DatabaseUnavailable { source: error.into() }
             }
+            PresenceError::Write(WriteError::TooManyDevices) => Self::TooManyDevices,
             PresenceError::Write(error @ WriteError::Rejected) => Self::Internal(error.into()),
         }
     }

@@ -223,6 +223,7 @@ struct HeartbeatAnswer {
     responses((status = 200, description = "The heartbeat was recorded.", body = HeartbeatAnswer, example = json!({
         "success": true, "server_time": "2026-11-21T12:00:00Z", "next_heartbeat_ms": 10_000,
     }))),
+    extensions(("x-errors" = json!([409]))),
 )]
 async fn heartbeat(
     State(presence): State<Arc<PresenceService>>,

@@ -1,6 +1,9 @@
 //! Database errors by kind. The only place that interprets SQLSTATE codes.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
+
+/// Name under which the database reports that the quota of devices is reached.
+const DEVICE_QUOTA: &str = "presence_devices_per_user";
 
 #[derive(Debug, thiserror::Error)]
 pub enum PgError {
@@ -27,6 +30,9 @@ pub enum PgError {
     /// A check constraint failed, or a value is too long for its column.
     #[error("a value violates a check constraint or is too long")]
     CheckViolation(#[source] tokio_postgres::Error),
+    /// The user has as many devices as allowed, all of them online.
+    #[error("too many devices: every device of the user is online")]
+    TooManyDevices(#[source] tokio_postgres::Error),
     /// Any other error: a bug in the server or in a policy.
     #[error("the statement failed")]
     Failed(#[source] tokio_postgres::Error),
@@ -81,7 +87,10 @@ impl PgError {
     /// Whether the database answered and rejected the statement.
     #[must_use]
     pub const fn is_rejected(&self) -> bool {
-        matches!(self, Self::PermissionDenied(_) | Self::CheckViolation(_) | Self::Failed(_))
+        matches!(
+            self,
+            Self::PermissionDenied(_) | Self::CheckViolation(_) | Self::TooManyDevices(_) | Self::Failed(_)
+        )
     }
 
     /// Whether a parameter value caused the error, so that other values may succeed.
@@ -109,6 +118,7 @@ impl PgError {
             Self::ForeignKeyViolation(_) => "broken_reference",
             Self::UniqueViolation(_) => "duplicate",
             Self::CheckViolation(_) => "violation",
+            Self::TooManyDevices(_) => "too_many_devices",
             Self::Failed(_) => "failed",
         }
     }
@@ -122,6 +132,9 @@ impl From<tokio_postgres::Error> for PgError {
                 || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>());
             return if broken { Self::Unavailable(error.into()) } else { Self::Failed(error) };
         };
+        if error.as_db_error().and_then(DbError::constraint) == Some(DEVICE_QUOTA) {
+            return Self::TooManyDevices(error);
+        }
         match *state {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Conflict(error),
             SqlState::LOCK_NOT_AVAILABLE => Self::LockTimeout(error),

@@ -107,6 +107,8 @@ struct DeviceState {
     closed_at: Option<Instant>,
     /// When activity of the device was last written.
     active_at: Instant,
+    /// The user has too many devices. Written again when the lease is renewed, one device of a user each time.
+    is_refused: bool,
     /// The user signed the device off, although its sockets may not all be closed yet.
     is_signed_off: bool,
 }
@@ -114,7 +116,7 @@ struct DeviceState {
 impl DeviceState {
     /// Whether the database should have the device as connected to this node.
     fn is_connected(&self) -> bool {
-        self.sockets > 0 && !self.is_signed_off
+        self.sockets > 0 && !self.is_signed_off && !self.is_refused
     }
 }
 
@@ -160,6 +162,7 @@ impl DeviceTracker {
                     is_recorded: false,
                     closed_at: None,
                     active_at: now,
+                    is_refused: false,
                     is_signed_off: false,
                 }
             });
@@ -281,6 +284,7 @@ impl DeviceTracker {
             .await;
         if let Some(device_state) = self.state.lock().devices.get_mut(&(user, device.clone())) {
             device_state.is_recorded = written.is_ok();
+            device_state.is_refused = matches!(written, Err(WriteError::TooManyDevices));
         }
         written.map(drop)
     }
@@ -331,6 +335,7 @@ impl DeviceTracker {
                     is_recorded: true,
                     closed_at: Some(closed_at),
                     active_at: closed_at,
+                    is_refused: false,
                     is_signed_off: false,
                 };
                 state.devices.insert(key.clone(), device_state);
@@ -353,7 +358,11 @@ impl DeviceTracker {
             let unrecorded = state.devices.iter().filter(|(_, device_state)| {
                 device_state.is_connected() && (all || !device_state.is_recorded)
             });
-            unrecorded.map(|(key, _)| key.clone()).collect()
+            let mut users = HashSet::new();
+            let refused = state.devices.iter().filter(|((user, _), device_state)| {
+                device_state.sockets > 0 && device_state.is_refused && users.insert(*user)
+            });
+            unrecorded.chain(refused).map(|(key, _)| key.clone()).collect()
         };
         for chunk in connected.chunks(ASSERT_BATCH_SIZE) {
             join_all(chunk.iter().map(|(user, device)| self.connect(*user, device, false))).await;

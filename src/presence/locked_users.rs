@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::sleep};
 
-use super::write_request::{Request, WriteError};
+use super::write_request::{Request, WriteError, answer};
 use crate::{
     backoff::Backoff,
     lifecycle::ErrorChain,
@@ -119,11 +119,11 @@ impl LockedUsers {
                 };
                 self.database.within_locks(WRITE_TIMEOUT, LOCK_TIMEOUT, write).await
             };
-            let answer = match written {
+            let result = match written {
                 Ok(faces) => {
                     metrics::histogram!(metric::WRITER_LATENCY)
                         .record(request.queued_at.elapsed().as_secs_f64());
-                    Ok(faces.into_iter().next())
+                    answer(&request.change, faces.into_iter().next())
                 }
                 Err(PgError::LockTimeout(_) | PgError::Conflict(_)) => {
                     self.waiting.lock().push_front(request);
@@ -136,7 +136,7 @@ impl LockedUsers {
                 }
             };
             backoff.reset();
-            drop(request.reply.send(answer));
+            drop(request.reply.send(result));
         }
     }
 }

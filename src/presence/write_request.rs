@@ -21,6 +21,9 @@ pub enum WriteError {
     /// The database rejected this write.
     #[error("the database rejected the write")]
     Rejected,
+    /// The device is new, and the user has as many devices as allowed, all of them online.
+    #[error("too many devices: every device of the user is online")]
+    TooManyDevices,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Stopping,
@@ -28,12 +31,21 @@ pub enum WriteError {
 
 impl From<&PgError> for WriteError {
     fn from(error: &PgError) -> Self {
-        if matches!(error, PgError::Failed(_) | PgError::PermissionDenied(_)) {
-            Self::Rejected
-        } else {
-            Self::Unavailable
+        match error {
+            PgError::Failed(_) | PgError::PermissionDenied(_) => Self::Rejected,
+            PgError::TooManyDevices(_) => Self::TooManyDevices,
+            _ => Self::Unavailable,
         }
     }
+}
+
+/// The answer to a change, from the user's face after it. Only changes of new devices beyond the quota leave no face;
+/// apart from those that create no device.
+pub(super) fn answer(
+    change: &Change,
+    face: Option<VersionedFace>,
+) -> Result<Option<VersionedFace>, WriteError> {
+    if face.is_none() && change.creates_device() { Err(WriteError::TooManyDevices) } else { Ok(face) }
 }
 
 pub(super) struct Request {

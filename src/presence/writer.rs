@@ -17,7 +17,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use super::write_request::WriteError;
-use super::{locked_users::LockedUsers, write_request::Request};
+use super::{
+    locked_users::LockedUsers,
+    write_request::{Request, answer},
+};
 use crate::{
     backoff::Backoff,
     lifecycle::ErrorChain,
@@ -128,7 +131,8 @@ impl WriterTask {
                     metrics::histogram!(metric::WRITER_LATENCY)
                         .record(request.queued_at.elapsed().as_secs_f64());
                     // The caller may have timed out.
-                    drop(request.reply.send(Ok(faces.remove(&request.user))));
+                    let face = faces.remove(&request.user);
+                    drop(request.reply.send(answer(&request.change, face)));
                 }
             }
             Err(PgError::LockTimeout(error)) => match self.locked_users.take_locked(batch).await {

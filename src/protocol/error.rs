@@ -18,6 +18,7 @@ pub enum ErrorCode {
     MethodNotAllowed,
     Conflict,
     DuplicatePresence,
+    TooManyDevices,
     PayloadTooLarge,
     UnsupportedMediaType,
     Unprocessable,
@@ -42,7 +43,7 @@ struct Row {
 
 impl ErrorCode {
     /// All codes, in the order of their HTTP status.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidRequest,
         Self::InvalidReference,
         Self::Unauthorized,
@@ -53,6 +54,7 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::Conflict,
         Self::DuplicatePresence,
+        Self::TooManyDevices,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::Unprocessable,
@@ -67,7 +69,7 @@ impl ErrorCode {
     ];
 
     /// Codes that sockets send.
-    pub const ON_SOCKETS: [Self; 12] = [
+    pub const ON_SOCKETS: [Self; 13] = [
         Self::InvalidRequest,
         Self::InvalidReference,
         Self::Unauthorized,
@@ -75,6 +77,7 @@ impl ErrorCode {
         Self::TokenExpired,
         Self::Forbidden,
         Self::NotFound,
+        Self::TooManyDevices,
         Self::Unprocessable,
         Self::RateLimited,
         Self::InternalError,
@@ -143,6 +146,12 @@ impl ErrorCode {
                 Some(409),
                 "Another request created the same device at the same time.",
                 "Send the request again.",
+            ),
+            Self::TooManyDevices => (
+                "TOO_MANY_DEVICES",
+                Some(409),
+                "The device is new, and the user has as many devices as allowed, all of them online. Otherwise the device that has been offline for the longest time is replaced.",
+                "Sign a device off, or use the ID of an existing one. An operator can change the quota: `update rollcall.quotas set maximum = 200 where key = 'devices'`.",
             ),
             Self::PayloadTooLarge => (
                 "PAYLOAD_TOO_LARGE",

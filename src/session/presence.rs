@@ -4,12 +4,14 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{
     auth::{AuthError, Principal, Verifier},
     clock::Clock,
     lifecycle::ErrorChain,
     model::{DeviceId, UserId},
+    pg::PgError,
     presence::{PresenceError, PresenceService, WriteError},
     protocol::{
         ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate, Token,
@@ -145,8 +147,11 @@ impl PresenceSession {
     }
 
     fn welcome(&self, conn: &Connection) -> Welcome {
+        // Random, because slot numbers count the connections of users that the client may not see.
+        let client_id = Uuid::new_v4();
+        tracing::debug!(conn.id = %conn.id(), %client_id, "presence session opened");
         Welcome {
-            client_id: conn.id().to_string().into(),
+            client_id,
             user_id: self.user,
             device_id: self.device.clone(),
             server_time: self.now(),
@@ -268,6 +273,11 @@ impl From<PresenceError> for MessageError {
             PresenceError::InvalidConversation(expected) => {
                 WireError::field(ErrorCode::InvalidRequest, FieldError::new("conversation_id", expected))
             }
+            PresenceError::Write(WriteError::TooManyDevices)
+            | PresenceError::Read(PgError::TooManyDevices(_)) => WireError::new(
+                ErrorCode::TooManyDevices,
+                "too many devices: sign a device off, or use the ID of an existing one",
+            ),
             PresenceError::Write(WriteError::Rejected) => {
                 WireError::new(ErrorCode::InternalError, "something went wrong on our side")
             }

@@ -2927,6 +2927,146 @@ comment on function rollcall.consume_status_quota is
   'Counts a status update of the caller, or refuses it with SQLSTATE PT429.';
 grant execute on function rollcall.consume_status_quota to authenticated;
 
+-- Quotas of rows ------------------------------------------------------------------------------------------------------
+
+create table rollcall.quotas (
+  key text primary key constraint quotas_key_is_known check (key = 'devices'),
+  maximum int not null constraint quotas_maximum_is_not_negative check (maximum >= 0)
+);
+comment on table rollcall.quotas is
+  'How many rows each user may have, whoever writes them; 0 for no limit. Lowering it deletes nothing.';
+-- No policies for users: for operators.
+alter table rollcall.quotas enable row level security;
+create policy "service_role reads" on rollcall.quotas for select to service_role using (true);
+create policy "service_role updates" on rollcall.quotas for update to service_role using (true) with check (true);
+revoke all on rollcall.quotas from anon, authenticated, service_role;
+grant select, update (maximum) on rollcall.quotas to service_role;
+
+insert into rollcall.quotas (key, maximum) values ('devices', 100);
+
+-- PostgREST answers PT409 with status 409. The server recognizes the error by the name of the constraint.
+-- Invoker: only raises.
+create function rollcall_internal.raise_too_many_devices() returns void
+  language plpgsql stable security invoker set search_path = ''
+as $$
+begin
+  raise exception 'too many devices: every device of the user is online' using errcode = 'PT409',
+    constraint = 'presence_devices_per_user',
+    detail = 'A new device replaces the one that has been offline for the longest time.',
+    hint = 'Sign a device off, or use the ID of an existing one.';
+end
+$$;
+comment on function rollcall_internal.raise_too_many_devices is
+  'Raises SQLSTATE PT409: a user has as many devices as allowed, all of them online.';
+
+-- Before anything is written, so that the write of a refused device changes nothing.
+-- Invoker: for write_presence, which reads devices of any user. Reads only what the server may read.
+create function rollcall_internal.users_without_room(p_users uuid[], p_devices text[]) returns uuid[]
+  language plpgsql stable security invoker
+as $$
+declare
+  v_maximum constant int := (select nullif(q.maximum, 0) from rollcall.quotas q where q.key = 'devices');
+begin
+  return array(
+    select staying.user_id
+    from (
+      select d.user_id from rollcall.presence_devices d where d.user_id = any (p_users) and d.live
+      union all
+      select n.user_id from unnest(p_users, p_devices) as n (user_id, device_id)
+    ) staying
+    where v_maximum is not null
+    group by staying.user_id
+    having count(*) > v_maximum
+  );
+end
+$$;
+comment on function rollcall_internal.users_without_room is
+  'Users for whom these new devices exceed the quota even if every offline device is deleted.';
+
+-- The caller has locked the row in user_last_seen of each user, so that concurrent inserts are counted one after the
+-- other. Skips locked devices: locks on devices come before that lock.
+-- Definer: counts and deletes devices whatever the policies of the caller show. For the server only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.replace_offline_devices(p_users uuid[], p_devices text[]) returns uuid[]
+  language plpgsql volatile security definer
+as $$
+declare
+  v_maximum constant int := (select nullif(q.maximum, 0) from rollcall.quotas q where q.key = 'devices');
+  v_users uuid[];
+  v_excess bigint[];
+  v_full uuid[];
+begin
+  perform rollcall_internal.check_search_path();
+  select array_agg(many.user_id), array_agg(many.count - v_maximum) into v_users, v_excess
+  from (
+    select d.user_id, count(*) as count from rollcall.presence_devices d
+    where d.user_id = any (p_users)
+    group by d.user_id
+    having count(*) > v_maximum
+  ) many;
+  if v_users is null then
+    return '{}';
+  end if;
+  with replaced as materialized (
+    select o.user_id, o.device_id
+    from unnest(v_users, v_excess) as f (user_id, excess)
+    cross join lateral (
+      select d.user_id, d.device_id from rollcall.presence_devices d
+      where d.user_id = f.user_id and not d.live
+        and (d.user_id, d.device_id) not in (
+          select n.user_id, n.device_id from unnest(p_users, p_devices) as n (user_id, device_id))
+      order by d.nodes <> '{}', d.last_heartbeat_at, d.device_id
+      limit f.excess
+      for update skip locked
+    ) o
+  ),
+  deleted as (
+    delete from rollcall.presence_devices d using replaced o
+      where d.user_id = o.user_id and d.device_id = o.device_id
+      returning d.user_id
+  )
+  select array_agg(f.user_id) into v_full
+  from unnest(v_users, v_excess) as f (user_id, excess)
+  where f.excess > (select count(*) from deleted d where d.user_id = f.user_id);
+  return coalesce(v_full, '{}');
+end
+$$;
+comment on function rollcall_internal.replace_offline_devices is
+  'Where these new devices exceed the quota, deletes the devices that have been offline for the longest time; returns '
+  'users that still have too many.';
+
+-- The lock is that of refresh_faces, which has it already unless the session set rollcall.batch.
+-- Definer: see replace_offline_devices.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.on_devices_added() returns trigger
+  language plpgsql volatile security definer
+as $$
+declare
+  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('rollcall.batch', 'on', true);
+  insert into rollcall.user_last_seen as l (user_id) select distinct n.user_id from new_rows n order by n.user_id
+    on conflict (user_id) do update set last_seen = l.last_seen where false;
+  perform set_config('rollcall.batch', v_batch, true);
+  if rollcall_internal.replace_offline_devices(
+    array(select n.user_id from new_rows n order by n.user_id, n.device_id),
+    array(select n.device_id from new_rows n order by n.user_id, n.device_id)) <> '{}'
+  then
+    perform rollcall_internal.raise_too_many_devices();
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_devices_added is 'Trigger function: keeps the quota of devices of a user.';
+
+-- After refresh_after_insert, in the order of names. Batches keep the quota themselves; but any session can make their
+-- setting.
+create trigger replace_after_insert after insert on rollcall.presence_devices
+  referencing new table as new_rows for each statement
+  when (current_setting('rollcall.batch', true) is distinct from 'on' or current_user = 'authenticated')
+  execute function rollcall_internal.on_devices_added();
+
 -- Called by rollcall.sweep under its lock.
 -- Definer: acts on rows of all users; for the server only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
@@ -3002,6 +3142,8 @@ comment on function rollcall_internal.purge_expired is
 --   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one
 --   silent      the socket on p_node does not respond: offline unless another node holds one, but still connected
 --   heartbeat   alive; with p_active also in use. Brings back a device that timed out, not one that signed off
+-- The write of a new device is left out, and the user from the result, if the quota of devices is reached and every
+-- device is online.
 -- Locks as refresh_faces does. A lock that is not granted within the callers lock_timeout fails the batch; the server
 -- then writes the locked users apart. Its plans are fixed for the reasons that refresh_faces gives.
 -- Definer: the server writes for many users in one statement, and has checked that each writes for itself.
@@ -3018,11 +3160,42 @@ create function rollcall_internal.write_presence(
 as $$
 declare
   v_now constant timestamptz := clock_timestamp();
-  v_users constant uuid[] := p_user;
+  v_users uuid[] := p_user;
   v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_new_users uuid[];
+  v_new_devices text[];
+  v_refused uuid[];
+  v_unnamed constant boolean := array_position(p_device, null) is not null;
 begin
   perform rollcall_internal.check_search_path();
   perform set_config('rollcall.batch', 'on', true);
+
+  -- Most devices exist.
+  select array_agg(o.user_id), array_agg(o.device_id) into v_new_users, v_new_devices
+  from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
+  where o.kind in ('status', 'connect', 'heartbeat') and o.device_id is not null
+    and (o.user_id, o.device_id) not in (
+      select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users));
+  if v_new_users is not null then
+    v_refused := rollcall_internal.users_without_room(v_new_users, v_new_devices);
+    if v_refused <> '{}' then
+      select
+        array_agg(o.kind), array_agg(o.user_id), array_agg(o.device_id), array_agg(o.node), array_agg(o.age),
+        array_agg(o.active), array_agg(o.status), array_agg(o.set_custom), array_agg(o.custom),
+        array_agg(o.custom_expires), array_agg(o.activity), array_agg(o.page)
+      into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom, p_custom_expires,
+        p_activity, p_page
+      from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom,
+          p_custom_expires, p_activity, p_page)
+        as o (kind, user_id, device_id, node, age, active, status, set_custom, custom, custom_expires, activity, page)
+      where o.user_id <> all (v_refused);
+      v_users := p_user;
+      if v_users is null then
+        perform set_config('rollcall.batch', v_batch, true);
+        return;
+      end if;
+    end if;
+  end if;
 
   -- The choice comes first: going invisible stores the state of that moment. Only changed rows are written. Going
   -- offline keeps the choice: busy holds until changed. Users without a choice get an empty one first, so that one
@@ -3063,9 +3236,10 @@ begin
     end if;
   end if;
 
-  -- A write without a device id applies to all live devices, or to `default`: from here on each row names its device.
+  -- A write without a device id applies to all live devices, or to `default`, which then replaces another offline
+  -- device if the quota is reached: from here on each row names its device.
   -- Neither a heartbeat nor a repeated `offline` brings back a device that signed off.
-  if array_position(p_device, null) is not null then
+  if v_unnamed then
     select
       array_agg(o.kind), array_agg(o.user_id), array_agg(coalesce(o.device_id, target.device_id)), array_agg(o.node),
       array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page)
@@ -3090,21 +3264,19 @@ begin
     where coalesce(o.device_id, target.device_id) is not null;
   end if;
 
-  -- New devices start as offline. Most devices exist, and a statement that inserts no row would still fire its
-  -- triggers.
-  if exists (
-    select from unnest(p_user, p_device) as o (user_id, device_id)
-    where (o.user_id, o.device_id) not in (
-      select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users))
-  ) then
-    insert into rollcall.presence_devices (user_id, device_id, status)
-      select o.user_id, o.device_id, 'offline'
-      from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
-      where o.kind in ('status', 'connect', 'heartbeat')
-        and (o.user_id, o.device_id) not in (
-          select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users))
-      order by o.user_id, o.device_id
-      on conflict (user_id, device_id) do nothing;
+  -- New devices start as offline. A statement that inserts no row would still fire its triggers.
+  if v_new_users is not null or v_unnamed then
+    select array_agg(o.user_id), array_agg(o.device_id) into v_new_users, v_new_devices
+    from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
+    where o.kind in ('status', 'connect', 'heartbeat')
+      and (o.user_id, o.device_id) not in (
+        select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users));
+    if v_new_users is not null then
+      insert into rollcall.presence_devices (user_id, device_id, status)
+        select o.user_id, o.device_id, 'offline' from unnest(v_new_users, v_new_devices) as o (user_id, device_id)
+        order by o.user_id, o.device_id
+        on conflict (user_id, device_id) do nothing;
+    end if;
   end if;
 
   update rollcall.presence_devices d set
@@ -3157,6 +3329,16 @@ begin
     where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users);
 
   perform rollcall_internal.refresh_faces(v_users);
+  if v_new_users is not null then
+    v_refused := rollcall_internal.replace_offline_devices(v_new_users, v_new_devices);
+    -- Another session added devices meanwhile.
+    if v_refused <> '{}' then
+      delete from rollcall.presence_devices d using unnest(v_new_users, v_new_devices) as o (user_id, device_id)
+        where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_refused);
+      perform rollcall_internal.refresh_faces(v_refused);
+      v_users := array(select u from unnest(v_users) u where u <> all (v_refused));
+    end if;
+  end if;
   perform set_config('rollcall.batch', v_batch, true);
 
   return query select * from rollcall.user_presence p where p.user_id = any (v_users) and p.face = 'trusted';
@@ -3177,6 +3359,9 @@ begin
   perform rollcall_internal.write_presence(
     array['status'], array[p_user], array[p_device], array[null::uuid], array[0::double precision], array[true],
     array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text]);
+  if not found then
+    perform rollcall_internal.raise_too_many_devices();
+  end if;
   -- From the table: a plan on a function's rows would not notice a new column.
   return query select p.* from rollcall.user_presence p where p.user_id = p_user and p.face = 'trusted';
 end
@@ -3405,6 +3590,9 @@ begin
     array['heartbeat'], array[v_me], array[p_device], array[null::uuid], array[0::double precision], array[p_active],
     array[null::rollcall.presence_status], array[false], array[null::text], array[null::timestamptz], array[null::text],
     array[null::text]);
+  if not found then
+    perform rollcall_internal.raise_too_many_devices();
+  end if;
   return (select d.live from rollcall.presence_devices d where d.user_id = v_me and d.device_id = p_device);
 end
 $$;

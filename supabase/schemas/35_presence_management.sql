@@ -162,6 +162,146 @@ comment on function rollcall.consume_status_quota is
   'Counts a status update of the caller, or refuses it with SQLSTATE PT429.';
 grant execute on function rollcall.consume_status_quota to authenticated;
 
+-- Quotas of rows ------------------------------------------------------------------------------------------------------
+
+create table rollcall.quotas (
+  key text primary key constraint quotas_key_is_known check (key = 'devices'),
+  maximum int not null constraint quotas_maximum_is_not_negative check (maximum >= 0)
+);
+comment on table rollcall.quotas is
+  'How many rows each user may have, whoever writes them; 0 for no limit. Lowering it deletes nothing.';
+-- No policies for users: for operators.
+alter table rollcall.quotas enable row level security;
+create policy "service_role reads" on rollcall.quotas for select to service_role using (true);
+create policy "service_role updates" on rollcall.quotas for update to service_role using (true) with check (true);
+revoke all on rollcall.quotas from anon, authenticated, service_role;
+grant select, update (maximum) on rollcall.quotas to service_role;
+
+insert into rollcall.quotas (key, maximum) values ('devices', 100);
+
+-- PostgREST answers PT409 with status 409. The server recognizes the error by the name of the constraint.
+-- Invoker: only raises.
+create function rollcall_internal.raise_too_many_devices() returns void
+  language plpgsql stable security invoker set search_path = ''
+as $$
+begin
+  raise exception 'too many devices: every device of the user is online' using errcode = 'PT409',
+    constraint = 'presence_devices_per_user',
+    detail = 'A new device replaces the one that has been offline for the longest time.',
+    hint = 'Sign a device off, or use the ID of an existing one.';
+end
+$$;
+comment on function rollcall_internal.raise_too_many_devices is
+  'Raises SQLSTATE PT409: a user has as many devices as allowed, all of them online.';
+
+-- Before anything is written, so that the write of a refused device changes nothing.
+-- Invoker: for write_presence, which reads devices of any user. Reads only what the server may read.
+create function rollcall_internal.users_without_room(p_users uuid[], p_devices text[]) returns uuid[]
+  language plpgsql stable security invoker
+as $$
+declare
+  v_maximum constant int := (select nullif(q.maximum, 0) from rollcall.quotas q where q.key = 'devices');
+begin
+  return array(
+    select staying.user_id
+    from (
+      select d.user_id from rollcall.presence_devices d where d.user_id = any (p_users) and d.live
+      union all
+      select n.user_id from unnest(p_users, p_devices) as n (user_id, device_id)
+    ) staying
+    where v_maximum is not null
+    group by staying.user_id
+    having count(*) > v_maximum
+  );
+end
+$$;
+comment on function rollcall_internal.users_without_room is
+  'Users for whom these new devices exceed the quota even if every offline device is deleted.';
+
+-- The caller has locked the row in user_last_seen of each user, so that concurrent inserts are counted one after the
+-- other. Skips locked devices: locks on devices come before that lock.
+-- Definer: counts and deletes devices whatever the policies of the caller show. For the server only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.replace_offline_devices(p_users uuid[], p_devices text[]) returns uuid[]
+  language plpgsql volatile security definer
+as $$
+declare
+  v_maximum constant int := (select nullif(q.maximum, 0) from rollcall.quotas q where q.key = 'devices');
+  v_users uuid[];
+  v_excess bigint[];
+  v_full uuid[];
+begin
+  perform rollcall_internal.check_search_path();
+  select array_agg(many.user_id), array_agg(many.count - v_maximum) into v_users, v_excess
+  from (
+    select d.user_id, count(*) as count from rollcall.presence_devices d
+    where d.user_id = any (p_users)
+    group by d.user_id
+    having count(*) > v_maximum
+  ) many;
+  if v_users is null then
+    return '{}';
+  end if;
+  with replaced as materialized (
+    select o.user_id, o.device_id
+    from unnest(v_users, v_excess) as f (user_id, excess)
+    cross join lateral (
+      select d.user_id, d.device_id from rollcall.presence_devices d
+      where d.user_id = f.user_id and not d.live
+        and (d.user_id, d.device_id) not in (
+          select n.user_id, n.device_id from unnest(p_users, p_devices) as n (user_id, device_id))
+      order by d.nodes <> '{}', d.last_heartbeat_at, d.device_id
+      limit f.excess
+      for update skip locked
+    ) o
+  ),
+  deleted as (
+    delete from rollcall.presence_devices d using replaced o
+      where d.user_id = o.user_id and d.device_id = o.device_id
+      returning d.user_id
+  )
+  select array_agg(f.user_id) into v_full
+  from unnest(v_users, v_excess) as f (user_id, excess)
+  where f.excess > (select count(*) from deleted d where d.user_id = f.user_id);
+  return coalesce(v_full, '{}');
+end
+$$;
+comment on function rollcall_internal.replace_offline_devices is
+  'Where these new devices exceed the quota, deletes the devices that have been offline for the longest time; returns '
+  'users that still have too many.';
+
+-- The lock is that of refresh_faces, which has it already unless the session set rollcall.batch.
+-- Definer: see replace_offline_devices.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.on_devices_added() returns trigger
+  language plpgsql volatile security definer
+as $$
+declare
+  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('rollcall.batch', 'on', true);
+  insert into rollcall.user_last_seen as l (user_id) select distinct n.user_id from new_rows n order by n.user_id
+    on conflict (user_id) do update set last_seen = l.last_seen where false;
+  perform set_config('rollcall.batch', v_batch, true);
+  if rollcall_internal.replace_offline_devices(
+    array(select n.user_id from new_rows n order by n.user_id, n.device_id),
+    array(select n.device_id from new_rows n order by n.user_id, n.device_id)) <> '{}'
+  then
+    perform rollcall_internal.raise_too_many_devices();
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_devices_added is 'Trigger function: keeps the quota of devices of a user.';
+
+-- After refresh_after_insert, in the order of names. Batches keep the quota themselves; but any session can make their
+-- setting.
+create trigger replace_after_insert after insert on rollcall.presence_devices
+  referencing new table as new_rows for each statement
+  when (current_setting('rollcall.batch', true) is distinct from 'on' or current_user = 'authenticated')
+  execute function rollcall_internal.on_devices_added();
+
 -- Called by rollcall.sweep under its lock.
 -- Definer: acts on rows of all users; for the server only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.

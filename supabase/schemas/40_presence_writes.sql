@@ -8,6 +8,8 @@
 --   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one
 --   silent      the socket on p_node does not respond: offline unless another node holds one, but still connected
 --   heartbeat   alive; with p_active also in use. Brings back a device that timed out, not one that signed off
+-- The write of a new device is left out, and the user from the result, if the quota of devices is reached and every
+-- device is online.
 -- Locks as refresh_faces does. A lock that is not granted within the callers lock_timeout fails the batch; the server
 -- then writes the locked users apart. Its plans are fixed for the reasons that refresh_faces gives.
 -- Definer: the server writes for many users in one statement, and has checked that each writes for itself.
@@ -24,11 +26,42 @@ create function rollcall_internal.write_presence(
 as $$
 declare
   v_now constant timestamptz := clock_timestamp();
-  v_users constant uuid[] := p_user;
+  v_users uuid[] := p_user;
   v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_new_users uuid[];
+  v_new_devices text[];
+  v_refused uuid[];
+  v_unnamed constant boolean := array_position(p_device, null) is not null;
 begin
   perform rollcall_internal.check_search_path();
   perform set_config('rollcall.batch', 'on', true);
+
+  -- Most devices exist.
+  select array_agg(o.user_id), array_agg(o.device_id) into v_new_users, v_new_devices
+  from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
+  where o.kind in ('status', 'connect', 'heartbeat') and o.device_id is not null
+    and (o.user_id, o.device_id) not in (
+      select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users));
+  if v_new_users is not null then
+    v_refused := rollcall_internal.users_without_room(v_new_users, v_new_devices);
+    if v_refused <> '{}' then
+      select
+        array_agg(o.kind), array_agg(o.user_id), array_agg(o.device_id), array_agg(o.node), array_agg(o.age),
+        array_agg(o.active), array_agg(o.status), array_agg(o.set_custom), array_agg(o.custom),
+        array_agg(o.custom_expires), array_agg(o.activity), array_agg(o.page)
+      into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom, p_custom_expires,
+        p_activity, p_page
+      from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom,
+          p_custom_expires, p_activity, p_page)
+        as o (kind, user_id, device_id, node, age, active, status, set_custom, custom, custom_expires, activity, page)
+      where o.user_id <> all (v_refused);
+      v_users := p_user;
+      if v_users is null then
+        perform set_config('rollcall.batch', v_batch, true);
+        return;
+      end if;
+    end if;
+  end if;
 
   -- The choice comes first: going invisible stores the state of that moment. Only changed rows are written. Going
   -- offline keeps the choice: busy holds until changed. Users without a choice get an empty one first, so that one
@@ -69,9 +102,10 @@ begin
     end if;
   end if;
 
-  -- A write without a device id applies to all live devices, or to `default`: from here on each row names its device.
+  -- A write without a device id applies to all live devices, or to `default`, which then replaces another offline
+  -- device if the quota is reached: from here on each row names its device.
   -- Neither a heartbeat nor a repeated `offline` brings back a device that signed off.
-  if array_position(p_device, null) is not null then
+  if v_unnamed then
     select
       array_agg(o.kind), array_agg(o.user_id), array_agg(coalesce(o.device_id, target.device_id)), array_agg(o.node),
       array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page)
@@ -96,21 +130,19 @@ begin
     where coalesce(o.device_id, target.device_id) is not null;
   end if;
 
-  -- New devices start as offline. Most devices exist, and a statement that inserts no row would still fire its
-  -- triggers.
-  if exists (
-    select from unnest(p_user, p_device) as o (user_id, device_id)
-    where (o.user_id, o.device_id) not in (
-      select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users))
-  ) then
-    insert into rollcall.presence_devices (user_id, device_id, status)
-      select o.user_id, o.device_id, 'offline'
-      from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
-      where o.kind in ('status', 'connect', 'heartbeat')
-        and (o.user_id, o.device_id) not in (
-          select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users))
-      order by o.user_id, o.device_id
-      on conflict (user_id, device_id) do nothing;
+  -- New devices start as offline. A statement that inserts no row would still fire its triggers.
+  if v_new_users is not null or v_unnamed then
+    select array_agg(o.user_id), array_agg(o.device_id) into v_new_users, v_new_devices
+    from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
+    where o.kind in ('status', 'connect', 'heartbeat')
+      and (o.user_id, o.device_id) not in (
+        select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users));
+    if v_new_users is not null then
+      insert into rollcall.presence_devices (user_id, device_id, status)
+        select o.user_id, o.device_id, 'offline' from unnest(v_new_users, v_new_devices) as o (user_id, device_id)
+        order by o.user_id, o.device_id
+        on conflict (user_id, device_id) do nothing;
+    end if;
   end if;
 
   update rollcall.presence_devices d set
@@ -163,6 +195,16 @@ begin
     where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users);
 
   perform rollcall_internal.refresh_faces(v_users);
+  if v_new_users is not null then
+    v_refused := rollcall_internal.replace_offline_devices(v_new_users, v_new_devices);
+    -- Another session added devices meanwhile.
+    if v_refused <> '{}' then
+      delete from rollcall.presence_devices d using unnest(v_new_users, v_new_devices) as o (user_id, device_id)
+        where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_refused);
+      perform rollcall_internal.refresh_faces(v_refused);
+      v_users := array(select u from unnest(v_users) u where u <> all (v_refused));
+    end if;
+  end if;
   perform set_config('rollcall.batch', v_batch, true);
 
   return query select * from rollcall.user_presence p where p.user_id = any (v_users) and p.face = 'trusted';
@@ -183,6 +225,9 @@ begin
   perform rollcall_internal.write_presence(
     array['status'], array[p_user], array[p_device], array[null::uuid], array[0::double precision], array[true],
     array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text]);
+  if not found then
+    perform rollcall_internal.raise_too_many_devices();
+  end if;
   -- From the table: a plan on a function's rows would not notice a new column.
   return query select p.* from rollcall.user_presence p where p.user_id = p_user and p.face = 'trusted';
 end
@@ -411,6 +456,9 @@ begin
     array['heartbeat'], array[v_me], array[p_device], array[null::uuid], array[0::double precision], array[p_active],
     array[null::rollcall.presence_status], array[false], array[null::text], array[null::timestamptz], array[null::text],
     array[null::text]);
+  if not found then
+    perform rollcall_internal.raise_too_many_devices();
+  end if;
   return (select d.live from rollcall.presence_devices d where d.user_id = v_me and d.device_id = p_device);
 end
 $$;

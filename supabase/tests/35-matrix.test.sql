@@ -86,6 +86,7 @@ insert into matrix values
   ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
   ('rollcall_internal.triggers', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.limits', '----', 's-u-', 'no', 'no', 'no', null, null),
+  ('rollcall.quotas', '----', 's-u-', 'no', 'no', 'no', null, null),
   ('rollcall_internal.status_rate_limits', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.personal_data', '----', 's---', 'true', 'no', 'no', null, null),
   ('rollcall.change_settings', '----', '----', 'no', 'no', 'no', null, null),

@@ -902,8 +902,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Returns the metrics of the server to callers with a token.
-         * @description The same metrics as `/metrics`.
+         * Returns the metrics of the server.
+         * @description Same as `/metrics`.
+         *
+         *     The token must have role `service_role`.
          */
         get: operations["metricsWithToken"];
         put?: never;
@@ -1085,7 +1087,11 @@ export interface paths {
         };
         /**
          * Returns the metrics of the server.
-         * @description Metrics of sockets, deliveries, latencies and requests in the text format of Prometheus.
+         * @description Metrics of sockets, deliveries, latencies and requests in the text format of Prometheus. Requests without a token
+         *     are answered if they come directly from a network in `METRICS_NETWORKS`, by default from the same machine, and not
+         *     through a proxy or from a web page. The admin port (`ADMIN_PORT`) serves the same without a token.
+         *
+         *     The token must have role `service_role`.
          */
         get: operations["metrics"];
         put?: never;
@@ -1964,6 +1970,7 @@ export interface components {
          *     - `METHOD_NOT_ALLOWED`: The path does not have this method. Use one of the methods in the header `Allow`.
          *     - `CONFLICT`: The request conflicts with a concurrent one or with the current state. Follow the message: try again later, or use another idempotency key.
          *     - `DUPLICATE_PRESENCE`: Another request created the same device at the same time. Send the request again.
+         *     - `TOO_MANY_DEVICES`: The device is new, and the user has as many devices as allowed, all of them online. Otherwise the device that has been offline for the longest time is replaced. Sign a device off, or use the ID of an existing one. An operator can change the quota: `update rollcall.quotas set maximum = 200 where key = 'devices'`.
          *     - `PAYLOAD_TOO_LARGE`: The body exceeds the maximum size of the route. Send less data in one request; the message names the maximum.
          *     - `UNSUPPORTED_MEDIA_TYPE`: The content type of the body is not JSON. Send the header `Content-Type: application/json`.
          *     - `UNPROCESSABLE`: A value is well-formed but not one of the allowed values. Use one of the values that `details` lists.
@@ -1976,7 +1983,7 @@ export interface components {
          *     - `CONTEXT_ENGINE_ERROR`: The dynamic context engine failed, and falling back to the simple one is disabled. Try again later, or allow the fallback (`CONTEXT_FALLBACK`).
          * @enum {string}
          */
-        ErrorCode: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "UPGRADE_REQUIRED" | "RATE_LIMITED" | "INTERNAL_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
+        ErrorCode: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "TOO_MANY_DEVICES" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "UPGRADE_REQUIRED" | "RATE_LIMITED" | "INTERNAL_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
         /** @description All stored presence data of a user. */
         Export: {
             /** @description Rows by the table that stores them. */
@@ -2656,7 +2663,7 @@ export interface components {
         };
     };
     responses: {
-        /** @description The request conflicts with a concurrent one or with the current state. Codes: `CONFLICT`, `DUPLICATE_PRESENCE`. */
+        /** @description The request conflicts with a concurrent one or with the current state. Codes: `CONFLICT`, `DUPLICATE_PRESENCE`, `TOO_MANY_DEVICES`. */
         Conflict: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -4250,6 +4257,7 @@ export interface operations {
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             500: components["responses"]["InternalError"];
@@ -5411,6 +5419,7 @@ export interface operations {
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["RateLimited"];
@@ -5961,7 +5970,11 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     openapi: {

@@ -62,6 +62,13 @@ impl TestServer {
         client.request(method, format!("http://{}{path}", self.address))
     }
 
+    /// Sends a request to the admin port.
+    pub async fn get_admin(&self, path: &str) -> HttpResponse {
+        let address = self.admin_address.expect("an admin port");
+        let client = reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT).build().expect("a client");
+        send(client.get(format!("http://{address}{path}"))).await
+    }
+
     pub async fn get(&self, user: &User, path: &str) -> HttpResponse {
         send(self.request(Method::GET, path).bearer_auth(&user.token)).await
     }
@@ -191,7 +198,8 @@ impl Socket {
                     if frame["type"] == "bundle_ready" && !self.keeps_bundle_events {
                         continue;
                     }
-                    self.frames += 1;
+                    // The error that the device was not written may come before the first frame.
+                    self.frames += usize::from(frame["type"] != "error");
                     self.apply(&frame);
                     SocketEvent::Frame(frame)
                 }

@@ -86,7 +86,7 @@ struct SessionData {
             "success": true, "message": "Presence updated",
             "data": { "sessionId": "c0000000-0000-4000-8000-000000000001" },
         }))),
-    extensions(("x-rate-limit" = json!("context"))),
+    extensions(("x-errors" = json!([409])), ("x-rate-limit" = json!("context"))),
 )]
 pub(super) async fn record_signals(
     State(state): State<HttpState>,

@@ -58,7 +58,7 @@ pub(super) static ERRORS: [ErrorResponse; 12] = [
     ErrorResponse {
         status: 409,
         name: "Conflict",
-        codes: &[ErrorCode::Conflict, ErrorCode::DuplicatePresence],
+        codes: &[ErrorCode::Conflict, ErrorCode::DuplicatePresence, ErrorCode::TooManyDevices],
         description: "The request conflicts with a concurrent one or with the current state.",
         message: "the contact is being removed; try again",
     },

@@ -72,7 +72,8 @@ async fn errors_use_the_envelope_and_name_the_field() {
         (get_request("/panic"), (500, "INTERNAL_ERROR"), None),
         (get_request("/internal"), (500, "INTERNAL_ERROR"), None),
         (get_request("/database"), (503, "DATABASE_CONNECTION_ERROR"), None),
-        (get_request("/metrics"), (404, "NOT_FOUND"), None),
+        (get_request("/metrics"), (401, "UNAUTHORIZED"), None),
+        (from_peer(get_request("/metrics"), "127.0.0.1:1"), (404, "NOT_FOUND"), None),
         (get_request("/api/v1/system/metrics"), (401, "UNAUTHORIZED"), None),
     ] {
         let what = request.uri().to_string();
@@ -154,6 +155,7 @@ fn error_codes_map_to_their_status() {
         (ApiError::NotFound, "NOT_FOUND", 404),
         (ApiError::Conflict("x".into()), "CONFLICT", 409),
         (ApiError::DuplicatePresence, "DUPLICATE_PRESENCE", 409),
+        (ApiError::TooManyDevices, "TOO_MANY_DEVICES", 409),
         (ApiError::InvalidReference("x".into()), "INVALID_REFERENCE", 400),
         (ApiError::PayloadTooLarge { limit: 1 }, "PAYLOAD_TOO_LARGE", 413),
         (ApiError::Internal(cause()), "INTERNAL_ERROR", 500),

@@ -98,6 +98,12 @@ impl Change {
             Self::Heartbeat { .. } => "heartbeat",
         }
     }
+
+    /// Whether the change creates the device if it does not exist.
+    #[must_use]
+    pub const fn creates_device(&self) -> bool {
+        matches!(self, Self::Status { .. } | Self::Connect { .. } | Self::Heartbeat { .. })
+    }
 }
 
 /// A batch as columns, as `unnest` expects it.
@@ -166,7 +172,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Applies a batch with at most one change per user in one transaction. Returns the trusted faces after it.
+/// Applies a batch with at most one change per user in one transaction. Returns the trusted faces after it. A change of a
+/// new device is left out, and its user has no face in the result, if the quota of devices is reached and every device
+/// is online.
 ///
 /// # Errors
 ///

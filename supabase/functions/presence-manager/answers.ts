@@ -10,6 +10,7 @@ const STATUS = {
   FORBIDDEN: 403,
   NOT_FOUND: 404,
   METHOD_NOT_ALLOWED: 405,
+  TOO_MANY_DEVICES: 409,
   PAYLOAD_TOO_LARGE: 413,
   UNPROCESSABLE: 422,
   RATE_LIMITED: 429,
@@ -82,6 +83,9 @@ export function failureOf(error: unknown): Failure {
     // rollcall.consume_status_quota counts, so that all instances of this function and PostgREST share one count.
     if (error.code === "PT429") {
       return new Failure("RATE_LIMITED", error.message, undefined, Limited.parse(JSON.parse(error.detail ?? "{}")));
+    }
+    if (error.constraint_name === "presence_devices_per_user") {
+      return new Failure("TOO_MANY_DEVICES", error.message);
     }
     if (error.code === "42501") return new Failure("FORBIDDEN", "not allowed");
     if (error.code === "23514" || error.code === "22001") {
