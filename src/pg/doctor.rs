@@ -91,6 +91,10 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
             Ok(results) => checks.extend(results),
             Err(error) => checks.push(Check::new("schema", false, ErrorChain(&error).to_string())),
         }
+        match query_checks(&client, include_str!("../../sql/doctor/channel_policies.sql")).await {
+            Ok(results) => checks.extend(results),
+            Err(error) => checks.push(Check::new("channel_policies", false, ErrorChain(&error).to_string())),
+        }
     }
 }
 

@@ -4833,8 +4833,8 @@ comment on function rollcall_internal.purge_bus is
 
 -- Evaluated as each caller: reads are rows of ours that it sees, writes are rows that it inserts. Call it in a
 -- transaction that is rolled back. A policy that raises for one caller, or a role that does not exist, yields one row
--- with `error` for that caller only. The i-th caller asks about p_topics[p_topic[i]]; callers with equal roles one
--- after the other save planning.
+-- with `error` for that caller only, and with `message` if a policy raised it. The i-th caller asks about
+-- p_topics[p_topic[i]]; callers with equal roles one after the other save planning.
 -- Invoker: it assumes the callers' roles, which only the server's login role may. Without a search_path of its own,
 -- because it evaluates users' policies: each caller's role sets its own.
 -- Over 60 lines: reads and writes of one caller share the role and the error handling.
@@ -4842,7 +4842,8 @@ create function rollcall_internal.probe_channels(
   p_topics text[], p_topic int[], p_role text[], p_sub text[], p_claims text[], p_headers text[], p_read boolean[],
   p_write boolean[]
 ) returns table (
-  caller int, broadcast_read boolean, presence_read boolean, broadcast_write boolean, presence_write boolean, error text
+  caller int, broadcast_read boolean, presence_read boolean, broadcast_write boolean, presence_write boolean,
+  error text, message text
 )
   language plpgsql volatile security invoker
 as $$
@@ -4861,7 +4862,15 @@ declare
   v_at constant timestamp := clock_timestamp() at time zone 'utc';
   v_broadcast constant uuid[] := array(select gen_random_uuid() from unnest(p_topics));
   v_presence constant uuid[] := array(select gen_random_uuid() from unnest(p_topics));
+  v_messages constant regclass := 'realtime.messages';
+  -- A refusal by a policy and an error inside a policy, such as a missing grant on a table that it reads, have the
+  -- same SQLSTATE. The message tells them apart; in other languages than English it names the table.
+  v_refusal constant text := case when current_setting('lc_messages') ~* '^(c|posix|en)' then '%row-level security%'
+    else '%"messages"%' end;
   v_topic text;
+  v_has_role boolean;
+  v_may_select boolean;
+  v_may_insert boolean;
 begin
   perform set_config('rollcall.probe', 'on', true);
   if true = any (p_read) then
@@ -4873,6 +4882,7 @@ begin
 
   for i in 1 .. cardinality(p_role) loop
     begin
+      v_has_role := false;
       v_topic := p_topics[p_topic[i]];
       -- `none` resets the role to the session's own.
       perform set_config('role', case p_role[i] when 'none' then '' else p_role[i] end, true),
@@ -4882,7 +4892,10 @@ begin
         set_config('request.jwt.claim.sub', coalesce(p_sub[i], ''), true),
         set_config('request.jwt.claim.role', p_role[i], true),
         set_config('request.headers', p_headers[i], true);
-      caller := i; error := null;
+      v_has_role := true;
+      v_may_select := has_table_privilege(v_messages, 'select');
+      v_may_insert := has_table_privilege(v_messages, 'insert');
+      caller := i; error := null; message := null;
       broadcast_read := null; presence_read := null; broadcast_write := null; presence_write := null;
       if p_read[i] then
         select coalesce(bool_or(m.extension = 'broadcast'), false), coalesce(bool_or(m.extension = 'presence'), false)
@@ -4897,11 +4910,17 @@ begin
             values (v_topic, 'broadcast', false, v_at, v_at), (v_topic, 'presence', false, v_at, v_at);
           broadcast_write := true; presence_write := true;
         exception when insufficient_privilege then
+          if v_may_insert and sqlerrm not like v_refusal then
+            raise;
+          end if;
           begin
             insert into realtime.messages (topic, extension, private, inserted_at, updated_at)
               values (v_topic, 'broadcast', false, v_at, v_at);
             broadcast_write := true;
           exception when insufficient_privilege then
+            if v_may_insert and sqlerrm not like v_refusal then
+              raise;
+            end if;
             broadcast_write := false;
           end;
           begin
@@ -4909,6 +4928,9 @@ begin
               values (v_topic, 'presence', false, v_at, v_at);
             presence_write := true;
           exception when insufficient_privilege then
+            if v_may_insert and sqlerrm not like v_refusal then
+              raise;
+            end if;
             presence_write := false;
           end;
         end;
@@ -4916,6 +4938,8 @@ begin
     exception when others then
       broadcast_read := null; presence_read := null; broadcast_write := null; presence_write := null;
       caller := i; error := sqlstate;
+      -- No message without the role, or without a grant to read.
+      message := case when v_has_role and (sqlstate <> '42501' or v_may_select) then sqlerrm end;
     end;
     return next;
   end loop;
@@ -4925,6 +4949,106 @@ end
 $$;
 comment on function rollcall_internal.probe_channels is
   'What each of several callers may do in a private channel, evaluated by its policies.';
+
+-- `p_claims` as in the token of a subscriber, `p_topic` without `realtime:`. One row per action and reason; `allowed`
+-- is equal in all rows of an action. The row of the probe has the topic, the extension, and no payload.
+-- Invoker: it assumes the subscriber's role, which only the server's login role may. Without a search_path of its own,
+-- because it evaluates users' policies.
+-- Over 60 lines: the probe, and each policy alone.
+create function rollcall.explain_channel(p_claims jsonb, p_topic text)
+  returns table (action text, allowed boolean, reason text)
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_own_path constant text := current_setting('search_path');
+  v_own_role constant text := current_setting('role');
+  v_role constant text := coalesce(p_claims ->> 'role', 'anon');
+  v_messages constant regclass := 'realtime.messages';
+  v_oid constant oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = v_role);
+  v_probe record;
+  v_policy record;
+  v_action record;
+  v_reasons text[];
+  v_holds boolean;
+begin
+  if v_oid is null then
+    return query select a.name, false, format('there is no role %s', v_role)
+      from unnest(array['read broadcast', 'read presence', 'write broadcast', 'write presence']) as a (name);
+    return;
+  end if;
+  begin
+    select * into v_probe
+      from rollcall_internal.probe_channels(array[p_topic], array[1], array[v_role], array[p_claims ->> 'sub'],
+        array[p_claims::text], array['{}'], array[true], array[true]);
+    raise exception using errcode = 'ZZ999';
+  exception
+    when sqlstate 'ZZ999' then
+      -- The rows of the probe are gone.
+    when others then
+      select false as broadcast_read, false as presence_read, false as broadcast_write, false as presence_write,
+        sqlstate as error, sqlerrm as message into v_probe;
+  end;
+
+  for v_action in
+    select a.name, a.extension, a.command, a.allowed
+    from (values
+      ('read broadcast', 'broadcast', 'r', v_probe.broadcast_read),
+      ('read presence', 'presence', 'r', v_probe.presence_read),
+      ('write broadcast', 'broadcast', 'a', v_probe.broadcast_write),
+      ('write presence', 'presence', 'a', v_probe.presence_write)
+    ) as a (name, extension, command, allowed)
+  loop
+    v_reasons := case
+      when v_probe.message is not null then
+        array[format('the evaluation raises %s: %s', v_probe.error, v_probe.message)]
+      when v_probe.error is not null then
+        array[format('the role %s may not be assumed, or not use the table: %s', v_role, v_probe.error)]
+      else '{}' end;
+    if not has_table_privilege(v_oid, v_messages, case v_action.command when 'r' then 'select' else 'insert' end) then
+      v_reasons := v_reasons || format('the role %s may not %s realtime.messages (grants)', v_role,
+        case v_action.command when 'r' then 'select' else 'insert into' end);
+    elsif (select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.oid = v_oid) then
+      v_reasons := v_reasons || format('row-level security does not bind the role %s', v_role);
+    end if;
+    -- Each policy that applies, alone, as the subscriber.
+    perform set_config('search_path', '', true);
+    for v_policy in
+      select p.polname, p.polpermissive,
+        pg_get_expr(case when p.polcmd in ('a', '*') and v_action.command = 'a' then coalesce(p.polwithcheck, p.polqual)
+          else p.polqual end, p.polrelid) as condition
+      from pg_catalog.pg_policy p
+      where p.polrelid = v_messages and p.polcmd::text in (v_action.command, '*')
+        and rollcall_internal.policy_applies(p.polroles, v_oid)
+      order by p.polpermissive, p.polname
+    loop
+      begin
+        perform set_config('search_path', rollcall.role_search_path(v_role), true), set_config('role', v_role, true),
+          set_config('realtime.topic', p_topic, true), set_config('request.jwt.claims', p_claims::text, true),
+          set_config('request.jwt.claim.sub', coalesce(p_claims ->> 'sub', ''), true),
+          set_config('request.jwt.claim.role', v_role, true), set_config('request.headers', '{}', true);
+        execute format('select coalesce(%s, false) from jsonb_populate_record(null::realtime.messages, $1) as messages',
+            coalesce(v_policy.condition, 'true')) into v_holds
+          using jsonb_build_object('id', gen_random_uuid(), 'topic', p_topic, 'extension', v_action.extension,
+            'private', false, 'inserted_at', localtimestamp, 'updated_at', localtimestamp);
+        v_reasons := v_reasons || format('the %s policy "%s" %s',
+          case when v_policy.polpermissive then 'permissive' else 'restrictive' end, v_policy.polname,
+          case when v_holds then 'allows it' else 'does not allow it' end);
+      exception when others then
+        v_reasons := v_reasons || format('the policy "%s" on realtime.messages raises %s for the role %s: %s',
+          v_policy.polname, sqlstate, v_role, sqlerrm);
+      end;
+      perform set_config('role', v_own_role, true);
+    end loop;
+    perform set_config('search_path', v_own_path, true);
+    if cardinality(v_reasons) = 0 then
+      v_reasons := array[format('no policy on realtime.messages allows it for the role %s', v_role)];
+    end if;
+    return query select v_action.name, coalesce(v_action.allowed, false), r.reason from unnest(v_reasons) as r (reason);
+  end loop;
+end
+$$;
+comment on function rollcall.explain_channel is
+  'Why a subscriber may read or write broadcasts and presence of a private channel, or not.';
 
 -- What a decision depends on ------------------------------------------------------------------------------------------
 

@@ -507,3 +507,53 @@ async fn broadcasts_from_sql_after_a_revocation_are_not_delivered(db: Arc<TestDa
         assert!(later.iter().all(|frame| frame.payload["event"] != *event), "round {round}: {later:?}");
     }
 }
+
+// docs/supabase.md, "Private channels"
+#[testkit::test]
+async fn an_error_inside_a_policy_is_a_refusal_to_the_client_and_an_error_in_the_log(db: Arc<TestDatabase>) {
+    // Errors of different kinds, one of which looks like a denial by its SQLSTATE.
+    db.execute(
+        "create table public.hidden_members (user_id uuid, room text);
+         create function public.calls_a_missing_function() returns boolean language plpgsql as
+           $$begin return public.is_missing(); end$$",
+        &[],
+    )
+    .await;
+    let node = db.start_server_process_after("true").await;
+    let user = User::new();
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    for (topic, condition, state, message) in [
+        (
+            "function",
+            "public.calls_a_missing_function()",
+            "42883",
+            "function public.is_missing() does not exist",
+        ),
+        (
+            "grant",
+            "exists (select from public.hidden_members m where m.user_id = auth.uid())",
+            "42501",
+            "permission denied for table hidden_members",
+        ),
+    ] {
+        let policy =
+            format!("create policy {topic} on realtime.messages to authenticated using ({condition})");
+        db.execute(&policy, &[]).await;
+        let reason = socket.join_error(&format!("realtime:{topic}"), private_join(&user.token)).await;
+        assert!(reason.starts_with("Unauthorized: You do not have permissions to read"), "{reason}");
+        let expected = [topic, state, message, "authenticated", "RlsPolicyError"];
+        testkit::harness::wait_until("the error is logged", || {
+            node.log().iter().any(|line| expected.iter().all(|part| line.contains(part)))
+        })
+        .await;
+        if topic == "function" {
+            db.execute("drop policy function on realtime.messages", &[]).await;
+        }
+    }
+    // A denial is not logged.
+    db.execute("grant select on public.hidden_members to authenticated", &[]).await;
+    let errors = || node.log().iter().filter(|line| line.contains("RlsPolicyError")).count();
+    let before = errors();
+    socket.join_error("realtime:other", private_join(&user.token)).await;
+    assert_eq!(errors(), before);
+}

@@ -262,7 +262,7 @@ impl Drop for ReplicationProcess {
 }
 
 /// Faults that SQL cannot fix: check, cause, SQL that undoes it, and text that the finding contains.
-const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 5] = [
+const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 6] = [
     (
         "migrations",
         "delete from rollcall.schema_migrations",
@@ -299,6 +299,14 @@ const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 5] = [
         "alter table rollcall_internal.triggers rename to elsewhere",
         "alter table rollcall_internal.elsewhere rename to triggers",
         "rollcall_internal.triggers",
+    ),
+    (
+        "channel_policies",
+        "create function public.broken() returns boolean language plpgsql as
+           $$begin return exists (select from public.nowhere); end$$;
+         create policy broken on realtime.messages for select to authenticated using (public.broken())",
+        "drop policy broken on realtime.messages; drop function public.broken()",
+        r#"the policy "broken" on realtime.messages raises 42P01 for the role authenticated"#,
     ),
 ];
 

@@ -247,12 +247,7 @@ impl AuthorizationWorker {
                             self.not_before = Some(Instant::now() + BACKOFF.delay_for(1));
                             updates.extend(cache.on_failure(check.entry, error));
                         }
-                        result => {
-                            if let Err(error @ AuthorizationError::Policy(_)) = result {
-                                tracing::warn!(topic = %check.key.topic, error = %ErrorChain(&error), "RlsPolicyError");
-                            }
-                            updates.extend(cache.on_result(check.entry, result));
-                        }
+                        result => updates.extend(cache.on_result(check.entry, result)),
                     }
                 }
             }

@@ -82,17 +82,23 @@ pub async fn probe(
         let both = |broadcast: &str, presence: &str| {
             row.get::<_, Option<bool>>(broadcast).zip(row.get::<_, Option<bool>>(presence))
         };
+        let index = usize::try_from(caller - 1).expect("counted from one");
+        let message: Option<&str> = row.get("message");
         let result = match row.get::<_, Option<&str>>("error") {
             None => Ok(ProbeResult {
                 read: both("broadcast_read", "presence_read"),
                 write: both("broadcast_write", "presence_write"),
             }),
-            // invalid_parameter_value, undefined_object, insufficient_privilege
-            Some("22023" | "42704" | "42501") => Err(ProbeFailure::Denied),
             Some("23514") => Err(ProbeFailure::NoPartition),
-            Some(state) => Err(ProbeFailure::Raised(state.as_bytes().try_into().unwrap_or(*b"XX000"))),
+            // The role does not exist, cannot be assumed, or has no grant.
+            Some(_) if message.is_none() => Err(ProbeFailure::Denied),
+            Some(state) => {
+                let RightsProbe { topic, role, .. } = probes[index];
+                tracing::warn!(topic, role, sqlstate = state, error = message, "RlsPolicyError");
+                Err(ProbeFailure::Raised(state.as_bytes().try_into().unwrap_or(*b"XX000")))
+            }
         };
-        results[usize::try_from(caller - 1).expect("counted from one")] = result;
+        results[index] = result;
     }
     Ok(results)
 }
