@@ -58,7 +58,7 @@ pub struct GatewayPolicy {
 type Networks = Vec<IpNet>;
 
 /// Parses a comma-separated list of networks in CIDR form or single addresses.
-fn networks(text: &str) -> ParseResult<Networks> {
+pub(super) fn networks(text: &str) -> ParseResult<Networks> {
     let network = |item: &str| {
         item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
             format!("must be networks in CIDR notation such as 10.0.0.0/8 or ::1/128 (got \"{item}\")")

@@ -76,6 +76,14 @@ pub struct CorsSettings {
     pub credentials: bool,
 }
 
+impl CorsSettings {
+    /// No page of another origin may read responses.
+    #[must_use]
+    pub const fn no_origin() -> Self {
+        Self { origins: CorsOrigins::List(Vec::new()), credentials: false }
+    }
+}
+
 /// The text is neither `*` nor a list of origins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be * or a comma-separated list of origins such as https://app.example.com (got {0:?})")]
@@ -199,8 +207,10 @@ fn panic_response(panic: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 /// Routes that still work while the server stops: load balancers and scrapers need them.
-const SERVED_WHILE_STOPPING: [&str; 5] = [
+const SERVED_WHILE_STOPPING: [&str; 7] = [
     "/healthcheck",
+    "/livez",
+    "/readyz",
     "/metrics",
     "/api/v1/system/health",
     "/api/v1/system/metrics",

@@ -25,7 +25,7 @@ const HEALTH_PATH: &str = "/api/v1/system/health";
 #[testkit::test]
 async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDatabase>) {
     // Given a ready server and a client that does not disconnect when asked to.
-    let node = db.start_server().await;
+    let node = db.start_server_with(|settings| settings.set("ADMIN_PORT", "0")).await;
     let user = User::new();
     assert_eq!(node.get(&user, HEALTH_PATH).await.expect_status(200)["status"], "ok");
     let stalled = node.stalled_socket(&user).await;
@@ -50,6 +50,9 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDat
     assert_eq!(report["status"], "draining");
     // Then it stays live and rejects other requests with a retry time.
     assert_eq!(node.get(&user, "/healthcheck").await.status, 200);
+    for (path, status) in [("/readyz", 503), ("/livez", 200), ("/metrics", 200)] {
+        assert_eq!(node.get_admin(path).await.status, status, "{path}");
+    }
     let refused = node.get(&user, "/api/presence/users").await;
     assert!(refused.header("retry-after").is_some());
     refused.expect_error(503, "SERVICE_UNAVAILABLE");

@@ -57,7 +57,9 @@ async fn a_device_socket_gets_a_welcome_and_every_visible_user(db: Arc<TestDatab
     let mut socket = device_socket(&node, &viewer, "&device_id=phone").await;
     let welcome = socket.next_message().await;
     let client_id = welcome["payload"]["client_id"].clone();
-    assert!(client_id.as_str().is_some_and(|id| !id.is_empty()), "{welcome}");
+    let random =
+        |id: &Value| id.as_str().and_then(|id| Uuid::parse_str(id).ok()).and_then(|id| id.get_version());
+    assert_eq!(random(&client_id), Some(uuid::Version::Random), "{welcome}");
     assert_matches_pattern(
         &welcome,
         &json!({"type": "connection_ack", "payload": {
