@@ -444,24 +444,25 @@ mod tests {
 
     #[test]
     fn slow_bodies_and_unread_responses_make_room() {
-        let (admission, now) = (admission(3, 2), Instant::now());
-        let (slow, mut slow_evicted) = admission.track(ATTACKER, now).expect("admitted");
+        let (unlimited, now) = (admission(100, 0), Instant::now());
+        let (slow, mut slow_evicted) = unlimited.track(ATTACKER, now).expect("admitted");
         let body = slow.begin_request(false);
-        assert!(slow.is_waiting_for_client() && admission.sockets.lock().evict_idle());
+        assert!(slow.is_waiting_for_client() && unlimited.sockets.lock().evict_idle());
         assert!(slow_evicted.try_recv().is_ok());
         drop(body);
 
-        let (unread, mut unread_evicted) = admission.track(ATTACKER, now).expect("admitted");
+        let (unread, mut unread_evicted) = unlimited.track(ATTACKER, now).expect("admitted");
         let request = unread.begin_request(false);
         request.on_received();
-        assert!(unread.is_busy() && !admission.sockets.lock().evict_idle());
+        assert!(unread.is_busy() && !unlimited.sockets.lock().evict_idle());
         unread.set_stalled(true);
         unread.set_stalled(false);
-        assert!(!admission.sockets.lock().evict_idle());
+        assert!(!unlimited.sockets.lock().evict_idle());
         unread.set_stalled(true);
-        assert!(admission.sockets.lock().evict_idle() && unread.is_waiting_for_client());
+        assert!(unlimited.sockets.lock().evict_idle() && unread.is_waiting_for_client());
         assert!(unread_evicted.try_recv().is_ok());
         // The token of an address is spent until the body is complete.
+        let admission = admission(100, 2);
         let (first, _evicted) = admission.track(ATTACKER, now).expect("admitted");
         let (second, mut second_evicted) = admission.track(ATTACKER, now).expect("admitted");
         let _bodies = (first.begin_request(false), second.begin_request(false));
