@@ -32,7 +32,7 @@ use crate::{
     context::context_engine,
     http::demo_tokens::DemoTokens,
     http::{
-        self, HttpState,
+        self, GatewayPolicy, HttpState,
         detached::DetachedWrites,
         middleware::{CorsSettings, HttpSettings},
         sockets::Sockets,
@@ -64,6 +64,9 @@ const WRITABLE_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// Maximum time that background tasks may take to end after the soft stop.
 const TASK_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Maximum open sockets of the admin port; they are within the reserve of file descriptors.
+const MAX_ADMIN_CONNECTIONS: usize = 32;
+
 /// Inputs of [`Server::start`] that do not come from the configuration.
 pub struct Environment {
     /// URL of the database: the configured one or that of the embedded cluster.
@@ -87,6 +90,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Address of the second port, which serves only the context socket.
     pub context_address: Option<SocketAddr>,
+    /// Address of the admin port.
+    pub admin_address: Option<SocketAddr>,
     pub node: NodeId,
     /// Path of the link that opens the console with tokens of the demo users, once; `None` without demo.
     pub demo_link: Option<String>,
@@ -110,12 +115,17 @@ impl Server {
         environment: Environment,
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
-        let config::Listen { host, port, ws_port } = &config.listen;
-        let (listener, address) = bind(host, *port, "PORT").await?;
+        let config::Listen { host, port, ws_port, admin_port, admin_host } = &config.listen;
+        let (listener, address) = bind(host, *port, "HOST or PORT").await?;
         let second = match ws_port {
-            Some(port) => Some(bind(host, *port, "WS_PORT").await?),
+            Some(port) => Some(bind(host, *port, "HOST or WS_PORT").await?),
             None => None,
         };
+        let admin = match admin_port {
+            Some(port) => Some(bind(admin_host, *port, "ADMIN_HOST or ADMIN_PORT").await?),
+            None => None,
+        };
+        let admin_address = admin.as_ref().map(|(_, address)| *address);
         let context_address = second.as_ref().map(|(_, address)| *address);
         let tasks = Tasks::new(shutdown);
         let Environment { database_url, direct_url, jwt_secret, metrics, demo, clock } = environment;
@@ -207,6 +217,9 @@ impl Server {
         });
         let shared =
             PresenceServices { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
+        let system = Arc::new(
+            System::new(health_checks, metrics, clock.clone()).with_shutdown(tasks.shutdown().soft().clone()),
+        );
         let state = HttpState {
             presence,
             context: context.clone(),
@@ -214,11 +227,12 @@ impl Server {
             limits,
             detached: DetachedWrites::default(),
             verifier,
-            gateway: Arc::new(config.gateway.clone()),
-            system: Arc::new(
-                System::new(health_checks, metrics, clock.clone())
-                    .with_shutdown(tasks.shutdown().soft().clone()),
-            ),
+            gateway: Arc::new(GatewayPolicy {
+                origins: config.cors.origins.listed().to_vec(),
+                ..config.gateway.clone()
+            }),
+            metrics: Arc::new(config.metrics.clone()),
+            system: system.clone(),
             sockets: Sockets { hub: hub.clone(), shared },
             channels,
             demo_tokens,
@@ -228,6 +242,8 @@ impl Server {
         let second_router =
             http::middleware::apply(http::sockets::second_port_routes().with_state(state.clone()), &settings);
         let router = http::middleware::apply(router().with_state(state), &settings);
+        let admin_settings = HttpSettings { cors: CorsSettings::no_origin(), ..settings };
+        let admin_router = http::middleware::apply(http::system::admin_routes(system), &admin_settings);
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), pending_changes.clone(), stop.clone());
@@ -293,9 +309,31 @@ impl Server {
                 transport::serve(listener, second_router, stop_accepting.clone(), accept, admission.clone());
             tasks.spawn("http on the second port", server);
         }
+        if let Some((listener, _)) = admin {
+            // Sockets of its own: clients that use up the other ports do not prevent monitoring.
+            let accept = AcceptSettings {
+                max_connections: MAX_ADMIN_CONNECTIONS,
+                silent_per_address: None,
+                ..config.accept
+            };
+            let admission = Admission::new(&accept);
+            let server = transport::serve(listener, admin_router, stop_accepting.clone(), accept, admission);
+            tasks.spawn("http on the admin port", server);
+        }
         let server = transport::serve(listener, router, stop_accepting.clone(), accept, admission);
         tasks.spawn("http", server);
-        Ok(Self { address, context_address, node, demo_link, tasks, stop_accepting, hub, lease, database })
+        Ok(Self {
+            address,
+            context_address,
+            admin_address,
+            node,
+            demo_link,
+            tasks,
+            stop_accepting,
+            hub,
+            lease,
+            database,
+        })
     }
 
     /// Serves until the soft stop, then closes the sockets and waits for the tasks.
@@ -327,10 +365,10 @@ pub fn openapi_document() -> serde_json::Value {
     http::openapi_document(console::routes())
 }
 
-async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind((host, port)).await.with_context(|| {
-        format!("cannot listen on {host}:{port}; set HOST or {setting} to a free address")
-    })?;
+async fn bind(host: &str, port: u16, settings: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((host, port))
+        .await
+        .with_context(|| format!("cannot listen on {host}:{port}; set {settings} to a free address"))?;
     let address = listener.local_addr().context("cannot read the bound address")?;
     Ok((listener, address))
 }

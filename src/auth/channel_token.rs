@@ -1,5 +1,5 @@
-//! Tokens of realtime channels: the same keys with looser claims. Any role name is accepted (the database
-//! checks it), `sub` is optional, `role` and `exp` are required.
+//! Tokens of realtime channels: the same keys with looser claims. `sub` is optional, `role` and `exp` are required. A
+//! role that is not allowed has no rights, like a role that the database does not have.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -11,10 +11,13 @@ use super::{
     claims::{self, ClaimRequirements},
 };
 
+/// Role of a token whose `role` is not allowed. No role of PostgreSQL has an empty name.
+pub const NO_ROLE: &str = "";
+
 /// A verified token of a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub struct VerifiedChannelToken {
-    /// Value of `role`.
+    /// Value of `role`, or [`NO_ROLE`].
     pub role: Box<str>,
     /// The signed payload: JSON. Do not log it.
     pub claims: Arc<str>,
@@ -48,6 +51,9 @@ pub enum ChannelTokenError {
     /// `role` or `exp` is missing.
     #[error("Fields `role` and `exp` are required in JWT")]
     MissingClaims,
+    /// `nbf` is in the future.
+    #[error("Token is not valid yet")]
+    NotYetValid,
     /// `exp` is not a number.
     #[error("Token expiration time is invalid")]
     InvalidExpiry,
@@ -70,7 +76,9 @@ impl ChannelTokenError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Malformed => "MalformedJWT",
-            Self::Expired(_) | Self::MissingClaims | Self::InvalidExpiry => "InvalidJWTToken",
+            Self::Expired(_) | Self::NotYetValid | Self::MissingClaims | Self::InvalidExpiry => {
+                "InvalidJWTToken"
+            }
             Self::Signature => "JwtSignatureError",
             Self::Signer | Self::SignerForKey(_) => "JwtSignerError",
         }
@@ -93,6 +101,7 @@ impl ChannelTokenError {
                 kid.map_or(Self::Signer, |kid| Self::SignerForKey(kid.into()))
             }
             AuthError::AlgorithmNotAllowed => Self::Signer,
+            AuthError::NotYetValid => Self::NotYetValid,
             _ => Self::Malformed,
         }
     }
@@ -119,7 +128,10 @@ pub(super) fn parse_claims(
         return Err(ChannelTokenError::Malformed);
     }
     let role = match claims.get("role") {
-        Some(Value::String(role)) if !role.is_empty() => role.as_str().into(),
+        Some(Value::String(role)) if !role.is_empty() => {
+            let is_allowed = rules.channel_roles.iter().any(|allowed| **allowed == **role);
+            if is_allowed { role.as_str() } else { NO_ROLE }.into()
+        }
         _ => return Err(ChannelTokenError::MissingClaims),
     };
     let expires_at = match claims.get("exp") {
@@ -131,6 +143,7 @@ pub(super) fn parse_claims(
     if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
         return Err(ChannelTokenError::Malformed);
     }
+    claims::check_not_before(&claims, now).map_err(|error| ChannelTokenError::from_auth(&error, None))?;
     claims::check_issuer(&claims, rules)
         .and_then(|()| claims::check_audience(&claims, rules))
         .map_err(|_| ChannelTokenError::Malformed)?;
@@ -155,12 +168,24 @@ mod tests {
     }
 
     fn parse_at_1000(payload: &str) -> Result<VerifiedChannelToken, ChannelTokenError> {
-        parse_claims(payload.as_bytes(), &ClaimRequirements::default(), timestamp(1_000))
+        let rules = ClaimRequirements {
+            channel_roles: vec!["anon".into(), "moderator".into()],
+            ..Default::default()
+        };
+        parse_claims(payload.as_bytes(), &rules, timestamp(1_000))
     }
 
     #[test]
-    fn any_role_is_accepted_and_sub_is_optional() {
-        let payload = r#"{"role":"moderator","exp":1000.5,"big":123456789012345678901}"#;
+    fn roles_that_are_not_allowed_have_no_rights() {
+        for role in ["postgres", "pg_read_all_data", "Moderator", " moderator", "anon,moderator"] {
+            let token = parse_at_1000(&format!(r#"{{"role":"{role}","exp":2000}}"#)).expect("is valid");
+            assert_eq!(&*token.role, NO_ROLE, "{role}");
+        }
+    }
+
+    #[test]
+    fn allowed_roles_are_kept_and_sub_is_optional() {
+        let payload = r#"{"role":"moderator","exp":1000.5,"nbf":1000,"big":123456789012345678901}"#;
         let token = parse_at_1000(payload).expect("is valid");
         assert_eq!((&*token.role, &token.sub, &*token.claims), ("moderator", &None, payload));
         let token = parse_at_1000(r#"{"role":"anon","exp":2000,"sub":"not a UUID"}"#).expect("is valid");
@@ -177,6 +202,13 @@ mod tests {
             (r#"{"role":"anon","exp":"2000"}"#, "InvalidJWTToken", "Token expiration time is invalid"),
             (r#"{"role":"anon","exp":1000}"#, "InvalidJWTToken", "Token has expired 0 seconds ago"),
             (r#"{"role":"anon","exp":890}"#, "InvalidJWTToken", "Token has expired 110 seconds ago"),
+            (r#"{"role":"anon","exp":2000,"nbf":1001}"#, "InvalidJWTToken", "Token is not valid yet"),
+            (r#"{"role":"anon","exp":2000,"nbf":1000.5}"#, "InvalidJWTToken", "Token is not valid yet"),
+            (
+                r#"{"role":"anon","exp":2000,"nbf":"1"}"#,
+                "MalformedJWT",
+                "The token provided is not a valid JWT",
+            ),
             (r#"{"role":"a\u0000","exp":2000}"#, "MalformedJWT", "The token provided is not a valid JWT"),
             (
                 r#"{"role":"anon","exp":2000,"iat":"x"}"#,

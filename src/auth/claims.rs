@@ -15,6 +15,8 @@ pub(super) struct ClaimRequirements {
     pub(super) issuer: Option<String>,
     /// Required `aud`; a token may have several.
     pub(super) audience: Option<String>,
+    /// Roles of channel tokens that have rights in the database.
+    pub(super) channel_roles: Vec<Box<str>>,
 }
 
 /// Builds the principal from a payload whose signature is verified.
@@ -59,9 +61,15 @@ fn expiry(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, Auth
     if expires_at <= now {
         return Err(AuthError::Expired);
     }
+    check_not_before(claims, now)?;
+    Ok(expires_at)
+}
+
+/// Checks `nbf`, without leeway.
+pub(super) fn check_not_before(claims: &Map<String, Value>, now: Timestamp) -> Result<(), AuthError> {
     match claim(claims, "nbf") {
         Some(Value::Number(seconds)) if timestamp_from_seconds(seconds) > now => Err(AuthError::NotYetValid),
-        Some(Value::Number(_)) | None => Ok(expires_at),
+        Some(Value::Number(_)) | None => Ok(()),
         Some(_) => Err(AuthError::Malformed("nbf is not a number")),
     }
 }
@@ -262,7 +270,11 @@ mod tests {
 
     #[test]
     fn configured_issuer_and_audience_are_required() {
-        let rules = ClaimRequirements { issuer: Some("https://id".into()), audience: Some("chat".into()) };
+        let rules = ClaimRequirements {
+            issuer: Some("https://id".into()),
+            audience: Some("chat".into()),
+            ..ClaimRequirements::default()
+        };
         for (rest, valid) in [
             (r#""iss":"https://id","aud":"chat""#, true),
             (r#""iss":"https://id","aud":["web","chat"]"#, true),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Role;
+use super::{Role, token::SigningAlgorithm};
 use crate::{
     model::Secret,
     settings::{ParseResult, comma_separated, defaults, http_url},
@@ -29,10 +29,34 @@ pub struct VerifierSettings {
     /// Required audience (aud) of tokens; a token may have several. Default: not checked
     #[arg(id = "jwt-audience", long = "jwt-audience", env = "JWT_AUDIENCE")]
     pub audience: Option<String>,
+    /// Comma-separated algorithms (alg) that tokens may be signed with, of HS256, HS384, HS512, RS256, RS384, RS512, ES256,
+    /// ES384 and EdDSA
+    #[arg(
+        id = "jwt-algorithms",
+        long = "jwt-algorithms",
+        env = "JWT_ALGORITHMS",
+        default_value = "HS256,RS256,ES256,EdDSA",
+        value_parser = algorithms
+    )]
+    pub algorithms: Algorithms,
+    /// Comma-separated database roles of channel tokens. A token with another role has no rights in private channels and
+    /// receives no row changes
+    #[arg(
+        id = "realtime-roles",
+        long = "realtime-roles",
+        env = "REALTIME_ROLES",
+        default_value = "anon,authenticated,service_role",
+        value_parser = roles
+    )]
+    pub channel_roles: ChannelRoles,
     /// Opaque API keys and their role, anon or service_role: key:role,key:role
     #[arg(long, env = "API_KEYS", default_value = "", value_parser = api_keys)]
     pub api_keys: HashMap<Secret, Role>,
 }
+
+/// Aliases, because clap takes a field of type `Vec` for several arguments.
+type Algorithms = Vec<SigningAlgorithm>;
+type ChannelRoles = Vec<Box<str>>;
 
 impl Default for VerifierSettings {
     fn default() -> Self {
@@ -48,6 +72,34 @@ fn jwt_secret(text: &str) -> ParseResult<Secret> {
         ));
     }
     Ok(Secret::new(text))
+}
+
+fn algorithms(text: &str) -> ParseResult<Algorithms> {
+    let algorithm = |name: &str| {
+        SigningAlgorithm::from_name(name).ok_or_else(|| {
+            format!(
+                "must be a comma-separated list of HS256, HS384, HS512, RS256, RS384, RS512, ES256, ES384, EdDSA (got \"{name}\")"
+            )
+        })
+    };
+    let algorithms: Algorithms = comma_separated(text).map(algorithm).collect::<Result<_, _>>()?;
+    if algorithms.is_empty() {
+        return Err("must name at least one algorithm, such as HS256".into());
+    }
+    Ok(algorithms)
+}
+
+fn roles(text: &str) -> ParseResult<ChannelRoles> {
+    let is_name = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_$-".contains(c));
+    let role = |name: &str| {
+        let message = format!("must be a comma-separated list of database roles (got \"{name}\")");
+        if is_name(name) { Ok(name.into()) } else { Err(message) }
+    };
+    let roles: ChannelRoles = comma_separated(text).map(role).collect::<Result<_, _>>()?;
+    if roles.is_empty() {
+        return Err("must name at least one role, such as authenticated".into());
+    }
+    Ok(roles)
 }
 
 /// Parses `key:role,key:role`. A key may hold colons, a role does not. Errors number the entries instead of
@@ -79,6 +131,16 @@ fn api_keys(text: &str) -> ParseResult<HashMap<Secret, Role>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn algorithms_and_roles_are_lists_of_names() {
+        assert_eq!(algorithms("HS256, ES384"), Ok(vec![SigningAlgorithm::Hs256, SigningAlgorithm::Es384]));
+        for invalid in ["", "none", "hs256", "HS256,PS256"] {
+            assert!(algorithms(invalid).is_err(), "{invalid}");
+        }
+        assert_eq!(roles("anon, moderator").unwrap().len(), 2);
+        assert!(roles(",").is_err() && roles("a b").is_err());
+    }
 
     #[test]
     fn api_keys_need_a_role_without_user() {

@@ -260,9 +260,22 @@ async fn invalid_claims_are_rejected_despite_a_valid_signature() {
 }
 
 #[tokio::test]
-async fn channel_tokens_accept_more_algorithms() {
+async fn channel_tokens_use_the_configured_algorithms_and_roles() {
     let (_server, url) = KeyServer::start(every_key()).await;
-    let verifier = verifier_at_1000(Some(url), refresh_policy());
+    let settings = VerifierSettings {
+        jwt_secret: Some(SECRET.into()),
+        jwks_url: Some(url),
+        algorithms: "HS256 HS384 HS512 RS256 RS512 ES256 EdDSA"
+            .split(' ')
+            .filter_map(token::SigningAlgorithm::from_name)
+            .collect(),
+        channel_roles: vec!["moderator".into()],
+        api_keys: HashMap::from([("sb_service".into(), Role::ServiceRole)]),
+        ..VerifierSettings::default()
+    };
+    let verifier = Verifier::with_refresh_policy(settings, clock_at(1_000), refresh_policy());
+    let verifier = verifier.expect("are valid settings");
+    let strict = verifier_at_1000(None, refresh_policy());
     let claims = json!({"role": "moderator", "exp": 2_000.5});
     let hs = |algorithm, secret: &[u8]| sign_hmac(algorithm, secret, Some("whatever"), &claims);
     for token in [
@@ -278,6 +291,12 @@ async fn channel_tokens_accept_more_algorithms() {
             let token = verifier.verify_channel_token(&token).await.expect(round);
             assert_eq!((&*token.role, token.sub.as_deref()), ("moderator", None));
         }
+    }
+    let unlisted = strict.verify_channel_token(&hs(Algorithm::HS256, SECRET.as_bytes())).await;
+    assert_eq!(&*unlisted.expect("is signed").role, NO_ROLE);
+    for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+        let refused = strict.verify_channel_token(&hs(algorithm, SECRET.as_bytes())).await;
+        assert_eq!(refused, Err(ChannelTokenError::Signer), "{algorithm:?}");
     }
     let service = verifier.verify_channel_token("sb_service").await.expect("is a key");
     assert_eq!((&*service.role, &*service.claims), ("service_role", r#"{"role":"service_role"}"#));

@@ -23,8 +23,9 @@ pub fn mint<C: Serialize>(secret: &str, claims: &C) -> Result<String, MintError>
     Ok(jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes()))?)
 }
 
+/// A signing algorithm that the server can verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum SigningAlgorithm {
+pub enum SigningAlgorithm {
     Hs256,
     Hs384,
     Hs512,
@@ -37,30 +38,25 @@ pub(super) enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    /// Parses `alg`, case-sensitively as RFC 7515 requires. `none` is rejected like any unknown algorithm.
-    fn from_header(text: &str) -> Result<Self, AuthError> {
+    /// Parses `alg`, case-sensitively as RFC 7515 requires. `None` for `none` and any unknown algorithm.
+    pub(super) fn from_name(text: &str) -> Option<Self> {
         match text {
-            "HS256" => Ok(Self::Hs256),
-            "HS384" => Ok(Self::Hs384),
-            "HS512" => Ok(Self::Hs512),
-            "RS256" => Ok(Self::Rs256),
-            "RS384" => Ok(Self::Rs384),
-            "RS512" => Ok(Self::Rs512),
-            "ES256" => Ok(Self::Es256),
-            "ES384" => Ok(Self::Es384),
-            "EdDSA" | "Ed25519" => Ok(Self::EdDsa),
-            _ => Err(AuthError::AlgorithmNotAllowed),
+            "HS256" => Some(Self::Hs256),
+            "HS384" => Some(Self::Hs384),
+            "HS512" => Some(Self::Hs512),
+            "RS256" => Some(Self::Rs256),
+            "RS384" => Some(Self::Rs384),
+            "RS512" => Some(Self::Rs512),
+            "ES256" => Some(Self::Es256),
+            "ES384" => Some(Self::Es384),
+            "EdDSA" | "Ed25519" => Some(Self::EdDsa),
+            _ => None,
         }
     }
 
     /// Whether it uses a shared secret.
     pub(super) const fn is_symmetric(self) -> bool {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
-    }
-
-    /// Whether API tokens may use it. Channel tokens accept all algorithms.
-    pub(super) const fn is_allowed_for_api(self) -> bool {
-        matches!(self, Self::Hs256 | Self::Rs256 | Self::Es256 | Self::EdDsa)
     }
 
     pub(super) const fn as_jwa(self) -> Algorithm {
@@ -109,7 +105,7 @@ pub(super) fn parse(token: &str) -> Result<TokenParts<'_>, AuthError> {
         URL_SAFE_NO_PAD.decode(header).map_err(|_| AuthError::Malformed("header is not base64url"))?;
     let header: RawHeader =
         serde_json::from_slice(&header).map_err(|_| AuthError::Malformed("header is not a JWT header"))?;
-    let algorithm = SigningAlgorithm::from_header(&header.alg)?;
+    let algorithm = SigningAlgorithm::from_name(&header.alg).ok_or(AuthError::AlgorithmNotAllowed)?;
     if header.crit.is_some() {
         return Err(AuthError::Malformed("header has critical extensions"));
     }

@@ -13,7 +13,7 @@ use super::{
     jwks::{Jwks, RefreshPolicy},
     key::VerifyingKey,
     settings::{MIN_SECRET_BYTES, VerifierSettings},
-    token::{self, TokenParts},
+    token::{self, SigningAlgorithm, TokenParts},
 };
 use crate::{clock::Clock, model::Secret};
 
@@ -42,6 +42,7 @@ pub struct Verifier {
     secret: Option<VerifyingKey>,
     jwks: Option<Jwks>,
     requirements: ClaimRequirements,
+    algorithms: Vec<SigningAlgorithm>,
     /// By SHA-256 of the key, so that the time of a lookup reveals nothing about it.
     api_keys: HashMap<Fingerprint, Role>,
     principal_cache: Arc<TokenCache<Principal>>,
@@ -72,7 +73,8 @@ impl Verifier {
         // An error means that a provider is already installed; it is the same one.
         rustls::crypto::ring::default_provider().install_default().ok();
 
-        let VerifierSettings { jwt_secret, jwks_url, issuer, audience, api_keys } = settings;
+        let VerifierSettings { jwt_secret, jwks_url, issuer, audience, algorithms, channel_roles, api_keys } =
+            settings;
         let secret = match jwt_secret.as_ref().map(Secret::expose) {
             Some("") => return Err(VerifierError::EmptySecret),
             Some(secret) => {
@@ -109,11 +111,12 @@ impl Verifier {
             return Err(VerifierError::ApiKeyWithoutUser);
         }
         let api_keys = api_keys.into_iter().map(|(key, role)| (fingerprint(key.expose()), role)).collect();
-        let rules = ClaimRequirements { issuer, audience };
+        let rules = ClaimRequirements { issuer, audience, channel_roles };
         Ok(Self {
             secret,
             jwks,
             requirements: rules,
+            algorithms,
             api_keys,
             principal_cache: verdicts,
             channel_token_cache: channel_verdicts,
@@ -148,9 +151,6 @@ impl Verifier {
         }
 
         let parts = token::parse(token)?;
-        if !parts.algorithm.is_allowed_for_api() {
-            return Err(AuthError::AlgorithmNotAllowed);
-        }
         // Read before the key: a result of a key that is withdrawn meanwhile is not cached.
         let epoch = self.principal_cache.epoch();
         self.check(&parts).await?;
@@ -193,9 +193,12 @@ impl Verifier {
         Ok(read)
     }
 
-    /// Verifies a signature. HMAC tokens use only the secret, whatever their `kid`; others only published
+    /// Verifies algorithm and signature. HMAC tokens use only the secret, whatever their `kid`; others only published
     /// keys.
     async fn check(&self, parts: &TokenParts<'_>) -> Result<(), AuthError> {
+        if !self.algorithms.contains(&parts.algorithm) {
+            return Err(AuthError::AlgorithmNotAllowed);
+        }
         let key = if parts.algorithm.is_symmetric() {
             self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?
         } else {

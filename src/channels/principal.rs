@@ -17,7 +17,7 @@ use crate::{
 /// distinguish them: equal principals share authorization results. `Debug` leaves out the claims.
 #[derive(Clone)]
 pub struct ChannelPrincipal {
-    /// The token's `role`. May be unknown to the database.
+    /// The token's `role`, or [`NO_ROLE`](crate::auth::NO_ROLE). May be unknown to the database.
     pub role: Box<str>,
     /// The token's complete payload as JSON, for `request.jwt.claims`.
     pub claims: Arc<str>,

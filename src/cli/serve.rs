@@ -70,6 +70,9 @@ async fn serve(
     if let Some(path) = &server.demo_link {
         info!("to open the console as demo users (works once, in one browser): {url}{path}");
     }
+    if let Some(address) = server.admin_address {
+        info!("metrics and health of the admin port: http://{address}/metrics, /livez, /readyz");
+    }
     info!("rollcall is ready at {url}");
     Ok(server.run().await?)
 }

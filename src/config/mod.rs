@@ -21,7 +21,7 @@ use crate::{
     channels::ChannelSettings,
     context::ContextSettings,
     http::{
-        GatewayPolicy,
+        GatewayPolicy, MetricsPolicy,
         middleware::{CorsOrigins, CorsSettings},
     },
     hub::HubSettings,
@@ -55,6 +55,8 @@ pub struct Config {
     pub listen: Listen,
     #[command(flatten)]
     pub accept: AcceptSettings,
+    #[command(flatten)]
+    pub metrics: MetricsPolicy,
     /// Directory of the embedded PostgreSQL and of generated keys; it need not exist
     #[arg(long, env = "ROLLCALL_DATA_DIR", default_value = ".rollcall", help_heading = "Server")]
     pub data_dir: PathBuf,
@@ -95,6 +97,12 @@ pub struct Listen {
     /// Second port, which serves the context socket at /. Default: no second port
     #[arg(long, env = "WS_PORT", value_parser = port)]
     pub ws_port: Option<u16>,
+    /// Port of /metrics, /livez and /readyz, without a login and with a socket limit of its own; 0 selects a free port. Default: no admin port
+    #[arg(long, env = "ADMIN_PORT", value_parser = port)]
+    pub admin_port: Option<u16>,
+    /// IP address or host name that ADMIN_PORT listens on
+    #[arg(long, env = "ADMIN_HOST", default_value = "127.0.0.1", value_parser = host)]
+    pub admin_host: String,
 }
 
 impl Listen {
@@ -162,6 +170,12 @@ impl Config {
         if self.listen.port != 0 && self.listen.ws_port == Some(self.listen.port) {
             let message = "must differ from PORT, which serves the context socket at /api/v1/context/ws";
             violated.push((&["PORT"], Problem::new("WS_PORT", message)));
+        }
+        for (name, other) in [("PORT", Some(self.listen.port)), ("WS_PORT", self.listen.ws_port)] {
+            if self.listen.admin_port.is_some_and(|port| port != 0 && Some(port) == other) {
+                let message = format!("must differ from {name}, which clients reach");
+                violated.push((&["PORT", "WS_PORT"], Problem::new("ADMIN_PORT", message)));
+            }
         }
         if self.database.url.is_none() && self.database.direct_url.is_some() {
             violated.push((&["DATABASE_URL"], Problem::new("DATABASE_DIRECT_URL", "requires DATABASE_URL")));

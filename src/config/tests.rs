@@ -22,7 +22,10 @@ fn origins(list: &[&'static str]) -> CorsOrigins {
 #[test]
 fn defaults_apply_without_settings() {
     let config = config([]);
-    assert_eq!(config.listen, Listen { host: "127.0.0.1".into(), port: 4_000, ws_port: None });
+    let listen = &config.listen;
+    assert_eq!((&*listen.host, listen.port, listen.ws_port), ("127.0.0.1", 4_000, None));
+    assert_eq!((&*listen.admin_host, listen.admin_port), ("127.0.0.1", None));
+    assert_eq!(config.metrics, crate::http::MetricsPolicy::default());
     assert_eq!(config.data_dir, Path::new(".rollcall"));
     assert!(config.database.url.is_none() && config.auth.jwt_secret.is_none());
     assert_eq!(config.limits.presence_updates_per_minute, NonZeroU32::new(10));
@@ -66,6 +69,17 @@ fn all_problems_are_reported_together() {
     ] {
         assert!(message.lines().any(|line| line.starts_with(&format!("{name}: "))), "{message}");
     }
+}
+
+#[test]
+fn the_admin_port_is_not_a_port_of_clients() {
+    assert_eq!(problems([("ADMIN_PORT", "4000")]), "ADMIN_PORT: must differ from PORT, which clients reach");
+    assert_eq!(
+        problems([("ADMIN_PORT", "4001"), ("WS_PORT", "4001")]),
+        "ADMIN_PORT: must differ from WS_PORT, which clients reach"
+    );
+    assert_eq!(config([("ADMIN_PORT", "0"), ("PORT", "0")]).listen.admin_port, Some(0));
+    assert!(problems([("METRICS_NETWORKS", "everyone")]).starts_with("METRICS_NETWORKS: "));
 }
 
 /// A rule that reads a malformed setting would report a second problem that is none.

@@ -22,7 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     auth::{Role, token::mint},
     clock::Clock,
-    http::{ApiError, Json, Query},
+    http::{ApiError, Json, Query, forwarded::is_forwarded},
     model::{Secret, UserId},
 };
 
@@ -35,16 +35,6 @@ const DEMO_USERS: [&str; 6] = ["Alice", "Bob", "Carol", "Dave", "Erin", "Frank"]
 const LINK_PATH: &str = "/console/demo/link";
 /// Cookie of the browser that opened the link.
 const COOKIE: &str = "rollcall_demo";
-/// Headers that a proxy adds, besides those that begin with `x-forwarded`.
-const PROXY_HEADERS: [&str; 7] = [
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "x-original-forwarded-for",
-];
 
 /// Signs tokens of the demo users for one browser.
 #[derive(Clone)]
@@ -214,10 +204,7 @@ fn is_same_origin_on_loopback(headers: &HeaderMap) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, port)| {
         if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
     });
-    let is_proxy = |name: &header::HeaderName| {
-        name.as_str().starts_with("x-forwarded") || PROXY_HEADERS.contains(&name.as_str())
-    };
-    !headers.keys().any(is_proxy)
+    !is_forwarded(headers)
         && matches!(name, "localhost" | "127.0.0.1" | "[::1]")
         && text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"))
         && text("origin").is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from == host))

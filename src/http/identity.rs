@@ -7,12 +7,12 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, FromRef, FromRequestParts},
-    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
 };
 use clap::ArgAction;
 use ipnet::IpNet;
 
-use super::ApiError;
+use super::{ApiError, extract::is_json};
 use crate::{
     auth::{AuthError, Principal, Verifier},
     model::{DeviceId, UserId},
@@ -23,6 +23,8 @@ use crate::{
 const API_KEY_HEADER: HeaderName = HeaderName::from_static("apikey");
 const USER_ID_HEADER: HeaderName = HeaderName::from_static("x-user-id");
 const DEVICE_ID_HEADER: HeaderName = HeaderName::from_static("x-device-id");
+/// Host that the browser sent, where a gateway replaces `Host`.
+const FORWARDED_HOST_HEADER: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Policy for identity headers of a gateway in front of the server.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -47,13 +49,16 @@ pub struct GatewayPolicy {
         value_parser = networks
     )]
     pub networks: Networks,
+    /// Origins whose pages may use the identity of a gateway, besides the server's own: those of `CORS_ORIGINS`.
+    #[arg(skip)]
+    pub origins: Vec<HeaderValue>,
 }
 
 /// Networks. An alias, because clap takes a field of type `Vec` for several arguments.
 type Networks = Vec<IpNet>;
 
 /// Parses a comma-separated list of networks in CIDR form or single addresses.
-fn networks(text: &str) -> ParseResult<Networks> {
+pub(super) fn networks(text: &str) -> ParseResult<Networks> {
     let network = |item: &str| {
         item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
             format!("must be networks in CIDR notation such as 10.0.0.0/8 or ::1/128 (got \"{item}\")")
@@ -91,8 +96,48 @@ impl GatewayPolicy {
             return Ok(None);
         };
         let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-        id.map(Some).ok_or_else(|| ApiError::invalid("X-User-ID", "must be a UUID"))
+        let id = id.ok_or_else(|| ApiError::invalid("X-User-ID", "must be a UUID"))?;
+        self.check_origin(parts)?;
+        Ok(Some(id))
     }
+
+    /// Rejects requests of foreign pages. A gateway may identify users by cookies, which browsers add to a WebSocket
+    /// handshake and to a POST without JSON from any page. Other requests are governed by CORS.
+    fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
+        let headers = &parts.headers;
+        let is_socket = headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT;
+        let is_form = parts.method == Method::POST
+            && !is_json(headers)
+            && !headers.contains_key(header::AUTHORIZATION)
+            && !headers.contains_key(API_KEY_HEADER);
+        if !is_socket && !is_form {
+            return Ok(());
+        }
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        // Only browsers send the header.
+        let Some(origin) = origins.next() else { return Ok(()) };
+        if origins.next().is_none() && (self.origins.contains(origin) || is_own_origin(origin, parts)) {
+            return Ok(());
+        }
+        Err(ApiError::forbidden(
+            "Origin: must be the origin of this server or one of CORS_ORIGINS, because a gateway identifies the user",
+        ))
+    }
+}
+
+/// Whether `origin` has the host and port of the request.
+fn is_own_origin(origin: &HeaderValue, parts: &Parts) -> bool {
+    let Some((_, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
+        return false;
+    };
+    let headers = &parts.headers;
+    let hosts = [single_header(headers, &header::HOST), single_header(headers, &FORWARDED_HOST_HEADER)];
+    let mut hosts = hosts.into_iter().filter_map(|host| host.ok()??.to_str().ok());
+    // HTTP/2 has the host in the URI.
+    let uri = parts.uri.authority().map(axum::http::uri::Authority::as_str);
+    !authority.is_empty()
+        && (hosts.any(|host| host.eq_ignore_ascii_case(authority))
+            || uri.is_some_and(|host| host.eq_ignore_ascii_case(authority)))
 }
 
 /// An authenticated caller: by a trusted gateway's header, `Authorization: Bearer`, or the `apikey` header,

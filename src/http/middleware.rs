@@ -39,6 +39,17 @@ pub enum CorsOrigins {
     List(Vec<HeaderValue>),
 }
 
+impl CorsOrigins {
+    /// The listed origins; none for [`CorsOrigins::Any`].
+    #[must_use]
+    pub fn listed(&self) -> &[HeaderValue] {
+        match self {
+            Self::Any => &[],
+            Self::List(origins) => origins,
+        }
+    }
+}
+
 /// Settings for calls from browsers.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Browsers")]
@@ -63,6 +74,14 @@ pub struct CorsSettings {
         value_parser = boolean
     )]
     pub credentials: bool,
+}
+
+impl CorsSettings {
+    /// No page of another origin may read responses.
+    #[must_use]
+    pub const fn no_origin() -> Self {
+        Self { origins: CorsOrigins::List(Vec::new()), credentials: false }
+    }
 }
 
 /// The text is neither `*` nor a list of origins.
@@ -188,8 +207,10 @@ fn panic_response(panic: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 /// Routes that still work while the server stops: load balancers and scrapers need them.
-const SERVED_WHILE_STOPPING: [&str; 5] = [
+const SERVED_WHILE_STOPPING: [&str; 7] = [
     "/healthcheck",
+    "/livez",
+    "/readyz",
     "/metrics",
     "/api/v1/system/health",
     "/api/v1/system/metrics",

@@ -16,8 +16,10 @@ pub mod devices;
 pub mod error;
 pub mod extract;
 mod field_errors;
+mod forwarded;
 pub mod identity;
 mod ids;
+pub mod metrics_access;
 pub mod middleware;
 pub mod on_behalf_of;
 pub mod openai;
@@ -38,6 +40,7 @@ mod tests;
 pub use error::{ApiError, FieldError};
 pub use extract::{Json, OptionalJson, Path, Query, ValidJson};
 pub use identity::{Authenticated, DeviceHeader, GatewayPolicy};
+pub use metrics_access::MetricsPolicy;
 pub use state::HttpState;
 
 use std::sync::{Arc, OnceLock};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 
-use super::{GatewayPolicy, detached::DetachedWrites, sockets::Sockets, system::System};
+use super::{GatewayPolicy, MetricsPolicy, detached::DetachedWrites, sockets::Sockets, system::System};
 use crate::{
     auth::Verifier, clock::Clock, context::ContextEngine, http::demo_tokens::DemoTokens, limits::RateLimiter,
     pg::Database, presence::PresenceService, session::channels::Services,
@@ -22,6 +22,8 @@ pub struct HttpState {
     /// Verifies JWTs and API keys.
     pub verifier: Arc<Verifier>,
     pub gateway: Arc<GatewayPolicy>,
+    /// Who may read the metrics without a token.
+    pub metrics: Arc<MetricsPolicy>,
     pub system: Arc<System>,
     pub sockets: Sockets,
     /// Services of channel sockets.

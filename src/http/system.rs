@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     extract::{FromRef, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -24,7 +25,12 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiError, alias::Alias, identity::Authenticated, identity::GatewayPolicy};
+use super::{
+    ApiError,
+    alias::Alias,
+    identity::GatewayPolicy,
+    metrics_access::{MetricsPolicy, MetricsReader},
+};
 use crate::{auth::Verifier, clock::Clock};
 
 /// Timeout of one health check.
@@ -197,19 +203,27 @@ const CHANNELS_HEALTH: Alias = Alias {
 /// Routes `/healthcheck`, `/realtime/v1/api/health`, `/api/v1/system/health`, `/api/v1/system/metrics` and
 /// `/metrics`.
 ///
-/// Only `/api/v1/system/metrics` requires a token; load balancers and scrapers have none.
+/// Health requires no token; load balancers have none. Metrics require what [`MetricsReader`] checks.
 pub fn routes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
     Arc<System>: FromRef<S>,
     Arc<Verifier>: FromRef<S>,
     Arc<GatewayPolicy>: FromRef<S>,
+    Arc<MetricsPolicy>: FromRef<S>,
 {
-    CHANNELS_HEALTH
-        .add_to(OpenApiRouter::default().routes(routes!(health)), get(health))
-        .routes(routes!(healthcheck))
-        .routes(routes!(metrics))
-        .routes(routes!(metrics_with_token))
+    let router = CHANNELS_HEALTH.add_to(OpenApiRouter::default().routes(routes!(health)), get(health));
+    METRICS_OF_SYSTEM.add_to(router.routes(routes!(healthcheck)).routes(routes!(metrics)), get(metrics))
+}
+
+/// Routes of the admin port: `/metrics`, `/livez` and `/readyz`. They require no token; the port's address decides who
+/// reaches them.
+pub fn admin_routes(system: Arc<System>) -> Router {
+    Router::new()
+        .route("/metrics", get(render_metrics))
+        .route("/livez", get(healthcheck))
+        .route("/readyz", get(health))
+        .with_state(system)
 }
 
 /// Answers `ok` while the server runs.
@@ -249,32 +263,31 @@ async fn health(State(system): State<Arc<System>>) -> Response {
 
 /// Returns the metrics of the server.
 ///
-/// Metrics of sockets, deliveries, latencies and requests in the text format of Prometheus.
+/// Metrics of sockets, deliveries, latencies and requests in the text format of Prometheus. Requests without a token
+/// are answered if they come directly from a network in `METRICS_NETWORKS`, by default from the same machine, and not
+/// through a proxy or from a web page. The admin port (`ADMIN_PORT`) serves the same without a token.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", tag = "System",
     responses((status = 200, description = "Metrics in the text format of Prometheus.", body = String,
         content_type = "text/plain")),
-    extensions(("x-access" = json!("open")), ("x-errors" = json!([404]))),
+    extensions(("x-access" = json!("service")), ("x-errors" = json!([404]))),
 )]
-async fn metrics(system: State<Arc<System>>) -> Result<Response, ApiError> {
-    render_metrics(system)
+async fn metrics(_: MetricsReader, system: State<Arc<System>>) -> Result<Response, ApiError> {
+    render_metrics(system).await
 }
 
-/// Returns the metrics of the server to callers with a token.
-///
-/// The same metrics as `/metrics`.
-#[utoipa::path(
-    get, path = "/api/v1/system/metrics", operation_id = "metricsWithToken", tag = "System",
-    responses((status = 200, description = "Metrics in the text format of Prometheus.", body = String,
-        content_type = "text/plain")),
-    extensions(("x-errors" = json!([404]))),
-)]
-async fn metrics_with_token(_: Authenticated, system: State<Arc<System>>) -> Result<Response, ApiError> {
-    render_metrics(system)
-}
+const METRICS_OF_SYSTEM: Alias = Alias {
+    of: "/metrics",
+    path: "/api/v1/system/metrics",
+    operation_id: "metricsWithToken",
+    description: "Same as `/metrics`.",
+};
 
-fn render_metrics(State(system): State<Arc<System>>) -> Result<Response, ApiError> {
+async fn render_metrics(State(system): State<Arc<System>>) -> Result<Response, ApiError> {
     let handle = system.metrics.as_ref().ok_or(ApiError::NotFound)?;
-    let text = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
+    let text = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
     Ok((text, handle.render()).into_response())
 }

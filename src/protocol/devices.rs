@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{
     ClientMessage, ErrorCode, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Welcome, WireError,
@@ -113,7 +114,7 @@ struct ErrorFrame<'a> {
 
 #[derive(Serialize)]
 struct ConnectionAckPayload<'a> {
-    client_id: &'a str,
+    client_id: Uuid,
     user_id: UserId,
     device_id: &'a DeviceId,
     #[serde(serialize_with = "milliseconds::serialize")]
@@ -124,7 +125,7 @@ struct ConnectionAckPayload<'a> {
 impl<'a> From<&'a Welcome> for ConnectionAckPayload<'a> {
     fn from(welcome: &'a Welcome) -> Self {
         Self {
-            client_id: &welcome.client_id,
+            client_id: welcome.client_id,
             user_id: welcome.user_id,
             device_id: &welcome.device_id,
             server_time: welcome.server_time,

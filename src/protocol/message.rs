@@ -51,8 +51,8 @@ pub enum ServerMessage {
 /// Information about the client's own connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// ID of the connection on its node, for logs on both sides.
-    pub client_id: Box<str>,
+    /// Random ID of the connection, for logs on both sides.
+    pub client_id: Uuid,
     pub user_id: UserId,
     /// The device of the connection.
     pub device_id: DeviceId,

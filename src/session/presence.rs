@@ -4,6 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{
     auth::{AuthError, Principal, Verifier},
@@ -151,8 +152,11 @@ impl PresenceSession {
     }
 
     fn welcome(&self, conn: &Connection) -> Welcome {
+        // Random, because slot numbers count the connections of users that the client may not see.
+        let client_id = Uuid::new_v4();
+        tracing::debug!(conn.id = %conn.id(), %client_id, "presence session opened");
         Welcome {
-            client_id: conn.id().to_string().into(),
+            client_id,
             user_id: self.user,
             device_id: self.device.clone(),
             server_time: self.now(),

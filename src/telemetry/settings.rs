@@ -8,7 +8,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Logs and traces")]
 pub struct LogConfig {
-    /// Log filter in the syntax of tracing's EnvFilter. Default: info for rollcall, warn for other crates
+    /// Log filter in the syntax of tracing's EnvFilter. The levels debug and trace apply to rollcall only, because other
+    /// crates log claims and texts there. Default: info for rollcall, warn for other crates
     #[arg(id = "log-filter", long = "log", env = "RUST_LOG", value_parser = log_filter)]
     pub filter: Option<String>,
     /// Format of log lines: pretty is text, json is one object per line

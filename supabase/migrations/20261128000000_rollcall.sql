@@ -1712,7 +1712,7 @@ comment on column rollcall.presence_devices.local_time is
 comment on column rollcall.presence_devices.context_updated_at is
   'When a context signal last changed. Set by a trigger.';
 comment on column rollcall.presence_devices.context_version is
-  'Increases with every change of a context signal. Set by a trigger.';
+  'Increases with every change of a context signal: the microsecond of the change. Set by a trigger.';
 comment on column rollcall.presence_devices.predicted_topic_ids is
   'The topics that the last warm-up expected. Written by the server.';
 comment on column rollcall.presence_devices.predicted_entity_ids is
@@ -1886,11 +1886,6 @@ create trigger invalidate_after_truncate after truncate on rollcall.presence_vis
 
 -- Faces ---------------------------------------------------------------------------------------------------------------
 
--- Orders the states of a face: drawn while the user is locked, so a later state has a higher number.
-create sequence rollcall_internal.presence_version;
-
-grant usage on sequence rollcall_internal.presence_version to service_role;
-
 -- The trusted face of users that have the caller on their visibility list; the public face of contacts and team
 -- members whose settings allow it; no user on either side of a block. Returns a set, because a policy evaluates it
 -- once per statement (a hashed subplan); a check per row costs 30 µs per row.
@@ -1963,7 +1958,9 @@ create table rollcall.user_presence (
   activity text,
   current_page text,
   idle_since timestamptz,
-  version bigint not null default nextval('rollcall_internal.presence_version'),
+  -- A sequence would count the changes of users that the reader may not see. A face that is created again continues
+  -- above its earlier numbers, because it changes less often than once per microsecond.
+  version bigint not null default (extract(epoch from clock_timestamp()) * 1000000)::bigint,
   constraint user_presence_pkey primary key (user_id, face)
 ) with (fillfactor = 80);
 comment on table rollcall.user_presence is
@@ -1973,7 +1970,9 @@ comment on table rollcall.user_presence is
 comment on column rollcall.user_presence.status is 'The full value: online, away, busy, dnd, invisible or offline.';
 comment on column rollcall.user_presence.reach is
   'online, away or offline: busy and dnd read online, invisible reads what the devices report.';
-comment on column rollcall.user_presence.version is 'Increases with every state of the row.';
+comment on column rollcall.user_presence.version is
+  'Increases by one with every state of the row; starts at the microsecond in which the row was created. Comparable '
+  'only within one face of one user.';
 alter table rollcall.user_presence enable row level security;
 create policy "users read their trusted face" on rollcall.user_presence
   for select to authenticated
@@ -2024,7 +2023,7 @@ begin
   if current_setting('rollcall.batch', true) is distinct from 'on' then
     perform set_config('rollcall.batch', 'on', true);
     update rollcall.user_presence p set
-        version = nextval('rollcall_internal.presence_version'),
+        version = p.version + 1,
         reach = case n.status when 'invisible' then n.reach when 'away' then 'away' when 'offline' then 'offline'
           else 'online' end
       from new_rows n
@@ -2281,7 +2280,7 @@ begin
     update rollcall.user_presence p set
       status = f.status, reach = f.reach, last_seen = f.last_seen, custom_status = f.custom_status,
       activity = f.activity, current_page = f.current_page, idle_since = f.idle_since,
-      version = nextval('rollcall_internal.presence_version')
+      version = p.version + 1
     from face f
     where p.user_id = f.user_id and p.face = f.face and p.user_id = any (v_users)
       and f.differs and f.known and not f.missing
@@ -3988,14 +3987,13 @@ comment on function rollcall_internal.erase_deleted_accounts is
 
 -- Signals on the device's row, from which context is prepared ahead and which the user's other devices show. They
 -- change no face and are sent to no other user.
-create sequence rollcall_internal.context_version;
-
--- Definer: uses a sequence of the server; writes only the new row.
+-- The version is a time, because a sequence would count the changes of other users.
+-- Definer: called from triggers of any writer; writes only the new row.
 create function rollcall_internal.set_context_version() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  new.context_version := nextval('rollcall_internal.context_version');
+  new.context_version := greatest(old.context_version + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint);
   new.context_updated_at := date_trunc('milliseconds', clock_timestamp());
   if new.last_navigation_path is not null
     and (tg_op = 'INSERT' or new.last_navigation_path is distinct from old.last_navigation_path)
@@ -6736,10 +6734,6 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Bundles -------------------------------------------------------------------------------------------------------------
 
-create sequence rollcall_internal.bundle_version;
-
-grant usage on sequence rollcall_internal.bundle_version to service_role;
-
 create table rollcall.context_bundles (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null,
@@ -6755,7 +6749,8 @@ create table rollcall.context_bundles (
   instruction_ids uuid[] not null default '{}',
   conversation_ids uuid[] not null default '{}',
   topic_ids uuid[] not null default '{}',
-  version bigint not null default nextval('rollcall_internal.bundle_version'),
+  -- As of user_presence.
+  version bigint not null default (extract(epoch from clock_timestamp()) * 1000000)::bigint,
   dirty boolean not null default false,
   priority real not null default 50,
   compiled_at timestamptz not null,
@@ -8993,7 +8988,7 @@ begin
         compiled_at = excluded.compiled_at, compiled_seeing = excluded.compiled_seeing,
         access_version = excluded.access_version,
           expires_at = excluded.expires_at,
-        version = nextval('rollcall_internal.bundle_version'), dirty = false
+        version = b.version + 1, dirty = false
       where b.compiled_at < excluded.compiled_at
       returning b.*
     )

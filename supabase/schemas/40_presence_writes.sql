@@ -854,14 +854,13 @@ comment on function rollcall_internal.erase_deleted_accounts is
 
 -- Signals on the device's row, from which context is prepared ahead and which the user's other devices show. They
 -- change no face and are sent to no other user.
-create sequence rollcall_internal.context_version;
-
--- Definer: uses a sequence of the server; writes only the new row.
+-- The version is a time, because a sequence would count the changes of other users.
+-- Definer: called from triggers of any writer; writes only the new row.
 create function rollcall_internal.set_context_version() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  new.context_version := nextval('rollcall_internal.context_version');
+  new.context_version := greatest(old.context_version + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint);
   new.context_updated_at := date_trunc('milliseconds', clock_timestamp());
   if new.last_navigation_path is not null
     and (tg_op = 'INSERT' or new.last_navigation_path is distinct from old.last_navigation_path)

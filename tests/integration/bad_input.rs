@@ -11,6 +11,7 @@ use testkit::{
     harness::{SECRET, TestDatabase, TestServer, User, mint_token, unix_time_in},
 };
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use uuid::Uuid;
 
 const STATUS_PATH: &str = "/api/presence/status";
 
@@ -351,6 +352,35 @@ async fn rejected_socket_messages_change_nothing(db: Arc<TestDatabase>) {
         &[("u", user.id)],
     )
     .await;
+}
+
+/// The anon key is public, so requests with it must not cause server errors and their log lines.
+#[testkit::test]
+async fn no_route_fails_for_a_caller_without_a_user(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let anon = mint_token(&json!({"role": "anon", "exp": unix_time_in(600)}));
+    let document = send(node.request(Method::GET, "/openapi.json")).await.expect_status(200);
+    let mut tried = 0;
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let Ok(method) = Method::from_bytes(method.to_uppercase().as_bytes()) else { continue };
+            let filled = path
+                .split('/')
+                .map(|part| if part.starts_with('{') { Uuid::nil().to_string() } else { part.to_owned() });
+            let body = &operation["requestBody"]["content"]["application/json"]["example"];
+            let mut request =
+                node.request(method.clone(), &filled.collect::<Vec<_>>().join("/")).bearer_auth(&anon);
+            if !body.is_null() {
+                request = request.json(body);
+            }
+            let response = send(request).await;
+            assert!(response.status.as_u16() < 500, "{method} {path}: {} {}", response.status, response.body);
+            tried += 1;
+        }
+    }
+    assert!(tried > 50, "{tried}");
+    let health = send(node.request(Method::GET, "/api/v1/context/health").bearer_auth(&anon)).await;
+    health.expect_error(401, "UNAUTHORIZED");
 }
 
 #[testkit::test]

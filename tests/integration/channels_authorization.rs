@@ -150,7 +150,13 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>
         serde_json::to_value(jwk).expect("JSON")
     });
     let url = start_key_server(public.collect()).await;
-    let node = db.start_server_with(|settings| settings.set("JWKS_URL", url)).await;
+    let default = db.start_server_with(|settings| settings.set("JWKS_URL", url.as_str())).await;
+    let node = db
+        .start_server_with(|settings| {
+            settings.set("JWKS_URL", url);
+            settings.set("JWT_ALGORITHMS", "HS256,HS384,HS512,RS256,ES256,EdDSA");
+        })
+        .await;
 
     let claims = json!({"sub": User::new().id, "role": "authenticated", "exp": unix_time_in(600)});
     let sign = |algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey| {
@@ -177,6 +183,14 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>
             reason.starts_with("JwtSignerError: ") || reason.starts_with("JwtSignatureError: "),
             "{reason}"
         );
+    }
+    let mut strict = default.channel_client(SerializerVersion::V2).await;
+    for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+        let token = sign(algorithm, None, &secret);
+        let reason = strict.join_error("realtime:open:1", private_join(&token)).await;
+        assert!(reason.starts_with("JwtSignerError: "), "{reason}");
+        let refused = default.channel_client_with_key(SerializerVersion::V2, &token).await;
+        assert_eq!(refused.err().expect("refused").status, 401, "{algorithm:?}");
     }
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         for kid in [None, Some("unknown")] {
@@ -251,6 +265,65 @@ async fn an_unknown_role_is_unauthorized(db: Arc<TestDatabase>) {
     let token = mint_token(&json!({"sub": "not a uuid", "role": "authenticated", "exp": unix_time_in(600)}));
     let reason = socket.join_error("realtime:members:1", private_join(&token)).await;
     assert!(reason.starts_with("Unauthorized: "), "{reason}");
+}
+
+/// The login role of the server may take every role that it created.
+#[testkit::test]
+async fn roles_outside_realtime_roles_have_no_rights(db: Arc<TestDatabase>) {
+    let (default, extended) = (
+        db.start_server().await,
+        db.start_server_with(|settings| settings.set("REALTIME_ROLES", "authenticated, internal_admin"))
+            .await,
+    );
+    db.execute(
+        "do $$ begin create role internal_admin; exception when duplicate_object then null; end $$;
+         grant internal_admin to postgres;
+         grant select, insert on realtime.messages to internal_admin;
+         create policy admin on realtime.messages to internal_admin using (true) with check (true);
+         create table public.secrets (id int primary key);
+         alter publication supabase_realtime add table public.secrets;
+         grant select on public.secrets to internal_admin",
+        &[],
+    )
+    .await;
+    let superuser = testkit::cluster::connect(&db.admin_url()).await;
+    superuser.batch_execute("grant usage on schema realtime to internal_admin").await.expect("granted");
+    let claims = json!({"sub": User::new().id, "role": "internal_admin", "exp": unix_time_in(600)});
+    let token = mint_token(&claims);
+    let changes = json!([{"event": "*", "schema": "public", "table": "secrets"}]);
+    let join = json!({"config": {"postgres_changes": changes}, "access_token": token});
+
+    let mut socket = default.channel_client(SerializerVersion::V2).await;
+    let reason = socket.join_error("realtime:room", private_join(&token)).await;
+    assert!(reason.starts_with("Unauthorized: "), "{reason}");
+    socket.try_join("realtime:changes", join.clone()).await;
+    let refused = socket.wait_for("realtime:changes", "system").await.payload;
+    assert_eq!(refused["status"], "error");
+    assert!(
+        refused["message"].as_str().is_some_and(|text| text.ends_with("is not in REALTIME_ROLES")),
+        "{refused}"
+    );
+    // Nor by a token that replaces one with rights.
+    db.execute(POLICIES, &[]).await;
+    socket.join_private("realtime:open:1", &User::new().token, json!({})).await;
+    socket.set_token("realtime:open:1", &token).await;
+    socket.wait_for("realtime:open:1", "phx_close").await;
+    let message = json!({"messages": [{"topic": "room", "event": "e", "payload": {}, "private": true}]});
+    let admin = User { token: token.clone(), ..User::new() };
+    let response = default.post(&admin, "/realtime/v1/api/broadcast", message.clone()).await;
+    assert_eq!(response.status.as_u16(), 202, "{}", response.body);
+    let stored = db.query_row("select count(*) from realtime.messages where topic = 'room'", &[]).await;
+    assert_eq!(stored.get::<_, i64>(0), 0);
+
+    let mut socket = extended.channel_client(SerializerVersion::V2).await;
+    socket.join_private("realtime:room", &token, json!({})).await;
+    assert_eq!(socket.try_join("realtime:changes", join).await["status"], "ok");
+    assert_eq!(socket.wait_for("realtime:changes", "system").await.payload["status"], "ok");
+    let service = json!({"config": {"private": true}, "access_token": service_user().token});
+    socket.join_error("realtime:other", service).await;
+    let early = json!({"role": "authenticated", "exp": unix_time_in(600), "nbf": unix_time_in(300)});
+    let reason = socket.join_error("realtime:room:2", private_join(&mint_token(&early))).await;
+    assert_eq!(reason, "InvalidJWTToken: Token is not valid yet");
 }
 
 // docs/protocol/realtime.md, "Private channels only"

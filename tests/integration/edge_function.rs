@@ -350,6 +350,22 @@ async fn errors_use_the_common_envelope(db: Arc<TestDatabase>) {
     raw(r#"{"status":"online","activity":"a\u0000b"}"#).await.expect_status(200);
     function.get(&user, "/nowhere").await.expect_error(404, "NOT_FOUND");
     function.get(&user, "/heartbeat").await.expect_error(405, "METHOD_NOT_ALLOWED");
+    // Names that every JavaScript object has.
+    for name in ["constructor", "__proto__", "toString", "hasOwnProperty", "valueOf", "__defineGetter__"] {
+        let method = Method::from_bytes(name.as_bytes()).expect("a token");
+        for path in ["/status", "/settings", "/sign-off"] {
+            let response = function.call(method.clone(), Some(&user.token), path, None).await;
+            response.expect_error(405, "METHOD_NOT_ALLOWED");
+        }
+        for path in [format!("/{name}"), name.to_owned(), format!("/status/{name}"), format!("/{name}/")] {
+            function.get(&user, &path).await.expect_error(404, "NOT_FOUND");
+            let response = function.call(method.clone(), Some(&user.token), &path, None).await;
+            response.expect_error(404, "NOT_FOUND");
+        }
+        let body = format!(r#"{{"status": "online", "{name}": {{"{name}": 1}}}}"#);
+        raw(&body).await.expect_status(200);
+        raw(&format!(r#"{{"status": "{name}"}}"#)).await.expect_error(422, "UNPROCESSABLE");
+    }
     let preflight = function.call(Method::OPTIONS, None, "/status", None).await;
     assert_eq!(preflight.status.as_u16(), 204);
     assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));

@@ -49,6 +49,27 @@ impl Application {
         Self { cluster, admin, target }
     }
 
+    /// An empty database with the role that deploy/compose.yaml creates.
+    async fn start_as_composed(name: &str) -> Self {
+        let cluster = Cluster::start_bare(name).await;
+        let server = connect(&cluster.admin_url("postgres")).await;
+        server.batch_execute("create database app").await.expect("a database");
+        let admin_url = cluster.admin_url("app");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/postgres/role.sql");
+        let output = Command::new("psql")
+            .args(["-X", "-v", "ON_ERROR_STOP=1", "-f", script, &admin_url])
+            .env("ROLLCALL_PASSWORD", "it's one")
+            .output()
+            .expect("psql is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let url = cluster.url("app");
+        let (_, address) = url.split_once('@').expect("a URL with a user");
+        let url = format!("postgresql://rollcall:it%27s%20one@{address}");
+        connect(&url).await.batch_execute(APPLICATION).await.expect("an application");
+        let admin = connect(&admin_url).await;
+        Self { cluster, admin, target: MigrationTarget { url: Secret::new(url), admin_url: None } }
+    }
+
     async fn install(&self) {
         let report = prepare(&self.target, &Sources::built_in(), false).await.expect("it installs");
         assert_eq!(report.applied.len(), Sources::built_in().migrations.len());
@@ -167,6 +188,34 @@ async fn an_owner_without_superuser_installs_and_serves(_: Arc<TestDatabase>) {
     let removal = remove(&app.target).await.expect("it is removed");
     assert_eq!(removal.kept, []);
     assert_eq!(app.dump(), before);
+    app.stop().await;
+}
+
+#[testkit::test]
+async fn the_role_of_the_compose_file_installs_and_serves(_: Arc<TestDatabase>) {
+    let app = Application::start_as_composed("composed").await;
+    let role = "select count(*) from pg_roles where rolname = 'rollcall' and not (rolsuper or rolcreatedb or rolbypassrls)";
+    assert_eq!(app.count(role).await, 1);
+    app.install().await;
+    let bypasses = "select count(*) from pg_roles where rolname = 'service_role' and rolbypassrls";
+    assert_eq!(app.count(bypasses).await, 1);
+    serve(&app).await;
+
+    // Row changes need the privilege to replicate.
+    let node = TestServer::start(app.target.url.expose(), |_| {}).await;
+    app.execute(
+        "create table public.todos (id int primary key); grant select on public.todos to authenticated;
+         alter publication supabase_realtime add table public.todos",
+    )
+    .await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let changes = json!([{"event": "*", "schema": "public", "table": "todos"}]);
+    let join = json!({"config": {"postgres_changes": changes}, "access_token": User::new().token});
+    assert_eq!(socket.try_join("realtime:todos", join).await["status"], "ok");
+    assert_eq!(socket.wait_for("realtime:todos", "system").await.payload["status"], "ok");
+    app.execute("insert into public.todos values (1)").await;
+    socket.wait_for("realtime:todos", "postgres_changes").await;
+    node.stop().await.expect("stops");
     app.stop().await;
 }
 

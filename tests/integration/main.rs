@@ -40,6 +40,7 @@ mod installation;
 mod invisible;
 mod isolation;
 mod lost_history;
+mod metrics_access;
 mod notifications;
 mod openapi_examples;
 mod operations;

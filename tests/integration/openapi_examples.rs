@@ -37,7 +37,7 @@ fn example_user(id: &str) -> User {
         "acceptContact" => demo_user(2),
         // The erasure leaves nothing for other examples of the same user.
         "forgetMe" => demo_user(6),
-        "pushToSockets" | "nodes" | "explain" => service_user(),
+        "pushToSockets" | "nodes" | "explain" | "metrics" | "metricsWithToken" => service_user(),
         _ => demo_user(1),
     }
 }

@@ -7,7 +7,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT};
+use testkit::{
+    fake_llm::FakeLlm,
+    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT, wait_until},
+    phoenix::SerializerVersion,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -21,7 +25,7 @@ const HEALTH_PATH: &str = "/api/v1/system/health";
 #[testkit::test]
 async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDatabase>) {
     // Given a ready server and a client that does not disconnect when asked to.
-    let node = db.start_server().await;
+    let node = db.start_server_with(|settings| settings.set("ADMIN_PORT", "0")).await;
     let user = User::new();
     assert_eq!(node.get(&user, HEALTH_PATH).await.expect_status(200)["status"], "ok");
     let stalled = node.stalled_socket(&user).await;
@@ -46,6 +50,9 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDat
     assert_eq!(report["status"], "draining");
     // Then it stays live and rejects other requests with a retry time.
     assert_eq!(node.get(&user, "/healthcheck").await.status, 200);
+    for (path, status) in [("/readyz", 503), ("/livez", 200), ("/metrics", 200)] {
+        assert_eq!(node.get_admin(path).await.status, status, "{path}");
+    }
     let refused = node.get(&user, "/api/presence/users").await;
     assert!(refused.header("retry-after").is_some());
     refused.expect_error(503, "SERVICE_UNAVAILABLE");
@@ -83,6 +90,68 @@ async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(db: Arc<TestData
     beacon(json!({ "device_id": "", "token": leaver.token })).await.expect_error(400, "INVALID_REQUEST");
     beacon(json!({ "token": leaver.token })).await.expect_error(400, "INVALID_REQUEST");
     beacon(json!({ "device_id": "no such", "token": leaver.token })).await.expect_status(204);
+}
+
+/// At the lowest level, from the server and from the crates that it uses.
+#[testkit::test]
+async fn logs_contain_no_claims_tokens_or_texts(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let prelude = format!("export RUST_LOG=trace LLM_BASE_URL={} LLM_MODEL=m", model.url());
+    let node = db.start_server_process_after(&prelude).await;
+    let user = User::with_claims(json!({"email": "c1aim-marker@example.com"}));
+    db.execute(include_str!("channel_policies.sql"), &[]).await;
+    db.execute(
+        "create table public.diary (id int primary key, body text);
+         alter table public.diary enable row level security;
+         create policy mine on public.diary for select to authenticated using (auth.jwt() ->> 'email' <> body);
+         grant select on public.diary to authenticated;
+         alter publication supabase_realtime add table public.diary",
+        &[],
+    )
+    .await;
+    let status = json!({"status": "busy", "custom_status": "status-marker"});
+    node.post(&user, "/api/presence/status", status).await.expect_status(200);
+    let made =
+        node.post(&user, "/api/conversations", json!({"participant_ids": []})).await.expect_status(201);
+    for stream in [false, true] {
+        let chat = json!({"conversationId": made["id"], "stream": stream,
+            "messages": [{"role": "user", "content": "chat-marker"}]});
+        node.post(&user, "/api/v1/ai/chat", chat).await.expect_status(200);
+    }
+    let completion = json!({"model": "m", "messages": [{"role": "user", "content": "chat-marker"}]});
+    node.post(&user, "/v1/chat/completions", completion).await.expect_status(200);
+    // The token is in the query string.
+    let mut presence = node.socket(&user).await;
+    presence.next_message().await;
+    presence.send_message(json!({"type": "status", "data": {"status": "status-marker"}})).await;
+    presence.find_message("a rejection", |frame| frame["type"] == "error").await;
+
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let changes =
+        json!([{"event": "*", "schema": "public", "table": "diary", "filter": "body=neq.filter-marker"}]);
+    let config = json!({"broadcast": {"self": true, "ack": true}, "postgres_changes": changes});
+    socket.join_private("realtime:open:1", &user.token, config).await;
+    assert_eq!(socket.wait_for("realtime:open:1", "system").await.payload["status"], "ok");
+    socket.broadcast("realtime:open:1", "e", json!({"text": "broadcast-marker"})).await;
+    socket.next_broadcast("realtime:open:1").await;
+    db.execute("insert into public.diary values (1, 'row-marker')", &[]).await;
+    socket.wait_for("realtime:open:1", "postgres_changes").await;
+    socket.send_text(r#"["1","2","realtime:open:1","broadcast","frame-marker"#).await;
+    socket.heartbeat().await;
+    let bad = node.request(Method::POST, "/api/presence/status").bearer_auth("h.token-marker.s");
+    testkit::client::send(bad.json(&json!({}))).await.expect_status(401);
+
+    wait_until("the last request is logged", || {
+        node.log().iter().any(|line| line.contains("request completed") && line.contains("401"))
+    })
+    .await;
+    let log = node.log();
+    assert!(log.iter().any(|line| line.contains(r#""level":"DEBUG""#)), "the level applies");
+    let signature = user.token.rsplit('.').next().expect("a signature");
+    for secret in ["-marker", signature, SECRET] {
+        let lines: Vec<_> = log.iter().filter(|line| line.contains(secret)).collect();
+        assert!(lines.is_empty(), "{secret}: {lines:#?}");
+    }
 }
 
 #[testkit::test]

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{
     client::{ANY_TIME, Socket, assert_matches_pattern, open_socket},
@@ -56,7 +57,9 @@ async fn a_device_socket_gets_a_welcome_and_every_visible_user(db: Arc<TestDatab
     let mut socket = device_socket(&node, &viewer, "&device_id=phone").await;
     let welcome = socket.next_message().await;
     let client_id = welcome["payload"]["client_id"].clone();
-    assert!(client_id.as_str().is_some_and(|id| !id.is_empty()), "{welcome}");
+    let random =
+        |id: &Value| id.as_str().and_then(|id| Uuid::parse_str(id).ok()).and_then(|id| id.get_version());
+    assert_eq!(random(&client_id), Some(uuid::Version::Random), "{welcome}");
     assert_matches_pattern(
         &welcome,
         &json!({"type": "connection_ack", "payload": {
@@ -252,6 +255,71 @@ async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) 
     assert_refused(open_socket(choosy.address, "/ws", &headers).await, 401);
     let mut of_a = open_socket(choosy.address, "/api/v1/context/ws", &headers).await.expect("it upgrades");
     of_a.expect_close(4001).await;
+}
+
+/// A gateway may identify users by cookies, which a browser sends with a handshake or a form of any page.
+#[testkit::test]
+async fn foreign_pages_cannot_use_the_identity_of_a_gateway(db: Arc<TestDatabase>) {
+    let (any, listed) = (
+        db.start_server_with(|settings| settings.set("TRUST_GATEWAY_HEADERS", "true")).await,
+        db.start_server_with(|settings| {
+            settings.set("TRUST_GATEWAY_HEADERS", "true");
+            settings.set("CORS_ORIGINS", "https://app.example,http://localhost:3000");
+        })
+        .await,
+    );
+    let user = User::new();
+    for node in [&any, &listed] {
+        let own = node.address.to_string();
+        for (origin, forwarded_host, is_allowed) in [
+            (None, None, true),
+            (Some(format!("http://{own}")), None, true),
+            (Some("https://Rollcall.example".to_owned()), Some("rollcall.example"), true),
+            (Some("https://app.example".to_owned()), None, Arc::ptr_eq(node, &listed)),
+            (Some("http://localhost:3000".to_owned()), None, Arc::ptr_eq(node, &listed)),
+            (Some("https://evil.example".to_owned()), None, false),
+            (Some("https://app.example.evil.example".to_owned()), None, false),
+            (Some(format!("https://evil.example/{own}")), None, false),
+            (Some(format!("http://x@{own}")), None, false),
+            (Some("http://127.0.0.1".to_owned()), None, false),
+            (Some("null".to_owned()), None, false),
+            (Some(String::new()), None, false),
+        ] {
+            let mut headers = vec![("x-user-id", user.id.to_string())];
+            headers.extend(origin.clone().map(|origin| ("origin", origin)));
+            headers.extend(forwarded_host.map(|host| ("x-forwarded-host", host.to_owned())));
+            for path in ["/api/presence/subscribe", "/ws", "/api/v1/context/ws"] {
+                let socket = open_socket(node.address, path, &headers).await;
+                if is_allowed {
+                    socket.unwrap_or_else(|error| panic!("{path} {origin:?}: {error:?}"));
+                } else {
+                    assert_refused(socket, 403);
+                }
+            }
+            // A form without JSON needs no preflight; JSON does.
+            let route = format!("/api/v1/context/rollup/{}", user.id);
+            let post = |content_type: &str| {
+                let mut request = node.request(Method::POST, &route).header("content-type", content_type);
+                for (name, value) in &headers {
+                    request = request.header(*name, value);
+                }
+                testkit::client::send(request.body("{}"))
+            };
+            let form = post("text/plain").await;
+            if is_allowed {
+                form.expect_status(200);
+            } else {
+                form.expect_error(403, "FORBIDDEN");
+            }
+            post("application/json").await.expect_status(200);
+        }
+        // A token in the request identifies the page's own user.
+        let headers = [
+            ("authorization", format!("Bearer {}", user.token)),
+            ("origin", "https://evil.example".to_owned()),
+        ];
+        open_socket(node.address, "/ws", &headers).await.expect("the socket opens").next_message().await;
+    }
 }
 
 #[testkit::test]
@@ -550,7 +618,7 @@ async fn a_context_socket_without_a_valid_token_closes_with_4001(db: Arc<TestDat
     let mut socket = open_socket(node.address, "/api/v1/context/ws", &[]).await.expect("it upgrades");
     socket.expect_close(4001).await;
     // A plain HTTP request gets a description.
-    let response = testkit::client::send(node.request(reqwest::Method::GET, "/api/v1/context/ws")).await;
+    let response = testkit::client::send(node.request(Method::GET, "/api/v1/context/ws")).await;
     response.expect_error(426, "UPGRADE_REQUIRED");
 }
 

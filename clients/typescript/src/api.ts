@@ -906,8 +906,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Returns the metrics of the server to callers with a token.
-         * @description The same metrics as `/metrics`.
+         * Returns the metrics of the server.
+         * @description Same as `/metrics`.
+         *
+         *     The token must have role `service_role`.
          */
         get: operations["metricsWithToken"];
         put?: never;
@@ -1089,7 +1091,11 @@ export interface paths {
         };
         /**
          * Returns the metrics of the server.
-         * @description Metrics of sockets, deliveries, latencies and requests in the text format of Prometheus.
+         * @description Metrics of sockets, deliveries, latencies and requests in the text format of Prometheus. Requests without a token
+         *     are answered if they come directly from a network in `METRICS_NETWORKS`, by default from the same machine, and not
+         *     through a proxy or from a web page. The admin port (`ADMIN_PORT`) serves the same without a token.
+         *
+         *     The token must have role `service_role`.
          */
         get: operations["metrics"];
         put?: never;
@@ -5976,7 +5982,11 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     openapi: {

@@ -62,6 +62,13 @@ impl TestServer {
         client.request(method, format!("http://{}{path}", self.address))
     }
 
+    /// Sends a request to the admin port.
+    pub async fn get_admin(&self, path: &str) -> HttpResponse {
+        let address = self.admin_address.expect("an admin port");
+        let client = reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT).build().expect("a client");
+        send(client.get(format!("http://{address}{path}"))).await
+    }
+
     pub async fn get(&self, user: &User, path: &str) -> HttpResponse {
         send(self.request(Method::GET, path).bearer_auth(&user.token)).await
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -276,9 +277,13 @@ pub struct TestServer {
     pub address: SocketAddr,
     /// Address of its context port, if it has one.
     pub context_address: Option<SocketAddr>,
+    /// Address of its admin port, if it has one.
+    pub admin_address: Option<SocketAddr>,
     /// Its ID in `presence_nodes`; nil for a process, which does not report it.
     pub id: Uuid,
     running: Mutex<Option<Running>>,
+    /// Lines that a process has logged since it was ready.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 enum Running {
@@ -316,7 +321,8 @@ impl TestServer {
             database_url: url.to_owned(),
             direct_url: direct_url.map(str::to_owned),
             jwt_secret: config.auth.jwt_secret.clone(),
-            metrics: None,
+            // Renders nothing: it is not installed, because all servers of this process would count in it.
+            metrics: Some(PrometheusBuilder::new().build_recorder().handle()),
             demo: false,
             clock: Arc::new(SystemClock),
         };
@@ -326,10 +332,13 @@ impl TestServer {
         let starting =
             runtime.spawn(async move { Box::pin(Server::start(&config, environment, stop)).await });
         let server = starting.await.expect("no panic").expect("the server starts");
-        let (address, context_address, id) = (server.address, server.context_address, server.node.0);
+        let (address, context_address, admin_address) =
+            (server.address, server.context_address, server.admin_address);
+        let id = server.node.0;
         let server = runtime.spawn(server.run());
         let running = Running::InProcess { runtime, server, shutdown };
-        Self { address, context_address, id, running: Mutex::new(Some(running)) }
+        let running = Mutex::new(Some(running));
+        Self { address, context_address, admin_address, id, running, log: Arc::default() }
     }
 
     /// Starts the binary on a database.
@@ -363,17 +372,27 @@ impl TestServer {
         };
         let address = timeout(WAIT_TIMEOUT * 2, ready).await.expect("ready in time");
         // The log is read on, because a full pipe would block the server.
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let read = lines.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = log.next_line().await {
                 println!("{line}");
+                read.lock().push(line);
             }
         });
         Self {
             address,
             context_address: None,
+            admin_address: None,
             id: Uuid::nil(),
             running: Mutex::new(Some(Running::ChildProcess(child))),
+            log: lines,
         }
+    }
+
+    /// Lines that the server's process has logged since it was ready; none if the server runs in this process.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().clone()
     }
 
     /// ID of the server's process; `None` if the server runs in this process or has stopped.

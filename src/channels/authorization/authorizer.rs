@@ -13,7 +13,7 @@ use super::{
     cache::{AuthorizationCache, CacheKey, CachedWriteRights, EntryId},
     subscriber::{RightsSubscriber, RightsUpdates},
 };
-use crate::{channels::ChannelPrincipal, model::Topic, telemetry::metric};
+use crate::{auth::NO_ROLE, channels::ChannelPrincipal, model::Topic, telemetry::metric};
 
 /// Maximum time of a request, including its wait in the queue.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
@@ -144,12 +144,12 @@ impl Authorizer {
     }
 }
 
-/// The cache key of a check. `None` for public topics, which need no check, and for texts with a NUL
-/// character, which PostgreSQL cannot store and no policy can allow.
+/// The cache key of a check. `None` for public topics, which need no check, and for what no policy can allow: a role
+/// that is not allowed, and texts with a NUL character, which PostgreSQL cannot store.
 fn cache_key(principal: &Arc<ChannelPrincipal>, topic: &Topic) -> Option<CacheKey> {
     let texts = [&*topic.name, &*principal.role, &*principal.claims, &*principal.headers];
     let contains_nul = texts.into_iter().chain(principal.sub.as_deref()).any(|text| text.contains('\0'));
-    (topic.private && !contains_nul)
+    (topic.private && !contains_nul && &*principal.role != NO_ROLE)
         .then(|| CacheKey { principal: principal.clone(), topic: topic.name.clone() })
 }
 

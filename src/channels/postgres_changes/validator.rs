@@ -22,6 +22,7 @@ use super::{
     registry::{Binding, SubscriptionRegistry},
 };
 use crate::{
+    auth::NO_ROLE,
     hub::ConnId,
     lifecycle::ErrorChain,
     pg::{
@@ -175,6 +176,13 @@ impl ParamsValidator {
         bindings: &[Binding],
         role: &str,
     ) -> Result<Limitations, SubscribeError> {
+        if let (NO_ROLE, Some(binding)) = (role, bindings.first()) {
+            return Err(SubscribeError::Refused(format!(
+                "Unable to subscribe to changes with given parameters. An exception happened so please check your \
+                 connect parameters: {}. Exception: the role of the token is not in REALTIME_ROLES",
+                binding.params.describe()
+            )));
+        }
         self.validate_in_pass(claimant, &mut CatalogPass::default(), bindings, role).await
     }
 

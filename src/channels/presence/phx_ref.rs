@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -12,8 +13,8 @@ const BYTES: usize = 12;
 /// Length of an encoded ref in characters.
 pub const PHX_REF_CHARS: usize = 16;
 
-/// A `phx_ref`: a random prefix per process and a counter. Refs are unique across nodes and restarts, and
-/// refs of one process are ordered by age.
+/// A `phx_ref`: a random prefix per process and a time. Refs are unique across nodes and restarts, and refs of one
+/// process are ordered by age. A counter would show to members of a channel how many users track in other channels.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PhxRef([u8; BYTES]);
 
@@ -57,20 +58,28 @@ impl fmt::Debug for PhxRef {
 #[derive(Debug)]
 pub struct PhxRefs {
     origin: [u8; ORIGIN_BYTES],
-    issued: AtomicU64,
+    started: Instant,
+    /// Microseconds of the latest ref after `started`.
+    latest: AtomicU64,
 }
 
 impl PhxRefs {
     /// Starts with a random prefix.
     #[must_use]
     pub fn new() -> Self {
-        Self { origin: rand::random(), issued: AtomicU64::new(0) }
+        Self { origin: rand::random(), started: Instant::now(), latest: AtomicU64::new(0) }
     }
 
-    /// Returns a new ref. The counter has 48 bits.
+    /// Returns a new ref. The time has 48 bits, which last for eight years.
     #[must_use]
     pub fn next(&self) -> PhxRef {
-        let number = self.issued.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let next = |latest: u64| now.max(latest + 1);
+        let latest = self
+            .latest
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |latest| Some(next(latest)))
+            .unwrap_or_default();
+        let number = next(latest);
         let mut bytes = [0; BYTES];
         bytes[..ORIGIN_BYTES].copy_from_slice(&self.origin);
         bytes[ORIGIN_BYTES..].copy_from_slice(&number.to_be_bytes()[2..]);
@@ -86,6 +95,8 @@ impl Default for PhxRefs {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -98,6 +109,20 @@ mod tests {
         assert_eq!(PhxRef::decode(&text), Some(given));
         assert_eq!(PhxRef::decode("short"), None);
         assert_eq!(PhxRef::decode("seventeen_letters"), None);
+    }
+
+    #[test]
+    fn refs_do_not_count_the_refs_of_others() {
+        let refs = PhxRefs::new();
+        let number =
+            |given: PhxRef| given.0[ORIGIN_BYTES..].iter().fold(0, |all, byte| all << 8 | u64::from(*byte));
+        let first = refs.next();
+        while refs.started.elapsed() < Duration::from_millis(2) {}
+        // The distance is the time that passed, not the number of refs.
+        let between: Vec<_> = (0..100).map(|_| refs.next()).collect();
+        assert!(number(between[0]) >= 2_000 && between.is_sorted_by(|one, next| one.is_older_than(*next)));
+        while refs.started.elapsed() < Duration::from_millis(4) {}
+        assert!(number(refs.next()) - number(first) >= 1_900);
     }
 
     #[test]

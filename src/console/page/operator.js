@@ -120,7 +120,7 @@ async function dashboard(container, token) {
   let previous, at;
   const tick = async () => {
     try {
-      const current = parse(await request(null, "GET", "/metrics"));
+      const current = parse(await request(token, "GET", "/metrics"));
       const time = performance.now();
       if (previous) charts.forEach(({ add, value }) => add(value(previous, current, (time - at) / 1000)));
       [previous, at] = [current, time];

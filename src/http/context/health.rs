@@ -92,9 +92,10 @@ pub(super) async fn health(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,
 ) -> Result<Response, ApiError> {
-    let allowance = match caller.user_id.filter(|_| !caller.is_service()) {
-        Some(user) => Some(state.limits.check(LimitClass::Context, user)?),
-        None => None,
+    let allowance = if caller.is_service() {
+        None
+    } else {
+        Some(state.limits.check(LimitClass::Context, caller.require_user()?)?)
     };
     let counts: Result<Counts, ReadError> = bundles::counts(&state.database, &caller).await;
     let simple = bundles::check_simple_engine(&state.database, &caller).await;

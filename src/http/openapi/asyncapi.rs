@@ -199,7 +199,7 @@ fn devices() -> Channel {
         ),
     ];
     let ack = vec![
-        field("client_id", Shape::text(), "ID of the connection, as in the server's log."),
+        field("client_id", Shape::uuid(), "Random ID of the connection (UUID)."),
         user_id(),
         field("device_id", Shape::of::<DeviceId>(), "ID of the device of the socket."),
         server_time(),

@@ -375,7 +375,7 @@ fn server_messages() -> Vec<ServerMessage> {
         crate::model::CustomEvent { category: crate::model::Category::Custom, event: "e".into(), payload };
     vec![
         ServerMessage::Connected(Welcome {
-            client_id: "c".into(),
+            client_id: uuid::Uuid::nil(),
             user_id: user,
             device_id: device,
             server_time: now,

@@ -72,7 +72,8 @@ async fn errors_use_the_envelope_and_name_the_field() {
         (get_request("/panic"), (500, "INTERNAL_ERROR"), None),
         (get_request("/internal"), (500, "INTERNAL_ERROR"), None),
         (get_request("/database"), (503, "DATABASE_CONNECTION_ERROR"), None),
-        (get_request("/metrics"), (404, "NOT_FOUND"), None),
+        (get_request("/metrics"), (401, "UNAUTHORIZED"), None),
+        (from_peer(get_request("/metrics"), "127.0.0.1:1"), (404, "NOT_FOUND"), None),
         (get_request("/api/v1/system/metrics"), (401, "UNAUTHORIZED"), None),
     ] {
         let what = request.uri().to_string();

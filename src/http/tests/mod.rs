@@ -44,6 +44,7 @@ const SUB: &str = "6f1c2b1e-0000-4000-8000-000000000001";
 struct App {
     verifier: Arc<Verifier>,
     gateway: Arc<GatewayPolicy>,
+    metrics: Arc<MetricsPolicy>,
     system: Arc<System>,
     limits: Arc<RateLimiter>,
 }
@@ -57,7 +58,7 @@ macro_rules! part_of_app {
         }
     )*};
 }
-part_of_app!(verifier: Verifier, gateway: GatewayPolicy, system: System, limits: RateLimiter);
+part_of_app!(verifier: Verifier, gateway: GatewayPolicy, metrics: MetricsPolicy, system: System, limits: RateLimiter);
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 struct Update {
@@ -98,6 +99,7 @@ fn app(probes: Vec<Arc<dyn HealthCheck>>) -> App {
     App {
         verifier: Arc::new(Verifier::new(settings, Arc::new(SystemClock)).expect("are good settings")),
         gateway: Arc::new(GatewayPolicy { trust: true, ..GatewayPolicy::default() }),
+        metrics: Arc::new(MetricsPolicy::default()),
         system: Arc::new(System::new(probes, None, Arc::new(SystemClock))),
         limits: Arc::new(RateLimiter::new(LimitSettings::default())),
     }

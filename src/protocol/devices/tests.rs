@@ -46,7 +46,7 @@ fn alice() -> Presence {
 #[test]
 fn server_messages_match_the_protocol() {
     let welcome = Welcome {
-        client_id: "0.1.2".into(),
+        client_id: uuid::uuid!("0b7f2f0e-0000-4000-8000-000000000000"),
         user_id: ALICE.parse().expect("a UUID"),
         device_id: DeviceId::unnamed(),
         server_time: Timestamp::UNIX_EPOCH,
@@ -62,7 +62,7 @@ fn server_messages_match_the_protocol() {
         (
             ServerMessage::Connected(welcome),
             json!({"type": "connection_ack", "payload": {
-                "client_id": "0.1.2", "user_id": ALICE, "device_id": "default",
+                "client_id": "0b7f2f0e-0000-4000-8000-000000000000", "user_id": ALICE, "device_id": "default",
                 "server_time": "1970-01-01T00:00:00.000Z", "heartbeat_interval_ms": 25_000,
             }}),
         ),

@@ -118,20 +118,24 @@ const sweep: Handler = async ({ request, verifier, database }) => {
   return respond(200, { success: true, ...swept });
 };
 
-const ROUTES: Record<string, Record<string, Handler>> = {
-  "/status": { GET: getStatus, POST: setStatus },
-  "/heartbeat": { POST: heartbeat },
-  "/settings": { GET: getSettings, PUT: saveSettings(SettingsInput), PATCH: saveSettings(SettingsPatch) },
-  "/sign-off": { POST: signOff },
-  "/sweep": { POST: sweep },
-};
+// Maps, not objects: an object also has a property for names such as `constructor`, which a caller may send.
+const ROUTES = new Map<string, Map<string, Handler>>([
+  ["/status", new Map([["GET", getStatus], ["POST", setStatus]])],
+  ["/heartbeat", new Map([["POST", heartbeat]])],
+  [
+    "/settings",
+    new Map([["GET", getSettings], ["PUT", saveSettings(SettingsInput)], ["PATCH", saveSettings(SettingsPatch)]]),
+  ],
+  ["/sign-off", new Map([["POST", signOff]])],
+  ["/sweep", new Map([["POST", sweep]])],
+]);
 
 /** Who answers a request. */
 export function route(request: Request): Handler {
-  const path = new URL(request.url).pathname.replace(/^(\/functions\/v1)?\/presence-manager/, "").replace(/\/$/, "");
-  const methods = ROUTES[path];
+  const path = new URL(request.url).pathname.replace(/^(\/functions\/v1)?\/presence-manager(?=\/|$)/, "").replace(/\/$/, "");
+  const methods = ROUTES.get(path);
   if (!methods) throw new Failure("NOT_FOUND", "there is no such route");
-  const handler = methods[request.method];
-  if (!handler) throw new Failure("METHOD_NOT_ALLOWED", `allowed: ${Object.keys(methods).join(", ")}`);
+  const handler = methods.get(request.method);
+  if (!handler) throw new Failure("METHOD_NOT_ALLOWED", `allowed: ${[...methods.keys()].join(", ")}`);
   return handler;
 }
