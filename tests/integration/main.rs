@@ -34,6 +34,7 @@ mod database_faults;
 mod device_quota;
 mod doctor;
 mod edge_function;
+mod environment;
 mod faults;
 mod floods;
 mod installation;
