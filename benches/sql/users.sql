@@ -28,10 +28,10 @@ select id, 'rest', case when n % 10 < 3 then 'online' else 'offline' end::rollca
   now() + interval '1 hour', now() + interval '1 hour'
 from public.bench_users order by id;
 insert into rollcall.user_last_seen (user_id, last_seen) select id, now() from public.bench_users order by id;
-insert into rollcall.user_presence (user_id, face, status, reach, last_seen, version)
+insert into rollcall.user_presence (user_id, face, status, reach, last_seen)
 select id, face,
   case when n % 10 < 3 then 'online' else 'offline' end::rollcall.presence_status,
   case when n % 10 < 3 then 'online' else 'offline' end::rollcall.presence_reach,
-  date_trunc('milliseconds', now()), nextval('rollcall_internal.presence_version')
+  date_trunc('milliseconds', now())
 from public.bench_users, unnest(enum_range(null::rollcall.presence_face)) as face
 order by id, face;

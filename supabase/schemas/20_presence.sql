@@ -92,7 +92,7 @@ comment on column rollcall.presence_devices.local_time is
 comment on column rollcall.presence_devices.context_updated_at is
   'When a context signal last changed. Set by a trigger.';
 comment on column rollcall.presence_devices.context_version is
-  'Increases with every change of a context signal. Set by a trigger.';
+  'Increases with every change of a context signal: the microsecond of the change. Set by a trigger.';
 comment on column rollcall.presence_devices.predicted_topic_ids is
   'The topics that the last warm-up expected. Written by the server.';
 comment on column rollcall.presence_devices.predicted_entity_ids is
@@ -266,11 +266,6 @@ create trigger invalidate_after_truncate after truncate on rollcall.presence_vis
 
 -- Faces ---------------------------------------------------------------------------------------------------------------
 
--- Orders the states of a face: drawn while the user is locked, so a later state has a higher number.
-create sequence rollcall_internal.presence_version;
-
-grant usage on sequence rollcall_internal.presence_version to service_role;
-
 -- The trusted face of users that have the caller on their visibility list; the public face of contacts and team
 -- members whose settings allow it; no user on either side of a block. Returns a set, because a policy evaluates it
 -- once per statement (a hashed subplan); a check per row costs 30 µs per row.
@@ -343,7 +338,9 @@ create table rollcall.user_presence (
   activity text,
   current_page text,
   idle_since timestamptz,
-  version bigint not null default nextval('rollcall_internal.presence_version'),
+  -- A sequence would count the changes of users that the reader may not see. A face that is created again continues
+  -- above its earlier numbers, because it changes less often than once per microsecond.
+  version bigint not null default (extract(epoch from clock_timestamp()) * 1000000)::bigint,
   constraint user_presence_pkey primary key (user_id, face)
 ) with (fillfactor = 80);
 comment on table rollcall.user_presence is
@@ -353,7 +350,9 @@ comment on table rollcall.user_presence is
 comment on column rollcall.user_presence.status is 'The full value: online, away, busy, dnd, invisible or offline.';
 comment on column rollcall.user_presence.reach is
   'online, away or offline: busy and dnd read online, invisible reads what the devices report.';
-comment on column rollcall.user_presence.version is 'Increases with every state of the row.';
+comment on column rollcall.user_presence.version is
+  'Increases by one with every state of the row; starts at the microsecond in which the row was created. Comparable '
+  'only within one face of one user.';
 alter table rollcall.user_presence enable row level security;
 create policy "users read their trusted face" on rollcall.user_presence
   for select to authenticated
@@ -404,7 +403,7 @@ begin
   if current_setting('rollcall.batch', true) is distinct from 'on' then
     perform set_config('rollcall.batch', 'on', true);
     update rollcall.user_presence p set
-        version = nextval('rollcall_internal.presence_version'),
+        version = p.version + 1,
         reach = case n.status when 'invisible' then n.reach when 'away' then 'away' when 'offline' then 'offline'
           else 'online' end
       from new_rows n

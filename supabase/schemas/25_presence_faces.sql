@@ -165,7 +165,7 @@ begin
     update rollcall.user_presence p set
       status = f.status, reach = f.reach, last_seen = f.last_seen, custom_status = f.custom_status,
       activity = f.activity, current_page = f.current_page, idle_since = f.idle_since,
-      version = nextval('rollcall_internal.presence_version')
+      version = p.version + 1
     from face f
     where p.user_id = f.user_id and p.face = f.face and p.user_id = any (v_users)
       and f.differs and f.known and not f.missing

@@ -557,10 +557,6 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Bundles -------------------------------------------------------------------------------------------------------------
 
-create sequence rollcall_internal.bundle_version;
-
-grant usage on sequence rollcall_internal.bundle_version to service_role;
-
 create table rollcall.context_bundles (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null,
@@ -576,7 +572,8 @@ create table rollcall.context_bundles (
   instruction_ids uuid[] not null default '{}',
   conversation_ids uuid[] not null default '{}',
   topic_ids uuid[] not null default '{}',
-  version bigint not null default nextval('rollcall_internal.bundle_version'),
+  -- As of user_presence.
+  version bigint not null default (extract(epoch from clock_timestamp()) * 1000000)::bigint,
   dirty boolean not null default false,
   priority real not null default 50,
   compiled_at timestamptz not null,

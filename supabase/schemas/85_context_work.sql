@@ -77,7 +77,7 @@ begin
         compiled_at = excluded.compiled_at, compiled_seeing = excluded.compiled_seeing,
         access_version = excluded.access_version,
           expires_at = excluded.expires_at,
-        version = nextval('rollcall_internal.bundle_version'), dirty = false
+        version = b.version + 1, dirty = false
       where b.compiled_at < excluded.compiled_at
       returning b.*
     )
