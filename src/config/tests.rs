@@ -29,6 +29,8 @@ fn defaults_apply_without_settings() {
     assert_eq!(config.data_dir, Path::new(".rollcall"));
     assert!(config.database.url.is_none() && config.auth.jwt_secret.is_none());
     assert_eq!(config.limits.presence_updates_per_minute, NonZeroU32::new(10));
+    assert_eq!(config.limits.heartbeats_per_minute, NonZeroU32::new(600));
+    assert_eq!(config.limits.typing_updates_per_minute, NonZeroU32::new(300));
     assert_eq!(config.timeouts.lease, Duration::from_secs(10));
     assert_eq!(config.cors.origins, CorsOrigins::Any);
     assert!(config.gateway.networks.iter().any(|net| net.contains(&std::net::IpAddr::from([127, 0, 0, 9]))));

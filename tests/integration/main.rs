@@ -36,6 +36,7 @@ mod doctor;
 mod edge_function;
 mod environment;
 mod faults;
+mod floods;
 mod installation;
 mod invisible;
 mod isolation;
