@@ -35,6 +35,7 @@ mod device_quota;
 mod doctor;
 mod edge_function;
 mod faults;
+mod hidden_users;
 mod installation;
 mod invisible;
 mod isolation;
