@@ -17,7 +17,7 @@ use rollcall::{
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 const SECRET: &str = "a-secret-of-more-than-32-bytes-for-fuzzing";
 const MAX_MESSAGE_BYTES: usize = 4096;
@@ -132,16 +132,14 @@ pub fn replication(data: &[u8]) {
     }
 }
 
-static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
-    let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };
-    Verifier::new(settings, Arc::new(SystemClock)).expect("valid settings")
-});
-
 /// Tokens: any text, and any signed payload. Only the signed payload may be accepted.
 pub fn tokens(data: &[u8]) {
+    // New each time, because accepted tokens stay in its cache.
+    let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };
+    let verifier = Verifier::new(settings, Arc::new(SystemClock)).expect("valid settings");
     let verify = |token: &str| {
-        let api = VERIFIER.verify(token).now_or_never().expect("no key is fetched");
-        let channel = VERIFIER.verify_channel_token(token).now_or_never().expect("no key is fetched");
+        let api = verifier.verify(token).now_or_never().expect("no key is fetched");
+        let channel = verifier.verify_channel_token(token).now_or_never().expect("no key is fetched");
         (api, channel)
     };
     if let Ok(text) = std::str::from_utf8(data) {
