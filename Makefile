@@ -18,7 +18,7 @@ run: ## Start the server with a PostgreSQL of its own and demo data; Ctrl-C stop
 	@.ci/install
 	@echo "building Rollcall; the first time takes some minutes"
 	@cargo build --release
-	@exec target/release/rollcall serve --seed $(ARGS)
+	@EMBEDDED_DATABASE=$${EMBEDDED_DATABASE-true} exec target/release/rollcall serve --seed $(ARGS)
 
 test: ## Run every test there is; installs what they need
 	@.ci/install --test

@@ -211,6 +211,7 @@ impl Server {
             messages,
             replay_buffers,
             private_only: config.channels.private_only,
+            presence_by_default: config.channels.presence_by_default,
             limits: Arc::new(NodeLimits::new(channel_limits, hub.clone())),
             tasks: sockets.clone(),
             stopping: tasks.shutdown().soft().clone(),

@@ -23,6 +23,9 @@ impl DatabaseTarget {
         if let Some(target) = Self::from_config(config) {
             return Ok(target);
         }
+        if let Some(reason) = config.embedded_refusal() {
+            return Err(EmbeddedError::Refused(reason));
+        }
         let cluster = EmbeddedCluster::start(&config.data_dir).await?;
         Ok(Self::embedded(cluster.urls().clone(), Some(cluster)))
     }

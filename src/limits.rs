@@ -34,6 +34,8 @@ const MIN_SWEEP_THRESHOLD: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LimitClass {
     PresenceUpdate,
+    Heartbeat,
+    Typing,
     Context,
     Chat,
     /// Writes to settings, visibility lists, contacts and similar resources.
@@ -47,6 +49,12 @@ pub struct LimitSettings {
     /// Status updates per minute and user
     #[arg(long, env = "PRESENCE_UPDATES_PER_MINUTE", default_value = "10", value_parser = limit)]
     pub presence_updates_per_minute: Limit,
+    /// Heartbeats per minute and user, of all devices together
+    #[arg(long, env = "HEARTBEATS_PER_MINUTE", default_value = "600", value_parser = limit)]
+    pub heartbeats_per_minute: Limit,
+    /// Typing updates per minute and user
+    #[arg(long, env = "TYPING_UPDATES_PER_MINUTE", default_value = "300", value_parser = limit)]
+    pub typing_updates_per_minute: Limit,
     /// Context requests per minute and user
     #[arg(long, env = "CONTEXT_REQUESTS_PER_MINUTE", default_value = "30", value_parser = limit)]
     pub context_requests_per_minute: Limit,
@@ -209,6 +217,8 @@ impl RateLimiter {
     const fn per_minute(&self, class: LimitClass) -> Option<NonZeroU32> {
         match class {
             LimitClass::PresenceUpdate => self.settings.presence_updates_per_minute,
+            LimitClass::Heartbeat => self.settings.heartbeats_per_minute,
+            LimitClass::Typing => self.settings.typing_updates_per_minute,
             LimitClass::Context => self.settings.context_requests_per_minute,
             LimitClass::Chat => self.settings.chat_requests_per_minute,
             LimitClass::Manage => self.settings.manage_requests_per_minute,

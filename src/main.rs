@@ -22,6 +22,9 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     let (command, config) = cli::load()?;
     let traces = rollcall::telemetry::init_tracing(&config.log, &config.traces)?;
+    if let Some(notice) = &config.notice {
+        tracing::info!("{notice}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(cli::run(command, config));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

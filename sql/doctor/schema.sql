@@ -18,7 +18,7 @@ functions as (
 api_table as (
   select o.* from ours o
   where o.nspname = 'rollcall'
-    and o.relname not in ('presence_nodes', 'schema_migrations', 'change_settings', 'retention', 'limits', 'presence', 'personal_data')
+    and o.relname not in ('presence_nodes', 'schema_migrations', 'change_settings', 'retention', 'limits', 'quotas', 'presence', 'personal_data')
 ),
 -- One row a thing that is wrong.
 wrong (check_name, what, remedy) as (
@@ -67,7 +67,8 @@ wrong (check_name, what, remedy) as (
   select 'functions_granted', name, format('grant execute on function %s to authenticated;', name)
   from functions where name in ('rollcall.my_visible_users()', 'rollcall.can_see_user(uuid)', 'rollcall_internal.can_see_typing(uuid)',
       'rollcall.my_teams()', 'rollcall.my_conversations()', 'rollcall.my_relations()', 'rollcall.any_node_lives(uuid[])',
-      'rollcall.sign_off_mine(text)', 'rollcall.export_mine()', 'rollcall.forget_me()')
+      'rollcall.sign_off_mine(text)', 'rollcall.touch_device(text,boolean)', 'rollcall.record_sign_off(text)',
+      'rollcall.export_mine()', 'rollcall.forget_me()', 'rollcall.record_forgetting()')
     and not has_function_privilege('authenticated', oid, 'execute')
   union all
   select 'search_path_pinned', name, format('alter function %s set search_path = '''';', name)

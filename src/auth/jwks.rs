@@ -88,12 +88,44 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct KeySet {
+pub(super) struct KeySet {
     keys: Vec<(Option<String>, VerifyingKey)>,
     /// The body they were parsed from, to detect changes.
     text: Vec<u8>,
     /// `None` before the first success.
     fetched_at: Option<Instant>,
+}
+
+impl KeySet {
+    /// A set that is never fetched.
+    pub(super) fn fixed(text: &str) -> Result<Self, JwksError> {
+        Ok(Self { keys: parse_key_set(text.as_bytes())?, text: Vec::new(), fetched_at: Some(Instant::now()) })
+    }
+
+    /// Only [`AuthError::UnknownKey`] justifies a fetch.
+    pub(super) fn look_up(
+        &self,
+        kid: Option<&str>,
+        algorithm: SigningAlgorithm,
+    ) -> Result<VerifyingKey, AuthError> {
+        if self.fetched_at.is_none() {
+            return Err(AuthError::UnknownKey);
+        }
+        let matches_kid =
+            |entry: &&(Option<String>, VerifyingKey)| kid.is_none() || entry.0.as_deref() == kid;
+        let mut matching = self.keys.iter().filter(matches_kid).filter(|(_, key)| key.supports(algorithm));
+        match (matching.next(), matching.next()) {
+            (Some((_, key)), None) => Ok(key.clone()),
+            // Trying several keys would let a client multiply the cost of a token.
+            (Some(_), Some(_)) => {
+                Err(AuthError::Malformed("header has no key ID (kid), and several keys match"))
+            }
+            (None, _) if self.keys.iter().any(|entry| matches_kid(&entry)) => {
+                Err(AuthError::AlgorithmNotAllowed)
+            }
+            (None, _) => Err(AuthError::UnknownKey),
+        }
+    }
 }
 
 struct FetchState {
@@ -176,26 +208,8 @@ impl Jwks {
 }
 
 impl Shared {
-    /// Only [`AuthError::UnknownKey`] justifies a fetch.
     fn look_up(&self, kid: Option<&str>, algorithm: SigningAlgorithm) -> Result<VerifyingKey, AuthError> {
-        let set = self.keys.read();
-        if set.fetched_at.is_none() {
-            return Err(AuthError::UnknownKey);
-        }
-        let matches_kid =
-            |entry: &&(Option<String>, VerifyingKey)| kid.is_none() || entry.0.as_deref() == kid;
-        let mut matching = set.keys.iter().filter(matches_kid).filter(|(_, key)| key.supports(algorithm));
-        match (matching.next(), matching.next()) {
-            (Some((_, key)), None) => Ok(key.clone()),
-            // Trying several keys would let a client multiply the cost of a token.
-            (Some(_), Some(_)) => {
-                Err(AuthError::Malformed("header has no key ID (kid), and several keys match"))
-            }
-            (None, _) if set.keys.iter().any(|entry| matches_kid(&entry)) => {
-                Err(AuthError::AlgorithmNotAllowed)
-            }
-            (None, _) => Err(AuthError::UnknownKey),
-        }
+        self.keys.read().look_up(kid, algorithm)
     }
 
     fn replace_keys(&self, text: Vec<u8>, keys: Vec<(Option<String>, VerifyingKey)>) {

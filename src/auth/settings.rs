@@ -23,6 +23,9 @@ pub struct VerifierSettings {
     /// URL of the JSON Web Key Set for RS256, ES256 and EdDSA tokens. Default: such tokens are rejected
     #[arg(long, env = "JWKS_URL", value_parser = http_url)]
     pub jwks_url: Option<String>,
+    /// JSON Web Key Set as text; keys that it lacks are looked up at JWKS_URL. Default: no such keys
+    #[arg(long, env = "JWKS", value_parser = key_set)]
+    pub jwks: Option<Secret>,
     /// Required issuer (iss) of tokens. Default: not checked
     #[arg(id = "jwt-issuer", long = "jwt-issuer", env = "JWT_ISSUER")]
     pub issuer: Option<String>,
@@ -72,6 +75,13 @@ fn jwt_secret(text: &str) -> ParseResult<Secret> {
         ));
     }
     Ok(Secret::new(text))
+}
+
+/// Checks that the text is a key set. Errors do not repeat it: a key set may hold a secret.
+fn key_set(text: &str) -> ParseResult<Secret> {
+    super::jwks::KeySet::fixed(text)
+        .map(|_| Secret::new(text))
+        .map_err(|_| r#"must be a JSON Web Key Set such as {"keys":[…]}"#.to_owned())
 }
 
 fn algorithms(text: &str) -> ParseResult<Algorithms> {

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{jwks::RefreshPolicy, *};
-use crate::clock::Clock;
+use crate::{clock::Clock, model::Secret};
 
 const SECRET: &str = "a-secret-of-more-than-32-bytes-for-tests";
 const SUB: &str = "6f1c2b1e-0000-4000-8000-000000000001";
@@ -484,4 +484,24 @@ async fn insecure_settings_are_rejected() {
     ));
     let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };
     assert!(!format!("{settings:?}").contains(SECRET));
+}
+
+#[tokio::test]
+async fn keys_of_the_setting_verify_tokens_and_the_url_supplies_others() {
+    let text =
+        json!({ "keys": [every_key()[0], { "kty": "oct", "kid": "secret", "k": "c2VjcmV0" }] }).to_string();
+    let with_url = |jwks_url| {
+        let settings = VerifierSettings {
+            jwks: Some(Secret::new(text.clone())),
+            jwks_url,
+            ..VerifierSettings::default()
+        };
+        Verifier::new(settings, clock_at(1_000)).expect("are valid settings")
+    };
+    let token = sign(Algorithm::RS256, RSA, Some("rsa"), &valid_claims());
+    assert!(with_url(None).verify(&token).await.is_ok());
+    let other = sign(Algorithm::RS256, RSA, Some("other"), &valid_claims());
+    assert_eq!(outcome(with_url(None).verify(&other).await), "UnknownKey");
+    let (_server, url) = KeyServer::start(vec![jwk("other", Algorithm::RS256, RSA)]).await;
+    assert!(with_url(Some(url)).verify(&other).await.is_ok());
 }

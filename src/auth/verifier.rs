@@ -6,11 +6,11 @@ use reqwest::Url;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AuthError, ChannelTokenError, Principal, Role, VerifiedChannelToken,
+    AuthError, ChannelTokenError, JwksError, Principal, Role, VerifiedChannelToken,
     cache::{Fingerprint, TokenCache},
     channel_token,
     claims::{self, ClaimRequirements},
-    jwks::{Jwks, RefreshPolicy},
+    jwks::{Jwks, KeySet, RefreshPolicy},
     key::VerifyingKey,
     settings::{MIN_SECRET_BYTES, VerifierSettings},
     token::{self, SigningAlgorithm, TokenParts},
@@ -32,6 +32,8 @@ pub enum VerifierError {
     /// An API key has role `authenticated`, which needs a user.
     #[error("the role of an API key must be anon or service_role")]
     ApiKeyWithoutUser,
+    #[error("the JSON Web Key Set is invalid")]
+    InvalidKeySet(#[source] JwksError),
     /// The HTTP client for the key set could not be built.
     #[error("the HTTP client for the key set could not be built")]
     Client(#[source] reqwest::Error),
@@ -41,6 +43,8 @@ pub enum VerifierError {
 pub struct Verifier {
     secret: Option<VerifyingKey>,
     jwks: Option<Jwks>,
+    /// Keys of the setting `JWKS`.
+    fixed_keys: Option<KeySet>,
     requirements: ClaimRequirements,
     algorithms: Vec<SigningAlgorithm>,
     /// By SHA-256 of the key, so that the time of a lookup reveals nothing about it.
@@ -73,8 +77,16 @@ impl Verifier {
         // An error means that a provider is already installed; it is the same one.
         rustls::crypto::ring::default_provider().install_default().ok();
 
-        let VerifierSettings { jwt_secret, jwks_url, issuer, audience, algorithms, channel_roles, api_keys } =
-            settings;
+        let VerifierSettings {
+            jwt_secret,
+            jwks_url,
+            jwks: fixed_keys,
+            issuer,
+            audience,
+            algorithms,
+            channel_roles,
+            api_keys,
+        } = settings;
         let secret = match jwt_secret.as_ref().map(Secret::expose) {
             Some("") => return Err(VerifierError::EmptySecret),
             Some(secret) => {
@@ -91,6 +103,8 @@ impl Verifier {
         };
         let verdicts = Arc::new(TokenCache::default());
         let channel_verdicts = Arc::new(TokenCache::default());
+        let fixed_keys = fixed_keys.map(|text| KeySet::fixed(text.expose())).transpose();
+        let fixed_keys = fixed_keys.map_err(VerifierError::InvalidKeySet)?;
         let jwks = match jwks_url {
             Some(url) => {
                 let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -115,6 +129,7 @@ impl Verifier {
         Ok(Self {
             secret,
             jwks,
+            fixed_keys,
             requirements: rules,
             algorithms,
             api_keys,
@@ -208,6 +223,12 @@ impl Verifier {
     }
 
     async fn find_public_key(&self, parts: &TokenParts<'_>) -> Result<VerifyingKey, AuthError> {
+        let fixed = self.fixed_keys.as_ref().map(|keys| keys.look_up(parts.kid.as_deref(), parts.algorithm));
+        match fixed {
+            Some(Err(AuthError::UnknownKey)) if self.jwks.is_some() => {}
+            Some(found) => return found,
+            None => {}
+        }
         let jwks = self.jwks.as_ref().ok_or(AuthError::AlgorithmNotAllowed)?;
         jwks.find(parts.kid.as_deref(), parts.algorithm).await
     }

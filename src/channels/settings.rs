@@ -18,6 +18,16 @@ pub struct ChannelSettings {
         value_parser = boolean
     )]
     pub private_only: bool,
+    /// Send presence to channels whose join has no presence.enabled, as clients before July 2025
+    #[arg(
+        id = "realtime-presence-default",
+        long = "realtime-presence-default",
+        env = "REALTIME_PRESENCE_DEFAULT",
+        default_value = "true",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
+    pub presence_by_default: bool,
     #[command(flatten)]
     pub postgres_changes: PostgresChangesSettings,
     #[command(flatten)]

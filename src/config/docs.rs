@@ -21,6 +21,15 @@ Durations are seconds, or a number with one of the units `ms`, `s`, `m`, `h`, `d
 a limit, `0` means no limit.
 ";
 
+const OTHER_VARIABLES: &str = "
+## Variables of other programs
+
+Without `DATABASE_URL`, and unless `EMBEDDED_DATABASE` is true, the variables of Supabase's Realtime name the database: `DB_HOST`, `DB_PORT` (5432), `DB_USER` \
+(`postgres`), `DB_PASSWORD`, `DB_NAME` (`postgres`), `DB_SSL`, `DB_SSL_CA_CERT`. Its other variables, such as \
+`DB_AFTER_CONNECT_QUERY`, are not needed; one line of the log names them. Without `DB_HOST`, the variables of libpq \
+apply if one of `PGHOST`, `PGHOSTADDR`, `PGDATABASE` is set; service and password files are not read.
+";
+
 #[test]
 fn configuration_page_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
@@ -75,6 +84,7 @@ fn render() -> String {
     for (alias, variable) in ALIASES {
         let _ = writeln!(page, "| `{alias}` | `{variable}` |");
     }
+    page.push_str(OTHER_VARIABLES);
     page
 }
 

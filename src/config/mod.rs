@@ -6,6 +6,8 @@
 //! rules between settings. No other module reads the environment.
 
 mod args;
+mod container;
+mod database_variables;
 #[cfg(test)]
 mod docs;
 mod error;
@@ -41,9 +43,11 @@ pub use texts::Settings;
 pub use unknown_variables::check_process_environment;
 
 /// Other names of variables. An alias counts when the setting itself is unset.
-const ALIASES: [(&str, &str); 4] = [
+const ALIASES: [(&str, &str); 6] = [
     ("SHARDS", "HUB_SHARDS"),
     ("SUPABASE_JWT_SECRET", "JWT_SECRET"),
+    ("API_JWT_SECRET", "JWT_SECRET"),
+    ("API_JWT_JWKS", "JWKS"),
     ("CORS_ORIGIN", "CORS_ORIGINS"),
     ("REALTIME_SLOT", "REALTIME_SLOT_NAME"),
 ];
@@ -82,6 +86,12 @@ pub struct Config {
     pub limits: LimitSettings,
     #[command(flatten)]
     pub timeouts: DeviceTimeouts,
+    /// Line of the log about variables without effect.
+    #[arg(skip)]
+    pub notice: Option<String>,
+    /// Variable of Supabase's Realtime that is set.
+    #[arg(skip)]
+    supabase_variable: Option<&'static str>,
 }
 
 /// Where the server listens.
@@ -152,16 +162,33 @@ impl Config {
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let texts::Checked { arguments, invalid, mut problems } = settings.check();
         let definition = crate::settings::definition::<Self>();
-        let config = definition
+        let mut config = definition
             .try_get_matches_from(arguments)
             .and_then(|matches| Self::from_arg_matches(&matches))
             .map_err(|error| Problem::new("settings", texts::reason(&error)))?;
+        config.notice = database_variables::notice(&settings.non_empty());
+        config.supabase_variable = database_variables::marker(&settings.non_empty());
         // A rule about a malformed setting would only repeat its problem.
         let violations = config.violated_rules().into_iter();
         let is_known = |others: &[&str]| !others.iter().any(|other| invalid.iter().any(|name| name == other));
         problems.extend(violations.filter(|(others, _)| is_known(others)).map(|(_, problem)| problem));
         ConfigError::from_problems(problems)?;
         Ok(config)
+    }
+
+    /// Why no embedded PostgreSQL may be started: its data would be lost with a container, or a database was meant.
+    pub fn embedded_refusal(&self) -> Option<String> {
+        // A URL that leads here is that of the embedded PostgreSQL itself.
+        if self.database.url.is_some() {
+            return None;
+        }
+        let reason = match (self.database.embedded, self.supabase_variable) {
+            (Some(true), _) => return None,
+            (Some(false), _) => "EMBEDDED_DATABASE is false".to_owned(),
+            (None, Some(variable)) => format!("{variable} is set"),
+            (None, None) => format!("this is a container ({})", container::evidence()?),
+        };
+        Some(format!("DATABASE_URL: must be set, because {reason}"))
     }
 
     /// Violated rules between settings, each with the variables that it reads besides that of the problem.

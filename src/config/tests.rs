@@ -29,6 +29,8 @@ fn defaults_apply_without_settings() {
     assert_eq!(config.data_dir, Path::new(".rollcall"));
     assert!(config.database.url.is_none() && config.auth.jwt_secret.is_none());
     assert_eq!(config.limits.presence_updates_per_minute, NonZeroU32::new(10));
+    assert_eq!(config.limits.heartbeats_per_minute, NonZeroU32::new(600));
+    assert_eq!(config.limits.typing_updates_per_minute, NonZeroU32::new(300));
     assert_eq!(config.timeouts.lease, Duration::from_secs(10));
     assert_eq!(config.cors.origins, CorsOrigins::Any);
     assert!(config.gateway.networks.iter().any(|net| net.contains(&std::net::IpAddr::from([127, 0, 0, 9]))));
@@ -218,4 +220,73 @@ fn unix_socket_url_is_accepted() {
 #[test]
 fn unknown_name_is_reported() {
     assert_eq!(problems([("PROT", "1")]), "PROT: unknown setting");
+}
+
+fn database_url(config: &Config) -> &str {
+    config.database.url.as_ref().unwrap().expose()
+}
+
+#[test]
+fn variables_of_supabase_realtime_select_the_database() {
+    let config = config([
+        ("DB_HOST", "db"),
+        ("DB_USER", "supabase_admin"),
+        ("DB_PASSWORD", r"it's a \ secret"),
+        ("DB_SSL", "true"),
+        ("DB_AFTER_CONNECT_QUERY", "SET search_path TO _realtime"),
+        ("GEN_RPC_SOCKET_IP", "0.0.0.0"),
+        ("API_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("API_JWT_JWKS", r#"{"keys":[]}"#),
+    ]);
+    let expected = r"host='db' port='5432' user='supabase_admin' dbname='postgres' password='it\'s a \\ secret' sslmode='require'";
+    assert_eq!(database_url(&config), expected);
+    assert!(config.auth.jwt_secret.is_some() && config.auth.jwks.is_some());
+    let notice = config.notice.unwrap();
+    assert!(notice.ends_with("not needed: DB_AFTER_CONNECT_QUERY, GEN_RPC_SOCKET_IP"), "{notice}");
+}
+
+#[test]
+fn malformed_variables_of_supabase_realtime_are_named() {
+    for (texts, expected) in [
+        ([("DB_HOST", "db"), ("DB_PORT", "x")], "DB_PORT: must be a port number"),
+        ([("DB_HOST", "db"), ("DB_SSL", "x")], "DB_SSL: must be true or false"),
+        ([("DB_USER", "u"), ("DB_PASSWORD", "x")], "DB_HOST: must be set because DB_USER is"),
+        ([("DB_HOST", "db"), ("API_JWT_JWKS", "x")], "API_JWT_JWKS: must be a JSON Web Key Set"),
+    ] {
+        let message = problems(texts);
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn variables_of_libpq_select_the_database() {
+    let config = config([("PGHOST", "/run/x"), ("PGUSER", "me"), ("PGSSLMODE", "disable"), ("REGION", "eu")]);
+    assert_eq!(database_url(&config), "host='/run/x' sslmode='disable' user='me'");
+    assert_eq!(config.notice, None);
+    assert!(self::config([("PGUSER", "me")]).database.url.is_none());
+}
+
+#[test]
+fn database_url_precedes_other_variables() {
+    let config = config([("DATABASE_URL", "postgres://a/b"), ("DB_HOST", "c"), ("PGHOST", "d")]);
+    assert_eq!(database_url(&config), "postgres://a/b");
+}
+
+#[test]
+fn embedded_database_is_refused_where_another_was_meant() {
+    let refusal = |texts: [(&str, &str); 2]| config(texts).embedded_refusal();
+    let secret = ("API_JWT_SECRET", "0123456789abcdef0123456789abcdef");
+    let reason = refusal([secret, ("PORT", "1")]).unwrap();
+    assert_eq!(reason, "DATABASE_URL: must be set, because API_JWT_SECRET is set");
+    assert!(refusal([("PORT", "1"), ("EMBEDDED_DATABASE", "false")]).is_some());
+    assert_eq!(refusal([secret, ("EMBEDDED_DATABASE", "true")]), None);
+}
+
+#[test]
+fn embedded_database_precedes_variables_of_other_programs() {
+    let embedded = ("EMBEDDED_DATABASE", "true");
+    for variable in [("DB_HOST", "c"), ("PGHOST", "d")] {
+        assert!(config([embedded, variable]).database.url.is_none());
+    }
+    assert!(config([embedded, ("DATABASE_URL", "postgres://a/b")]).database.url.is_some());
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, Args, parser::ValueSource};
 
-use super::{ALIASES, Config};
-use crate::settings::Problem;
+use super::{ALIASES, Config, database_variables};
+use crate::settings::{Problem, boolean};
 
 /// Settings as text, by the name of their environment variable. Not `Debug`, because some of them are secrets.
 /// Surrounding whitespace does not count, and an empty text is an unset setting.
@@ -33,6 +33,11 @@ impl Settings {
         self.0.get(variable).map(|text| text.trim()).filter(|text| !text.is_empty())
     }
 
+    /// The settings that are not empty.
+    pub(super) fn non_empty(&self) -> BTreeMap<&str, &str> {
+        self.0.keys().filter_map(|name| Some((name.as_str(), self.get(name)?))).collect()
+    }
+
     /// The settings of the command line and, where it has none, of the environment.
     pub(super) fn from_matches(matches: &clap::ArgMatches) -> Self {
         let is_given =
@@ -49,6 +54,12 @@ impl Settings {
                 settings.set(alias, text);
             }
         }
+        let is_foreign = |name: &str| database_variables::is_known(name) && settings.get(name).is_none();
+        let foreign: Vec<_> = std::env::vars_os()
+            .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+            .filter(|(name, _)| is_foreign(name))
+            .collect();
+        settings.0.extend(foreign);
         settings
     }
 
@@ -56,11 +67,25 @@ impl Settings {
     pub(super) fn check(&self) -> Checked {
         let mut checked = Checked { arguments: Vec::new(), invalid: Vec::new(), problems: Vec::new() };
         let declared = declared();
+        let is_database_given = self.get("DATABASE_URL").is_some();
+        let is_embedded = self.get("EMBEDDED_DATABASE").is_some_and(|text| boolean(text) == Ok(true));
+        let selected = if is_database_given || is_embedded {
+            Ok(None)
+        } else {
+            database_variables::connection_string(&self.non_empty())
+        };
+        let selected = selected.unwrap_or_else(|problem| {
+            checked.invalid.push("DATABASE_URL".to_owned());
+            checked.problems.push(problem);
+            None
+        });
         for arg in &declared {
             let variable = variable(arg);
             let aliases = ALIASES.iter().filter(|(_, name)| *name == variable).map(|(alias, _)| *alias);
             let given =
                 std::iter::once(variable).chain(aliases).find_map(|name| Some((name, self.get(name)?)));
+            let selected = selected.as_ref().filter(|_| variable == "DATABASE_URL");
+            let given = given.or(selected.map(|(origin, text)| (*origin, text.as_str())));
             let Some((name, text)) = given else { continue };
             match parse(arg, text) {
                 Ok(argument) => checked.arguments.push(argument),
@@ -73,6 +98,7 @@ impl Settings {
         let is_known = |name: &str| {
             declared.iter().any(|arg| variable(arg) == name)
                 || ALIASES.iter().any(|(alias, _)| *alias == name)
+                || database_variables::is_known(name)
         };
         let unknown = self.0.keys().filter(|name| !is_known(name));
         checked.problems.extend(unknown.map(|name| Problem::new(name, "unknown setting")));

@@ -1,7 +1,7 @@
 //! Rejects environment variables that look like settings but are unknown. They are usually misspelled, and
 //! the default would apply silently.
 
-use super::{ALIASES, error::ConfigError, texts};
+use super::{ALIASES, database_variables, error::ConfigError, texts};
 use crate::settings::Problem;
 
 /// Variables with these prefixes are meant for this server.
@@ -29,7 +29,9 @@ fn check(variables: impl Iterator<Item = (String, String)>) -> Result<(), Config
             return Some(Problem::new(name, "is not supported by this version; remove it"));
         }
         let is_ours = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        let is_known = ALLOWED.contains(&name.as_str()) || known.contains(&name.as_str());
+        let is_known = ALLOWED.contains(&name.as_str())
+            || known.contains(&name.as_str())
+            || database_variables::is_unused(&name);
         if !is_ours || is_known || is_kubernetes_service(&name, &value) {
             return None;
         }
@@ -88,6 +90,8 @@ mod tests {
             "ROLLCALL_DATA_DIR",
             "REALTIME_MAX_CONNECTIONS",
             "REALTIME_SLOT",
+            "REALTIME_IP_VERSION",
+            "PRESENCE_POOL_SIZE",
         ];
         check_all(&names.map(|name| (name, "x"))).unwrap();
     }

@@ -223,7 +223,7 @@ struct HeartbeatAnswer {
     responses((status = 200, description = "The heartbeat was recorded.", body = HeartbeatAnswer, example = json!({
         "success": true, "server_time": "2026-11-21T12:00:00Z", "next_heartbeat_ms": 10_000,
     }))),
-    extensions(("x-errors" = json!([409]))),
+    extensions(("x-errors" = json!([409])), ("x-rate-limit" = json!("heartbeat"))),
 )]
 async fn heartbeat(
     State(presence): State<Arc<PresenceService>>,
@@ -233,12 +233,13 @@ async fn heartbeat(
     ValidJson(body): ValidJson<HeartbeatBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     let OnBehalfOf { user, .. } = OnBehalfOf::new(caller, body.user_id)?;
-    presence.heartbeat(user, body.device_id.or(device), body.active.unwrap_or(false)).await?;
-    Ok(Json(HeartbeatAnswer {
+    let allowance = presence.heartbeat(user, body.device_id.or(device), body.active.unwrap_or(false)).await?;
+    let answer = HeartbeatAnswer {
         success: true,
         server_time: clock.now(),
         next_heartbeat_ms: u64::try_from(HEARTBEAT_INTERVAL.as_millis()).unwrap_or(u64::MAX),
-    }))
+    };
+    Ok((allowance, Json(answer)))
 }
 
 /// Typing of the caller in a conversation.
@@ -261,7 +262,7 @@ struct TypingBody {
     request_body(content = TypingBody, example = json!({ "is_typing": true })),
     responses((status = 200, description = "The typing state was recorded.", body = Success,
         example = json!({ "success": true }))),
-    extensions(("x-errors" = json!([404]))),
+    extensions(("x-errors" = json!([404])), ("x-rate-limit" = json!("typing"))),
 )]
 async fn set_typing(
     State(presence): State<Arc<PresenceService>>,
@@ -269,9 +270,9 @@ async fn set_typing(
     Path(conversation): Path<ConversationKey>,
     ValidJson(body): ValidJson<TypingBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    caller.require_user()?;
-    presence.set_typing(&caller, &conversation, body.is_typing).await?;
-    Ok(Success::response())
+    let user = caller.require_user()?;
+    let allowance = presence.set_typing(&caller, user, &conversation, body.is_typing).await?;
+    Ok((allowance, Success::response()))
 }
 
 /// A user who is typing.

@@ -5,7 +5,7 @@ use std::error::Error;
 use super::Connector;
 use crate::{
     model::Secret,
-    settings::{ParseResult, small_count},
+    settings::{ParseResult, boolean, small_count},
 };
 
 #[derive(Debug, Clone, clap::Args)]
@@ -22,6 +22,10 @@ pub struct DatabaseSettings {
         value_parser = database_url
     )]
     pub direct_url: Option<Secret>,
+    /// Whether to start an embedded PostgreSQL without DATABASE_URL; true: also if variables of other programs name a
+    /// database. Default: true, in containers false
+    #[arg(id = "embedded-database", long = "embedded-database", env = "EMBEDDED_DATABASE", value_parser = boolean)]
+    pub embedded: Option<bool>,
     /// Maximum connections in the pool
     #[arg(
         id = "database-pool-size",

@@ -108,7 +108,7 @@ impl LockedUsers {
         loop {
             let Some(request) = self.waiting.lock().pop(user) else { return };
             // A caller that was answered with an error must not find its write applied later.
-            if request.reply.is_closed() {
+            if request.is_abandoned() {
                 continue;
             }
             let written = {
@@ -136,7 +136,7 @@ impl LockedUsers {
                 }
             };
             backoff.reset();
-            drop(request.reply.send(result));
+            request.reply(&result);
         }
     }
 }
@@ -144,7 +144,7 @@ impl LockedUsers {
 impl Waiting {
     fn push(&mut self, request: Request) {
         if self.count >= MAX_WAITING {
-            drop(request.reply.send(Err(WriteError::Unavailable)));
+            request.reply(&Err(WriteError::Unavailable));
             return;
         }
         self.count += 1;

@@ -10,6 +10,7 @@ mod locked_users;
 pub mod outbox_relay;
 mod service;
 pub mod typing;
+mod user_shares;
 pub mod visibility;
 mod write_request;
 pub mod writer;

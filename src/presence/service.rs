@@ -8,10 +8,12 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::{
     device_context,
     devices::DeviceTracker,
+    user_shares::UserShares,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
@@ -34,6 +36,10 @@ use crate::{
 const REPEAT_WINDOW: Duration = Duration::from_secs(5);
 /// Maximum number of remembered statuses; expired ones are removed when it is reached.
 const MAX_RECENT_STATUSES: usize = 10_000;
+/// Database connections that the typing updates of one user may hold; further ones wait.
+const MAX_TYPING_WRITES: usize = 2;
+/// Timeout of that wait.
+const TYPING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Presence could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +75,7 @@ pub struct PresenceService {
     visibility: Visibility,
     limits: Arc<RateLimiter>,
     recent_statuses: Mutex<HashMap<UserId, RecentStatus>>,
+    typing_shares: UserShares,
 }
 
 impl PresenceService {
@@ -82,7 +89,16 @@ impl PresenceService {
         visibility: Visibility,
         limits: Arc<RateLimiter>,
     ) -> Self {
-        Self { database, writer, devices, user_index, visibility, limits, recent_statuses: Mutex::default() }
+        Self {
+            database,
+            writer,
+            devices,
+            user_index,
+            visibility,
+            limits,
+            recent_statuses: Mutex::default(),
+            typing_shares: UserShares::new(MAX_TYPING_WRITES),
+        }
     }
 
     /// The devices with sockets on this node.
@@ -181,15 +197,25 @@ impl PresenceService {
     ///
     /// # Errors
     ///
-    /// If the write fails.
+    /// If the rate limit is exceeded or the write fails.
     pub async fn heartbeat(
         &self,
         user: UserId,
         device: Option<DeviceId>,
         active: bool,
-    ) -> Result<(), PresenceError> {
+    ) -> Result<Allowance, PresenceError> {
+        let allowance = self.check_heartbeat_limit(user)?;
         self.writer.apply(user, Change::Heartbeat { device, active }).await?;
-        Ok(())
+        Ok(allowance)
+    }
+
+    /// Counts a heartbeat of a socket against the rate limit.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::Limited`] if the limit is exceeded.
+    pub fn check_heartbeat_limit(&self, user: UserId) -> Result<Allowance, PresenceError> {
+        Ok(self.limits.check(LimitClass::Heartbeat, user)?)
     }
 
     /// Counts a context update against the rate limit. Call it before [`set_context`](Self::set_context).
@@ -244,28 +270,31 @@ impl PresenceService {
         Ok(presence::list(&self.database, caller, users).await?)
     }
 
-    /// Records that the caller started or stopped typing in a conversation.
+    /// Records that `user`, the caller, started or stopped typing in a conversation.
     ///
     /// # Errors
     ///
-    /// [`PresenceError::NotFound`] if the caller does not participate in the conversation.
+    /// [`PresenceError::Limited`] if the rate limit is exceeded, [`PresenceError::NotFound`] if the caller does not
+    /// participate in the conversation.
     pub async fn set_typing(
         &self,
         caller: &Principal,
+        user: UserId,
         conversation: &ConversationKey,
         is_typing: bool,
-    ) -> Result<(), PresenceError> {
-        if is_typing {
-            return match typing::start(&self.database, caller, conversation).await {
-                Err(PgError::PermissionDenied(_)) => Err(PresenceError::NotFound),
-                other => other.map_err(typing_error),
-            };
-        }
-        if typing::stop(&self.database, caller, conversation).await.map_err(typing_error)? {
-            Ok(())
+    ) -> Result<Allowance, PresenceError> {
+        let allowance = self.limits.check(LimitClass::Typing, user)?;
+        let share = timeout(TYPING_TIMEOUT, self.typing_shares.acquire(user));
+        let _share = share.await.map_err(|_| WriteError::Unavailable)?;
+        let participates = if is_typing {
+            match typing::start(&self.database, caller, conversation).await {
+                Err(PgError::PermissionDenied(_)) => false,
+                other => other.map(|()| true).map_err(typing_error)?,
+            }
         } else {
-            Err(PresenceError::NotFound)
-        }
+            typing::stop(&self.database, caller, conversation).await.map_err(typing_error)?
+        };
+        if participates { Ok(allowance) } else { Err(PresenceError::NotFound) }
     }
 
     /// Users typing in a conversation, as far as the caller may see them.

@@ -41,16 +41,44 @@ impl From<&PgError> for WriteError {
 
 /// The answer to a change, from the user's face after it. Only changes of new devices beyond the quota leave no face;
 /// apart from those that create no device.
-pub(super) fn answer(
-    change: &Change,
-    face: Option<VersionedFace>,
-) -> Result<Option<VersionedFace>, WriteError> {
+pub(super) fn answer(change: &Change, face: Option<VersionedFace>) -> WriteResult {
     if face.is_none() && change.creates_device() { Err(WriteError::TooManyDevices) } else { Ok(face) }
 }
+
+pub(super) type WriteResult = Result<Option<VersionedFace>, WriteError>;
+pub(super) type Reply = oneshot::Sender<WriteResult>;
 
 pub(super) struct Request {
     pub(super) user: UserId,
     pub(super) change: Change,
     pub(super) queued_at: Instant,
-    pub(super) reply: oneshot::Sender<Result<Option<VersionedFace>, WriteError>>,
+    /// More than one if heartbeats were merged.
+    pub(super) replies: Vec<Reply>,
+}
+
+impl Request {
+    /// Whether every caller was answered, or gave up.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.replies.iter().all(Reply::is_closed)
+    }
+
+    pub(super) fn reply(self, result: &WriteResult) {
+        for reply in self.replies {
+            // The caller may have timed out.
+            drop(reply.send(result.clone()));
+        }
+    }
+
+    /// Merges a later heartbeat of the same device into this one; otherwise returns it.
+    pub(super) fn merge(&mut self, later: Self) -> Option<Self> {
+        if let Change::Heartbeat { device, active } = &mut self.change
+            && let Change::Heartbeat { device: same, active: later_active } = &later.change
+            && device == same
+        {
+            *active |= later_active;
+            self.replies.extend(later.replies);
+            return None;
+        }
+        Some(later)
+    }
 }

@@ -2,10 +2,12 @@
 //!
 //! Writes that arrive while a batch is in flight form the next batch. There is no timer: an idle system responds after
 //! one transaction, and a busy one batches. Callers are answered after the commit. Writes of users whose rows another
-//! session has locked leave the batch ([`LockedUsers`]), so that nobody else waits for them.
+//! session has locked leave the batch ([`LockedUsers`]), so that nobody else waits for them. Users take turns: each has at
+//! most one write in a batch, and [`MAX_QUEUED_PER_USER`] in the queue.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::write_request::WriteError;
 use super::{
     locked_users::LockedUsers,
+    user_shares::UserShares,
     write_request::{Request, answer},
 };
 use crate::{
@@ -34,6 +37,8 @@ use crate::{
 
 /// Capacity of the queue for the next batch. Callers wait while it is full.
 const QUEUE_CAPACITY: usize = 16_384;
+/// Maximum number of a user's writes in the queue. Further callers of the user wait.
+const MAX_QUEUED_PER_USER: usize = 64;
 /// Maximum number of writes in one batch. A batch of 1,000 takes about 50 ms on the development machine; larger batches
 /// only add latency.
 const MAX_BATCH_SIZE: usize = 512;
@@ -53,6 +58,7 @@ const CALLER_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Request>,
+    shares: Arc<UserShares>,
 }
 
 /// The writer's task, spawned by its owner.
@@ -67,7 +73,8 @@ pub struct WriterTask {
 pub fn writer(database: Database) -> (Writer, WriterTask) {
     let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
     let locked_users = LockedUsers::new(database.clone());
-    (Writer { queue: sender }, WriterTask { database, queue: receiver, locked_users })
+    let shares = Arc::new(UserShares::new(MAX_QUEUED_PER_USER));
+    (Writer { queue: sender, shares }, WriterTask { database, queue: receiver, locked_users })
 }
 
 impl Writer {
@@ -79,8 +86,9 @@ impl Writer {
     /// See [`WriteError`].
     pub async fn apply(&self, user: UserId, change: Change) -> Result<Option<VersionedFace>, WriteError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { user, change, queued_at: Instant::now(), reply };
+        let request = Request { user, change, queued_at: Instant::now(), replies: vec![reply] };
         let write = async {
+            let _share = self.shares.acquire(user).await;
             self.queue.send(request).await.map_err(|_| WriteError::Stopping)?;
             answer.await.map_err(|_| WriteError::Stopping)?
         };
@@ -91,7 +99,7 @@ impl Writer {
 impl WriterTask {
     /// Writes until `stop` is cancelled and the queue is empty.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut waiting: VecDeque<Request> = VecDeque::new();
+        let mut waiting = Turns::default();
         loop {
             if waiting.is_empty() {
                 let first = select! {
@@ -104,15 +112,16 @@ impl WriterTask {
                     }
                 };
                 let Some(first) = first else { return };
-                waiting.push_back(first);
+                waiting.push(first);
             }
-            while waiting.len() < 2 * MAX_BATCH_SIZE {
+            // Everything that is queued: a user's many writes must not keep those of others out of the next batch.
+            while waiting.count < QUEUE_CAPACITY {
                 let Ok(next) = self.queue.try_recv() else { break };
-                waiting.push_back(next);
+                waiting.push(next);
             }
-            let mut batch = self.locked_users.take_over(take_batch(&mut waiting));
+            let mut batch = self.locked_users.take_over(waiting.take_batch());
             // A caller that was answered with an error must not find its write applied later.
-            batch.retain(|request| !request.reply.is_closed());
+            batch.retain(|request| !request.is_abandoned());
             if !batch.is_empty() {
                 self.commit(batch, BATCH_LOCK_TIMEOUT).await;
             }
@@ -130,9 +139,9 @@ impl WriterTask {
                 for request in batch {
                     metrics::histogram!(metric::WRITER_LATENCY)
                         .record(request.queued_at.elapsed().as_secs_f64());
-                    // The caller may have timed out.
                     let face = faces.remove(&request.user);
-                    drop(request.reply.send(answer(&request.change, face)));
+                    let result = answer(&request.change, face);
+                    request.reply(&result);
                 }
             }
             Err(PgError::LockTimeout(error)) => match self.locked_users.take_locked(batch).await {
@@ -144,7 +153,7 @@ impl WriterTask {
                 Err(batch) => {
                     tracing::warn!(error = %ErrorChain(&error), batch = batch.len(), "presence write waited for a lock");
                     for request in batch {
-                        drop(request.reply.send(Err(WriteError::Unavailable)));
+                        request.reply(&Err(WriteError::Unavailable));
                     }
                 }
             },
@@ -161,7 +170,7 @@ impl WriterTask {
                     "presence write failed"
                 );
                 for request in batch {
-                    drop(request.reply.send(Err(WriteError::from(&error))));
+                    request.reply(&Err(WriteError::from(&error)));
                 }
             }
         }
@@ -186,57 +195,124 @@ impl WriterTask {
     }
 }
 
-/// Takes a batch of requests with at most one per user. A user's second write waits for the next batch, so that the
-/// writes of one user keep their order.
-fn take_batch(waiting: &mut VecDeque<Request>) -> Vec<Request> {
-    let mut users = HashSet::new();
-    let mut batch = Vec::new();
-    let mut deferred = VecDeque::new();
-    while let Some(request) = waiting.pop_front() {
-        if batch.len() == MAX_BATCH_SIZE {
-            deferred.push_back(request);
-            break;
+/// Writes that wait for a batch, by user. Users take turns.
+#[derive(Default)]
+struct Turns {
+    users: HashMap<UserId, VecDeque<Request>>,
+    /// The users that have writes, next one first.
+    order: VecDeque<UserId>,
+    /// Number of writes of all users.
+    count: usize,
+}
+
+impl Turns {
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Adds a write. A heartbeat is merged with that of the same device before it.
+    fn push(&mut self, request: Request) {
+        let writes = self.users.entry(request.user).or_default();
+        if writes.is_empty() {
+            self.order.push_back(request.user);
         }
-        if users.insert(request.user) {
-            batch.push(request);
-        } else {
-            deferred.push_back(request);
+        let request = match writes.back_mut() {
+            Some(last) => last.merge(request),
+            None => Some(request),
+        };
+        if let Some(request) = request {
+            writes.push_back(request);
+            self.count += 1;
         }
     }
-    deferred.append(waiting);
-    *waiting = deferred;
-    batch
+
+    /// Takes the next write of as many users as fit into a batch. A user's second write waits for the next batch, so that
+    /// the writes of one user keep their order.
+    fn take_batch(&mut self) -> Vec<Request> {
+        let users = self.order.len().min(MAX_BATCH_SIZE);
+        let mut batch = Vec::with_capacity(users);
+        for _ in 0..users {
+            let Some(user) = self.order.pop_front() else { break };
+            let Some(writes) = self.users.get_mut(&user) else { continue };
+            batch.extend(writes.pop_front());
+            if writes.is_empty() {
+                self.users.remove(&user);
+            } else {
+                self.order.push_back(user);
+            }
+        }
+        self.count -= batch.len();
+        batch
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DeviceId;
 
-    fn request(user: UserId, age: f64) -> Request {
-        let change = Change::Heartbeat { device: None, active: age > 0.0 };
-        Request { user, change, queued_at: Instant::now(), reply: oneshot::channel().0 }
+    fn heartbeat(user: UserId, device: &str, active: bool) -> Request {
+        let device = Some(DeviceId::try_from(device).expect("is valid"));
+        let change = Change::Heartbeat { device, active };
+        Request { user, change, queued_at: Instant::now(), replies: vec![oneshot::channel().0] }
+    }
+
+    fn turns(requests: impl IntoIterator<Item = Request>) -> Turns {
+        let mut turns = Turns::default();
+        requests.into_iter().for_each(|request| turns.push(request));
+        turns
+    }
+
+    fn users(batch: &[Request]) -> Vec<UserId> {
+        batch.iter().map(|request| request.user).collect()
     }
 
     #[test]
     fn a_batch_holds_one_write_per_user_in_order() {
         let (a, b) = (UserId::random(), UserId::random());
-        let mut waiting = VecDeque::from([request(a, 0.0), request(b, 0.0), request(a, 1.0)]);
+        let mut waiting =
+            turns([heartbeat(a, "x", false), heartbeat(b, "x", false), heartbeat(a, "y", true)]);
 
-        let first = take_batch(&mut waiting);
-        assert_eq!(first.iter().map(|r| r.user).collect::<Vec<_>>(), [a, b]);
+        let first = waiting.take_batch();
+        assert_eq!(users(&first), [a, b]);
         assert!(matches!(first[0].change, Change::Heartbeat { active: false, .. }));
 
-        let second = take_batch(&mut waiting);
+        let second = waiting.take_batch();
         assert!(matches!(second[..], [Request { change: Change::Heartbeat { active: true, .. }, .. }]));
-        assert!(waiting.is_empty());
+        assert!(waiting.is_empty() && waiting.users.is_empty());
+        assert_eq!(waiting.count, 0);
     }
 
     #[test]
     fn a_batch_is_bounded_and_leaves_the_rest_in_order() {
-        let users: Vec<UserId> = (0..MAX_BATCH_SIZE + 3).map(|_| UserId::random()).collect();
-        let mut waiting: VecDeque<Request> = users.iter().map(|user| request(*user, 0.0)).collect();
+        let all: Vec<UserId> = (0..MAX_BATCH_SIZE + 3).map(|_| UserId::random()).collect();
+        let mut waiting = turns(all.iter().map(|user| heartbeat(*user, "x", false)));
 
-        assert_eq!(take_batch(&mut waiting).len(), MAX_BATCH_SIZE);
-        assert_eq!(waiting.iter().map(|r| r.user).collect::<Vec<_>>(), users[MAX_BATCH_SIZE..]);
+        assert_eq!(waiting.take_batch().len(), MAX_BATCH_SIZE);
+        assert_eq!(users(&waiting.take_batch()), all[MAX_BATCH_SIZE..]);
+    }
+
+    #[test]
+    fn many_writes_of_one_user_do_not_keep_others_out_of_the_next_batch() {
+        let (flooder, innocent) = (UserId::random(), UserId::random());
+        let devices = ["x", "y"];
+        let mut waiting = turns((0..QUEUE_CAPACITY).map(|n| heartbeat(flooder, devices[n % 2], false)));
+        for _ in 0..3 {
+            waiting.push(heartbeat(innocent, "x", false));
+            assert_eq!(users(&waiting.take_batch()), [flooder, innocent]);
+            waiting.push(heartbeat(flooder, "z", false));
+        }
+    }
+
+    #[test]
+    fn heartbeats_of_one_device_are_merged_and_all_are_answered() {
+        let user = UserId::random();
+        let mut waiting = turns((0..10).map(|n| heartbeat(user, "x", n == 5)));
+        let batch = waiting.take_batch();
+        let [Request { change: Change::Heartbeat { active: true, .. }, replies, .. }] = &batch[..] else {
+            panic!("one heartbeat is expected");
+        };
+        assert_eq!(replies.len(), 10);
+        assert!(waiting.is_empty());
     }
 }

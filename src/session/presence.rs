@@ -82,9 +82,13 @@ impl PresenceSession {
             }
             ClientMessage::Authenticate(token) => self.on_authenticate(&token, conn).await,
             ClientMessage::Typing { conversation_id, is_typing } => {
-                let typing =
-                    self.services.presence.set_typing(&self.principal, &conversation_id, is_typing).await;
-                typing.map_err(|error| match error {
+                let typing = self
+                    .services
+                    .presence
+                    .set_typing(&self.principal, self.user, &conversation_id, is_typing)
+                    .await;
+                // The remaining quota is only returned in HTTP headers.
+                let _ = typing.map_err(|error| match error {
                     PresenceError::InvalidConversation(expected) => {
                         let field = format!("{}conversation_id", conn.dialect().body_prefix());
                         let error = FieldError::new(field, expected);
@@ -112,6 +116,7 @@ impl PresenceSession {
     }
 
     async fn on_heartbeat(&self, active: Option<bool>, conn: &Connection) -> Result<(), MessageError> {
+        let _ = self.services.presence.check_heartbeat_limit(self.user)?;
         if active == Some(true) {
             self.mark_active().await?;
         }

@@ -3597,19 +3597,76 @@ grant execute on function rollcall.sweep to service_role;
 
 -- Presence without the server: for PostgREST, Edge Functions and psql. Each function acts for auth.uid() only.
 
--- With p_active the device also counts as in use. A device that signed off stays off.
--- Definer: sets columns that only the server writes; acts for auth.uid() only.
+-- A write that the caller made under their own policies is the condition for what the definer functions below do. Its
+-- row has the number of the running transaction or subtransaction, which the update of the other row tells.
+-- Definer: locks a row that users may not write; called by definer functions that act for auth.uid().
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall.heartbeat_mine(p_device text default 'default', p_active boolean default false) returns boolean
-  language plpgsql volatile security definer set lock_timeout = '2s'
+create function rollcall_internal.require_written_device(p_user uuid, p_device text) returns void
+  language plpgsql volatile security definer
+as $$
+declare
+  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_running xid;
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('rollcall.batch', 'on', true);
+  insert into rollcall.user_last_seen as l (user_id) values (p_user)
+    on conflict (user_id) do update set last_seen = l.last_seen
+    returning xmin into v_running;
+  perform set_config('rollcall.batch', v_batch, true);
+  perform from rollcall.presence_devices d
+    where d.user_id = p_user and d.device_id = p_device and d.xmin = v_running;
+  if not found then
+    raise exception 'the policies of rollcall.presence_devices do not let this user write the device'
+      using errcode = 'insufficient_privilege';
+  end if;
+end
+$$;
+comment on function rollcall_internal.require_written_device is
+  'Raises an error unless the running transaction has written this device.';
+
+-- Changes nothing: row-level security, grants and triggers decide whether the caller may write the device.
+-- Invoker: that is its purpose.
+create function rollcall.touch_device(p_device text, p_create boolean) returns boolean
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_me constant uuid := auth.uid();
+begin
+  if v_me is null then
+    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
+  end if;
+  update rollcall.presence_devices d set status = d.status where d.user_id = v_me and d.device_id = p_device;
+  if found then
+    return true;
+  end if;
+  if p_create then
+    -- A row that the policies hide is in conflict, and the caller has not written it.
+    insert into rollcall.presence_devices (user_id, device_id, status) values (v_me, p_device, 'offline')
+      on conflict (user_id, device_id) do nothing;
+    return found;
+  end if;
+  if exists (select from rollcall.presence_devices d where d.user_id = v_me and d.device_id = p_device) then
+    raise exception 'the policies of rollcall.presence_devices do not let this user write the device'
+      using errcode = 'insufficient_privilege';
+  end if;
+  return false;
+end
+$$;
+comment on function rollcall.touch_device is
+  'Writes one of the callers devices without a change, and creates it if asked to; returns whether it was written.';
+grant execute on function rollcall.touch_device to authenticated, service_role;
+
+-- Definer: sets columns that only the server writes; acts for auth.uid() only, on a device that the caller has written.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.record_heartbeat(p_device text, p_active boolean) returns boolean
+  language plpgsql volatile security definer
 as $$
 declare
   v_me constant uuid := auth.uid();
 begin
   perform rollcall_internal.check_search_path();
-  if v_me is null then
-    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
-  end if;
+  perform rollcall_internal.require_written_device(v_me, p_device);
   perform rollcall_internal.write_presence(
     array['heartbeat'], array[v_me], array[p_device], array[null::uuid], array[0::double precision], array[p_active],
     array[null::rollcall.presence_status], array[false], array[null::text], array[null::timestamptz], array[null::text],
@@ -3618,6 +3675,19 @@ begin
     perform rollcall_internal.raise_too_many_devices();
   end if;
   return (select d.live from rollcall.presence_devices d where d.user_id = v_me and d.device_id = p_device);
+end
+$$;
+comment on function rollcall.record_heartbeat is 'Second half of heartbeat_mine.';
+grant execute on function rollcall.record_heartbeat to authenticated;
+
+-- With p_active the device also counts as in use. A device that signed off stays off.
+-- Invoker: policies of presence_devices decide whether the caller may write the device.
+create function rollcall.heartbeat_mine(p_device text default 'default', p_active boolean default false) returns boolean
+  language plpgsql volatile security invoker set lock_timeout = '2s'
+as $$
+begin
+  perform rollcall.touch_device(p_device, true);
+  return rollcall.record_heartbeat(p_device, p_active);
 end
 $$;
 comment on function rollcall.heartbeat_mine is
@@ -3715,14 +3785,26 @@ comment on function rollcall.sign_off is
   'Signs a device off and closes its sockets; false when there is no such device.';
 grant execute on function rollcall.sign_off to service_role;
 
--- Definer: see sign_off; acts for auth.uid() only.
+-- Definer: see sign_off; acts for auth.uid() only, on a device that the caller has written.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall.sign_off_mine(p_device text) returns boolean
+create function rollcall.record_sign_off(p_device text) returns boolean
   language plpgsql volatile security definer
 as $$
 begin
   perform rollcall_internal.check_search_path();
+  perform rollcall_internal.require_written_device(auth.uid(), p_device);
   return rollcall.sign_off(auth.uid(), p_device);
+end
+$$;
+comment on function rollcall.record_sign_off is 'Second half of sign_off_mine.';
+grant execute on function rollcall.record_sign_off to authenticated, service_role;
+
+-- Invoker: policies of presence_devices decide whether the caller may write the device.
+create function rollcall.sign_off_mine(p_device text) returns boolean
+  language plpgsql volatile security invoker
+as $$
+begin
+  return rollcall.touch_device(p_device, false) and rollcall.record_sign_off(p_device);
 end
 $$;
 comment on function rollcall.sign_off_mine is 'Signs off one of the callers devices and closes its sockets.';
@@ -3800,14 +3882,54 @@ comment on function rollcall.forget is
   'memberships and shared conversations remain.';
 grant execute on function rollcall.forget to service_role;
 
--- Definer: see forget; acts for auth.uid() only.
+-- Definer: see forget; acts for auth.uid() only, after the caller has deleted what users may delete.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall.forget_me() returns jsonb
+create function rollcall.record_forgetting() returns jsonb
   language plpgsql volatile security definer
 as $$
+declare
+  v_me constant uuid := auth.uid();
 begin
   perform rollcall_internal.check_search_path();
-  return rollcall.forget(auth.uid());
+  if exists (select from rollcall.presence_devices d where d.user_id = v_me)
+    or exists (select from rollcall.presence_choices c where c.user_id = v_me)
+    or exists (select from rollcall.presence_settings s where s.user_id = v_me)
+    or exists (select from rollcall.presence_visibility_list l where l.user_id = v_me)
+  then
+    raise exception 'policies do not let this user delete their presence'
+      using errcode = 'insufficient_privilege',
+        hint = 'An operator erases the data of a user with rollcall.forget().';
+  end if;
+  return rollcall.forget(v_me);
+end
+$$;
+comment on function rollcall.record_forgetting is 'Second half of forget_me.';
+grant execute on function rollcall.record_forgetting to authenticated, service_role;
+
+-- Invoker: policies decide whether the caller may delete the rows that users write themselves.
+create function rollcall.forget_me() returns jsonb
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_me constant uuid := auth.uid();
+  v_table text;
+  v_count bigint;
+  v_deleted jsonb := '{}';
+  v_all jsonb;
+begin
+  perform set_config('rollcall.batch', 'on', true);
+  foreach v_table in array array['presence_devices', 'presence_choices', 'presence_settings',
+    'presence_visibility_list']
+  loop
+    execute format('delete from rollcall.%I t where t.user_id = $1', v_table) using v_me;
+    get diagnostics v_count = row_count;
+    v_deleted := v_deleted || jsonb_build_object(v_table, v_count);
+  end loop;
+  perform set_config('rollcall.batch', 'off', true);
+  v_all := rollcall.record_forgetting();
+  return v_all || (
+    select jsonb_object_agg(d.key, d.value::bigint + coalesce((v_all ->> d.key)::bigint, 0))
+    from jsonb_each_text(v_deleted) d);
 end
 $$;
 comment on function rollcall.forget_me is 'Erases what is kept about the caller; see forget.';

@@ -255,7 +255,7 @@ insert into reasons values
   ('rollcall_internal.can_see_typing(uuid)', 'for the policy of typing_indicators; API roles have no usage of its schema'),
   ('rollcall.any_node_lives(uuid[])', 'tells of random ids whether a server runs; nodes are read by service_role only'),
   ('rollcall.consume_status_quota()', 'counts against auth.uid() only'),
-  ('rollcall.heartbeat_mine(text,boolean)', 'acts on the devices of auth.uid() only'),
+  ('rollcall.record_heartbeat(text,boolean)', 'acts on a device of auth.uid() that the caller has written'),
   ('rollcall.invalidate_mine(text,rollcall.bundle_type[],uuid,uuid,uuid,uuid,uuid)', 'flags the bundles of auth.uid() only'),
   ('rollcall.my_topics()', 'answers for auth.uid() only'),
   ('rollcall.my_fresh_bundles(uuid[])', 'answers for the bundles of auth.uid() only'),
@@ -265,8 +265,8 @@ insert into reasons values
   ('rollcall.my_phrases(text[],integer)', 'searches the units of auth.uid() only'),
   ('rollcall.open_answer(uuid)', 'answers questions of auth.uid() only'),
   ('rollcall.context_counts()', 'counts for auth.uid(), and for everybody only as service_role'),
-  ('rollcall.sign_off_mine(text)', 'acts on the devices of auth.uid() only'),
-  ('rollcall.forget_me()', 'acts on the rows of auth.uid() only');
+  ('rollcall.record_sign_off(text)', 'acts on a device of auth.uid() that the caller has written'),
+  ('rollcall.record_forgetting()', 'acts on the rows of auth.uid(), after the caller has deleted those that users write');
 create temp view functions as
   select p.oid, p.oid::regprocedure::text as signature, p.prosecdef, p.proconfig, p.prorettype, p.proacl, p.proowner, p.prosrc
   from pg_proc p

@@ -24,6 +24,37 @@ async fn join_with_key(node: &TestServer, vsn: SerializerVersion, key: &str) -> 
     socket
 }
 
+// docs/protocol/realtime.md, "Presence state"
+#[testkit::test]
+async fn a_join_without_the_field_has_the_default_of_the_server(db: Arc<TestDatabase>) {
+    // Joins of clients from before July 2025, and joins that refuse presence.
+    let without = [
+        json!({"config": {"broadcast": {"self": true}, "presence": {"key": ""}, "postgres_changes": []}}),
+        json!({"config": {}}),
+        json!({}),
+    ];
+    let refusing = json!({"config": {"presence": {"key": "", "enabled": false}}});
+    for presence_by_default in [true, false] {
+        let node = db
+            .start_server_with(|all| all.set("REALTIME_PRESENCE_DEFAULT", presence_by_default.to_string()))
+            .await;
+        for vsn in SerializerVersion::BOTH {
+            for join in without.iter().chain([&refusing]) {
+                let mut socket = node.channel_client(vsn).await;
+                assert_eq!(socket.try_join(TOPIC, join.clone()).await["status"], "ok", "{join}");
+                if presence_by_default && *join != refusing {
+                    socket.wait_for(TOPIC, "presence_state").await;
+                    socket.track(TOPIC, json!({"n": 1})).await;
+                    next_diff(&mut socket).await;
+                } else {
+                    let received = socket.frames_within(QUIET_PERIOD).await;
+                    assert!(received.iter().all(|frame| frame.event != "presence_state"), "{join}");
+                }
+            }
+        }
+    }
+}
+
 async fn next_diff(socket: &mut PhoenixClient) -> Value {
     socket.wait_for(TOPIC, "presence_diff").await.payload
 }

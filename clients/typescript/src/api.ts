@@ -238,6 +238,8 @@ export interface paths {
          * Reports that the caller started or stopped typing.
          * @description Typing ends after 5 s unless it is refreshed. A repeat within 2 s refreshes it without notifying others. Users who
          *     do not participate in the conversation get 404.
+         *
+         *     Rate limit: 300 requests per minute and user, burst 300 (`TYPING_UPDATES_PER_MINUTE`).
          */
         post: operations["setTyping"];
         delete?: never;
@@ -409,6 +411,8 @@ export interface paths {
         /**
          * Keeps a device without a socket live.
          * @description Other users are notified only if the heartbeat brings the device back. `active` reports that the device is in use.
+         *
+         *     Rate limit: 600 requests per minute and user, burst 600 (`HEARTBEATS_PER_MINUTE`).
          */
         post: operations["heartbeat"];
         delete?: never;
@@ -3808,6 +3812,9 @@ export interface operations {
             /** @description The typing state was recorded. */
             200: {
                 headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
                     "x-request-id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
@@ -3826,6 +3833,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -4240,6 +4248,9 @@ export interface operations {
             /** @description The heartbeat was recorded. */
             200: {
                 headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
                     "x-request-id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
@@ -4260,6 +4271,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };

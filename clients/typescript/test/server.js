@@ -17,6 +17,7 @@ export async function startServer(settings = {}) {
     const env = {
       ...process.env,
       PORT: url ? new URL(url).port : "0",
+      EMBEDDED_DATABASE: "true",
       ROLLCALL_DATA_DIR: join(home, "data"),
       LLM_PROVIDER: "echo",
       PRESENCE_UPDATES_PER_MINUTE: "0",

@@ -314,6 +314,8 @@ impl TestServer {
             ("PRESENCE_UPDATES_PER_MINUTE", "0"),
             ("DISCONNECT_GRACE", "300ms"),
             ("NODE_LEASE", "2s"),
+            // Tests that are not about presence join without it.
+            ("REALTIME_PRESENCE_DEFAULT", "false"),
         ]);
         change(&mut settings);
         let config = Config::from_settings(&settings).expect("the settings are valid");

@@ -9,7 +9,7 @@
 //! | `x-errors` | statuses of errors beyond those that follow from access, parameters, body and limit |
 //! | `x-error-format` | `openai` if errors have the format of OpenAI's API |
 //! | `x-optional-body` | `true` if the body may be absent |
-//! | `x-rate-limit` | the limit that requests count against: `presence`, `manage`, `context` or `chat` |
+//! | `x-rate-limit` | the limit that requests count against: `presence`, `heartbeat`, `typing`, `manage`, `context` or `chat` |
 
 use std::collections::BTreeSet;
 
@@ -118,6 +118,8 @@ fn describe_limit(class: &str) -> String {
     let settings = LimitSettings::default();
     let (limit, setting) = match class {
         "presence" => (settings.presence_updates_per_minute, "PRESENCE_UPDATES_PER_MINUTE"),
+        "heartbeat" => (settings.heartbeats_per_minute, "HEARTBEATS_PER_MINUTE"),
+        "typing" => (settings.typing_updates_per_minute, "TYPING_UPDATES_PER_MINUTE"),
         "manage" => (settings.manage_requests_per_minute, "MANAGE_REQUESTS_PER_MINUTE"),
         "context" => (settings.context_requests_per_minute, "CONTEXT_REQUESTS_PER_MINUTE"),
         "chat" => (settings.chat_requests_per_minute, "CHAT_REQUESTS_PER_MINUTE"),

@@ -12,6 +12,9 @@ pub enum EmbeddedError {
          DATABASE_URL to use one elsewhere"
     )]
     NotInstalled,
+    /// The configuration or the surroundings do not allow an embedded PostgreSQL.
+    #[error("{0}; set EMBEDDED_DATABASE=true to start an embedded PostgreSQL in ROLLCALL_DATA_DIR")]
+    Refused(String),
     #[error(
         "only PostgreSQL {found} is installed and {MINIMUM_MAJOR} or newer is needed: install a newer one, or set \
          DATABASE_URL to use one elsewhere"

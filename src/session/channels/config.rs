@@ -27,8 +27,8 @@ pub(super) struct ChannelConfig {
     pub replication_ready: bool,
     /// Key to track under; `None` to generate one.
     pub presence_key: Option<Box<str>>,
-    /// Whether the channel receives presence.
-    pub presence_enabled: bool,
+    /// Whether the channel receives presence; `None` for the default of the server.
+    pub presence_enabled: Option<bool>,
     /// Requested Postgres changes, as sent.
     pub changes: Vec<Box<RawValue>>,
     /// Maximum wait of the join for its Postgres changes; `None` if the reply does not wait for them.
@@ -112,7 +112,7 @@ impl ChannelConfig {
             replay: present(&broadcast, "replay").map(ReplayRequest::read),
             replication_ready: lenient(&broadcast, "replication_ready"),
             presence_key: present(&presence, "key").map(parse_key).filter(|key| !key.is_empty()),
-            presence_enabled: lenient(&presence, "enabled"),
+            presence_enabled: presence.get("enabled").and_then(|raw| parse_bool(raw)),
             changes: parse_changes(present(&fields, "postgres_changes"))?,
             changes_timeout: present(&fields, "postgres_changes_options").and_then(parse_changes_timeout),
             is_legacy: false,
@@ -218,7 +218,7 @@ mod tests {
             let flags = [
                 config.ack,
                 config.receives_own,
-                config.presence_enabled,
+                config.presence_enabled.is_some(),
                 config.private,
                 config.replication_ready,
             ];
@@ -232,7 +232,7 @@ mod tests {
         let all = config(
             r#"{"broadcast":{"ack":"true","self":"TRUE"},"presence":{"key":{"a":1},"enabled":"True"},"private":true}"#,
         );
-        assert!(all.ack && all.receives_own && all.presence_enabled && all.private);
+        assert!(all.ack && all.receives_own && all.presence_enabled == Some(true) && all.private);
         assert_eq!(all.presence_key.as_deref(), Some(r#"{"a":1}"#));
         assert_eq!(config(r#"{"presence":{"key":42}}"#).presence_key.as_deref(), Some("42"));
         assert_eq!(config(r#"{"presence":{"key":"k"}}"#).presence_key.as_deref(), Some("k"));

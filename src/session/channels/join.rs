@@ -153,6 +153,7 @@ impl ChannelsSession {
         let AcceptedJoin { principal, token_hash, rights, replay, changes: (echo, prepared), config } =
             accepted;
         let ChannelConfig { ack, receives_own, presence_key, presence_enabled, .. } = config;
+        let presence_enabled = presence_enabled.unwrap_or(services.presence_by_default);
         let presence = Presence {
             enabled: presence_enabled,
             key: presence_key.map(PresenceKey::from),

@@ -43,6 +43,8 @@ pub struct Services {
     pub replay_buffers: ReplayBuffers,
     /// Whether public topics are disabled.
     pub private_only: bool,
+    /// Whether a join without `presence.enabled` receives presence.
+    pub presence_by_default: bool,
     /// Rate and size limits of this node.
     pub limits: Arc<NodeLimits>,
     /// Runs background tasks of sessions.

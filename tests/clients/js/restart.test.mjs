@@ -34,7 +34,7 @@ const freePort = () => new Promise((found) => {
 async function start(port) {
   server = spawn(process.env.SERVER_BINARY, ['serve'], {
     cwd: data,
-    env: { PATH: process.env.PATH, PORT: String(port), ROLLCALL_DATA_DIR: join(data, 'rollcall'), JWT_SECRET: process.env.JWT_SECRET, NODE_LEASE: '2s' },
+    env: { PATH: process.env.PATH, PORT: String(port), EMBEDDED_DATABASE: 'true', ROLLCALL_DATA_DIR: join(data, 'rollcall'), JWT_SECRET: process.env.JWT_SECRET, NODE_LEASE: '2s' },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   let log = ''

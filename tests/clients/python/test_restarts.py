@@ -81,7 +81,7 @@ class Restarts(Case):
 
     async def changes_through_restarts(self, data):
         port = free_port()
-        server = await start_server(port, ROLLCALL_DATA_DIR=str(data))
+        server = await start_server(port, EMBEDDED_DATABASE="true", ROLLCALL_DATA_DIR=str(data))
         try:
             lines = (line.split("=", 1) for line in (data / "env").read_text().splitlines() if "=" in line)
             env = {name.strip(): value.strip("'\"") for name, value in lines}
@@ -135,7 +135,7 @@ class Restarts(Case):
             server.kill()
             server.wait()
             events.clear()
-            server = await start_server(port, ROLLCALL_DATA_DIR=str(data))
+            server = await start_server(port, EMBEDDED_DATABASE="true", ROLLCALL_DATA_DIR=str(data))
             await wait_for_event(confirmed)
             write(2)
             await wait_for_event("DELETE 2")
