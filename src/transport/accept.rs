@@ -4,22 +4,18 @@ use std::{
     future::pending,
     io,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
-    body::{Body, Bytes, HttpBody},
+    body::{Body, HttpBody as _},
     extract::ConnectInfo,
     http::{Request, Response, header::UPGRADE},
 };
-use hyper::{
-    body::{Frame, Incoming, SizeHint},
-    service::service_fn,
-};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -36,6 +32,8 @@ use tower::Service;
 use super::{
     admission::{Admission, RequestGuard, Ticket},
     settings::AcceptSettings,
+    socket_options,
+    stall::{GuardedBody, TimedBody, TimedStream, UnreadResponses},
 };
 use crate::{backoff::Backoff, hub::Permit, lifecycle::ErrorChain, telemetry::metric};
 
@@ -45,8 +43,8 @@ const MAX_REJECTIONS: usize = 64;
 const REJECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for an idle connection to close and make room for a new one.
 const MAKE_ROOM_TIMEOUT: Duration = Duration::from_millis(500);
-/// Time for a connection that has to close to finish what it writes.
-const EVICT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a connection that has to close to finish what it writes; less than [`MAKE_ROOM_TIMEOUT`].
+const EVICT_GRACE: Duration = Duration::from_millis(100);
 /// Initial and maximum pause after an accept that failed for lack of file descriptors or memory.
 const ACCEPT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
@@ -151,19 +149,29 @@ impl ConnectionServer {
         ticket: Ticket,
         evicted: oneshot::Receiver<()>,
     ) {
-        // Sends small responses at once. A failure shows again in the first read.
-        let _ = stream.set_nodelay(true);
+        // A failure shows again in the first read.
+        let _ = socket_options::configure_http(&stream);
+        let stall_timeout = self.settings.stall_timeout;
         let (router, requests) = (self.router.clone(), ticket.clone());
+        let stream = TimedStream::new(stream, stall_timeout, ticket.clone());
+        let unread_responses = Arc::<UnreadResponses>::default();
+        let unread = Arc::clone(&unread_responses);
         let service = service_fn(move |request: Request<Incoming>| {
             let opens_socket = request.headers().contains_key(UPGRADE);
-            let guard = requests.begin_request(opens_socket);
-            let mut request = request.map(Body::new);
+            let guard = Arc::new(requests.begin_request(opens_socket));
+            let mut request = request.map(|body| {
+                if body.is_end_stream() {
+                    guard.on_received();
+                    return Body::new(body);
+                }
+                Body::new(TimedBody::new(body, stall_timeout, Arc::clone(&guard)))
+            });
             request.extensions_mut().insert(ConnectInfo(peer));
             request.extensions_mut().insert(permit.clone());
             if opens_socket {
                 request.extensions_mut().insert(requests.clone());
             }
-            respond(router.clone(), request, guard)
+            respond(router.clone(), request, guard, Arc::clone(&unread))
         });
         let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let result = tokio::select! {
@@ -171,16 +179,16 @@ impl ConnectionServer {
             biased;
             result = connection.as_mut() => result,
             Ok(()) = evicted => {
-                if !ticket.had_request() {
+                if !ticket.had_request() || ticket.is_waiting_for_client() {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     result = connection.as_mut() => result,
                     () = async {
-                        sleep(EVICT_TIMEOUT).await;
-                        if ticket.is_busy() {
-                            pending::<()>().await;
+                        sleep(EVICT_GRACE).await;
+                        while ticket.is_busy() {
+                            sleep(EVICT_GRACE).await;
                         }
                     } => return,
                 }
@@ -193,6 +201,7 @@ impl ConnectionServer {
                     pending::<()>().await;
                 }
             } => return,
+            () = unread_responses.wait_for_stalled(stall_timeout) => return,
             () = self.shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -207,37 +216,13 @@ impl ConnectionServer {
 async fn respond(
     mut router: Router,
     request: Request<Body>,
-    guard: RequestGuard,
+    guard: Arc<RequestGuard>,
+    unread: Arc<UnreadResponses>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     // A router is always ready.
     let response = router.call(request).await?;
-    Ok(response.map(|body| Body::new(GuardedBody { body, _guard: guard })))
-}
-
-/// The body of a response. The request is in progress until the body was sent.
-struct GuardedBody {
-    body: Body,
-    _guard: RequestGuard,
-}
-
-impl HttpBody for GuardedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    guard.on_received();
+    Ok(response.map(|body| Body::new(GuardedBody::new(body, unread, guard))))
 }
 
 /// Responds that the maximum is reached. The request is read first: closing with unread bytes would reset the

@@ -1,6 +1,6 @@
 //! Admission of sockets: a maximum of open ones, and a token bucket per peer address for silent ones.
 //!
-//! A connection is silent until its first request, or, for a channel socket, until its first message. It takes a token
+//! A connection is silent until its first request with its body, or, for a channel socket, until its first message. It takes a token
 //! of its address and returns it when it is no longer silent. An address without tokens gives up its oldest silent
 //! connection for each new one. A client that sends its request at once is therefore served during an attack, even
 //! from the attacker's address. When all sockets are in use, the one that is idle for the longest time is closed.
@@ -90,9 +90,13 @@ pub(super) struct Ticket(Arc<TicketState>);
 struct TicketState {
     admission: Arc<Admission>,
     id: u64,
-    /// Requests in progress; HTTP/2 has several.
+    /// Requests in progress whose bodies are complete; HTTP/2 has several.
     requests: AtomicUsize,
+    /// Requests whose bodies are not complete.
+    incomplete: AtomicUsize,
     had_request: AtomicBool,
+    /// Whether the client does not read what is written.
+    is_stalled: AtomicBool,
 }
 
 impl Admission {
@@ -146,7 +150,9 @@ impl Admission {
             admission: Arc::clone(self),
             id,
             requests: AtomicUsize::new(0),
+            incomplete: AtomicUsize::new(0),
             had_request: AtomicBool::new(false),
+            is_stalled: AtomicBool::new(false),
         };
         Ok((Ticket(Arc::new(state)), evicted))
     }
@@ -241,24 +247,30 @@ impl Sockets {
 }
 
 impl Ticket {
-    /// A request begins. It ends when the result is dropped. A request that `opens_socket` leaves the connection silent.
+    /// The head of a request was received. The request ends when the result is dropped. A request that `opens_socket`
+    /// leaves the connection silent.
     pub(super) fn begin_request(&self, opens_socket: bool) -> RequestGuard {
-        let state = &self.0;
-        state.had_request.store(true, Ordering::Relaxed);
-        let mut sockets = state.admission.sockets.lock();
-        if state.requests.fetch_add(1, Ordering::Relaxed) == 0 {
-            sockets.set_idle(state.id, false);
-        }
-        if !opens_socket {
-            sockets.return_token(state.id, state.admission.burst);
-        }
-        drop(sockets);
-        RequestGuard(self.clone())
+        self.0.had_request.store(true, Ordering::Relaxed);
+        self.0.incomplete.fetch_add(1, Ordering::Relaxed);
+        RequestGuard { ticket: self.clone(), opens_socket, is_received: AtomicBool::new(false) }
     }
 
-    /// Whether a request is in progress.
+    /// Whether the server is working for the client: a request is in progress, and the client reads.
     pub(super) fn is_busy(&self) -> bool {
-        self.0.requests.load(Ordering::Relaxed) > 0
+        self.0.requests.load(Ordering::Relaxed) > 0 && !self.0.is_stalled.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server works on nothing, because the client has not sent a body completely or does not read.
+    pub(super) fn is_waiting_for_client(&self) -> bool {
+        let is_incomplete = self.0.incomplete.load(Ordering::Relaxed) > 0;
+        !self.is_busy() && (is_incomplete || self.0.is_stalled.load(Ordering::Relaxed))
+    }
+
+    /// Records whether the client does not read what is written.
+    pub(super) fn set_stalled(&self, is_stalled: bool) {
+        let mut sockets = self.0.admission.sockets.lock();
+        self.0.is_stalled.store(is_stalled, Ordering::Relaxed);
+        sockets.set_idle(self.0.id, !self.is_busy());
     }
 
     /// Whether a request has begun.
@@ -290,18 +302,51 @@ impl Drop for TicketState {
     }
 }
 
-/// A request in progress.
+/// A request. Until its body was received, its connection may be closed to make room.
 #[derive(Debug)]
-pub(super) struct RequestGuard(Ticket);
+pub(super) struct RequestGuard {
+    ticket: Ticket,
+    opens_socket: bool,
+    is_received: AtomicBool,
+}
+
+impl RequestGuard {
+    /// The body is complete, or there is none, or the response was made without it.
+    pub(super) fn on_received(&self) {
+        if self.is_received.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let state = &self.ticket.0;
+        state.incomplete.fetch_sub(1, Ordering::Relaxed);
+        let mut sockets = state.admission.sockets.lock();
+        if state.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            sockets.set_idle(state.id, !self.ticket.is_busy());
+        }
+        if !self.opens_socket {
+            sockets.return_token(state.id, state.admission.burst);
+        }
+    }
+}
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        let state = &self.0.0;
+        let state = &self.ticket.0;
         let mut sockets = state.admission.sockets.lock();
-        if state.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if !*self.is_received.get_mut() {
+            state.incomplete.fetch_sub(1, Ordering::Relaxed);
+        } else if state.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
             sockets.set_idle(state.id, true);
         }
     }
+}
+
+/// A ticket with a request, for tests of other modules.
+#[cfg(test)]
+pub(super) fn test_request() -> (Ticket, Arc<RequestGuard>) {
+    let admission = Admission::new(&AcceptSettings::default());
+    let (ticket, _) = admission.track(IpAddr::from([192, 0, 2, 1]), Instant::now()).expect("admitted");
+    let guard = Arc::new(ticket.begin_request(false));
+    (ticket, guard)
 }
 
 /// The address that a bucket belongs to: an IPv4 address, or the /64 network that one IPv6 client usually has.
@@ -345,7 +390,7 @@ mod tests {
         let mut sockets: Vec<_> = (0..50)
             .map(|_| {
                 let (ticket, evicted) = admission.track(ATTACKER, now).expect("admitted");
-                drop(ticket.begin_request(false));
+                ticket.begin_request(false).on_received();
                 (ticket, evicted)
             })
             .collect();
@@ -387,6 +432,7 @@ mod tests {
         let (admission, now) = (admission(2, 0), Instant::now());
         let (busy, mut busy_evicted) = admission.track(ATTACKER, now).expect("admitted");
         let request = busy.begin_request(false);
+        request.on_received();
         let (idle, mut idle_evicted) = admission.track(ATTACKER, now).expect("admitted");
         assert!(admission.sockets.lock().evict_idle());
         assert!(idle_evicted.try_recv().is_ok() && busy_evicted.try_recv().is_err());
@@ -397,11 +443,41 @@ mod tests {
     }
 
     #[test]
+    fn slow_bodies_and_unread_responses_make_room() {
+        let (unlimited, now) = (admission(100, 0), Instant::now());
+        let (slow, mut slow_evicted) = unlimited.track(ATTACKER, now).expect("admitted");
+        let body = slow.begin_request(false);
+        assert!(slow.is_waiting_for_client() && unlimited.sockets.lock().evict_idle());
+        assert!(slow_evicted.try_recv().is_ok());
+        drop(body);
+
+        let (unread, mut unread_evicted) = unlimited.track(ATTACKER, now).expect("admitted");
+        let request = unread.begin_request(false);
+        request.on_received();
+        assert!(unread.is_busy() && !unlimited.sockets.lock().evict_idle());
+        unread.set_stalled(true);
+        unread.set_stalled(false);
+        assert!(!unlimited.sockets.lock().evict_idle());
+        unread.set_stalled(true);
+        assert!(unlimited.sockets.lock().evict_idle() && unread.is_waiting_for_client());
+        assert!(unread_evicted.try_recv().is_ok());
+        // The token of an address is spent until the body is complete.
+        let admission = admission(100, 2);
+        let (first, _evicted) = admission.track(ATTACKER, now).expect("admitted");
+        let (second, mut second_evicted) = admission.track(ATTACKER, now).expect("admitted");
+        let _bodies = (first.begin_request(false), second.begin_request(false));
+        for _ in 0..2 {
+            let _ = admission.track(ATTACKER, now).expect("admitted");
+        }
+        assert!(second_evicted.try_recv().is_ok());
+    }
+
+    #[test]
     fn nothing_is_kept_about_closed_connections() {
         let (admission, now) = (admission(100, 3), Instant::now());
         for _ in 0..3 {
             let (ticket, _evicted) = admission.track(ATTACKER, now).expect("admitted");
-            drop(ticket.begin_request(true));
+            ticket.begin_request(true).on_received();
             let _evicted = ticket.await_first_message().expect("is tracked");
             ticket.confirm();
         }

@@ -16,6 +16,7 @@ mod read_loop;
 mod session;
 mod settings;
 mod socket_options;
+mod stall;
 mod upgrade;
 
 pub use accept::serve;

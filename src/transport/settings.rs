@@ -28,6 +28,14 @@ pub struct AcceptSettings {
         value_parser = duration_within(Duration::from_millis(100)..=Duration::from_secs(75))
     )]
     pub first_request_timeout: Duration,
+    /// Time that the server waits in total for a client that sends a request body, or reads a response, with less than 4 KiB per second; then the connection is closed
+    #[arg(
+        long,
+        env = "STALL_TIMEOUT",
+        default_value = "20s",
+        value_parser = duration_within(Duration::from_millis(100)..=Duration::from_secs(600))
+    )]
+    pub stall_timeout: Duration,
     /// Timeout for the head of each further request, including the idle time before it. It is longer than the idle
     /// timeout of common proxies (60 s), so that a proxy closes the connection first.
     #[arg(skip = Duration::from_secs(75))]

@@ -20,7 +20,7 @@ use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use sha1::{Digest, Sha1};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{Session, admission::Ticket, read_loop::run_connection, socket_options};
+use super::{Session, admission::Ticket, read_loop::run_connection, socket_options, stall::TimedStream};
 use crate::{
     hub::{CloseReason, Connection, ConnectionOptions, Hub, Permit, Socket},
     lifecycle::ErrorChain,
@@ -212,8 +212,8 @@ enum UpgradeFailed {
 /// Waits for the upgraded socket and the bytes that the client already sent.
 async fn take_socket(on_upgrade: OnUpgrade) -> Result<(TcpStream, Vec<u8>), UpgradeFailed> {
     let upgraded = on_upgrade.await?;
-    let parts = downcast::<TokioIo<TcpStream>>(upgraded).map_err(|_| UpgradeFailed::NotTcp)?;
-    let stream = parts.io.into_inner();
+    let parts = downcast::<TokioIo<TimedStream>>(upgraded).map_err(|_| UpgradeFailed::NotTcp)?;
+    let stream = parts.io.into_inner().into_inner();
     socket_options::configure(&stream)?;
     // Copied, because even an empty `Bytes` of hyper's keeps its 8 KiB buffer alive.
     Ok((stream, parts.read_buf.to_vec()))

@@ -7,7 +7,8 @@ use std::{
 };
 
 use testkit::{
-    harness::{TestDatabase, TestServer},
+    fake_llm::{FakeLlm, LlmBehavior},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, wait_until},
     phoenix::anon_key,
 };
 use tokio::{
@@ -47,6 +48,7 @@ async fn request_time(server: &TestServer, from: [u8; 4]) -> Duration {
 
 /// Opens connections that send `bytes`, and sends requests of innocent clients meanwhile.
 async fn attack(server: &TestServer, bytes: &[u8], from: impl Fn(u8) -> [u8; 4], innocent: [u8; 4]) {
+    println!("attack: {:?}", String::from_utf8_lossy(bytes).lines().next());
     let mut connections = Vec::new();
     for number in 0..CONNECTIONS {
         let mut stream = connect(server, from(number), bytes).await;
@@ -82,7 +84,14 @@ async fn connections_of_a_stranger_do_not_take_all_descriptors(db: Arc<TestDatab
         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         anon_key()
     );
-    let requests: [&[u8]; 5] = [
+    let slow_body = format!(
+        "POST /api/presence/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+        Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n{{\"status\":",
+        User::new().token
+    );
+    // Responses of several megabytes.
+    let unread = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(8);
+    let requests: [&[u8]; 7] = [
         // Silent.
         b"",
         // Half a request.
@@ -93,6 +102,10 @@ async fn connections_of_a_stranger_do_not_take_all_descriptors(db: Arc<TestDatab
         b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n",
         // A channel socket without a message.
         socket.as_bytes(),
+        // A request whose body does not arrive.
+        slow_body.as_bytes(),
+        // Responses that are not read.
+        unread.as_bytes(),
     ];
     for bytes in requests {
         // From one address, which the innocent client shares, and from as many addresses as connections.
@@ -127,4 +140,137 @@ async fn silent_connections_do_not_close_sockets_in_use(db: Arc<TestDatabase>) {
         drop(closed.expect("the oldest silent connections are closed"));
     }
     client.heartbeat().await;
+}
+
+async fn server_with_stall_timeout(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
+    let url = model.url();
+    db.start_server_with(|settings| {
+        settings.set("STALL_TIMEOUT", "500ms");
+        settings.set("LLM_BASE_URL", url);
+        settings.set("LLM_MODEL", "m");
+        settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
+    })
+    .await
+}
+
+fn post(path: &str, token: &str, body_bytes: usize) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+        Content-Length: {body_bytes}\r\n\r\n"
+    )
+}
+
+/// Sends a byte now and then until the connection is closed; returns what was received.
+async fn trickle(mut stream: TcpStream, byte: &[u8]) -> String {
+    let mut received = Vec::new();
+    let closed = async {
+        loop {
+            if stream.write_all(byte).await.is_err() {
+                return;
+            }
+            let mut buffer = [0; 4096];
+            match timeout(Duration::from_millis(50), stream.read(&mut buffer)).await {
+                Err(_) => {}
+                Ok(Ok(bytes @ 1..)) => received.extend_from_slice(&buffer[..bytes]),
+                Ok(_) => return,
+            }
+        }
+    };
+    timeout(WAIT_TIMEOUT, closed).await.expect("closed");
+    String::from_utf8_lossy(&received).into_owned()
+}
+
+#[testkit::test]
+async fn a_body_that_arrives_byte_by_byte_is_given_up(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let server = server_with_stall_timeout(&db, &model).await;
+    let token = User::new().token;
+    // Routes with the usual timeout and with one of minutes, with a length and in chunks.
+    for path in ["/api/presence/status", "/api/v1/ai/chat", "/v1/chat/completions", "/api/presence/sign-off"]
+    {
+        let head = post(path, &token, 60_000);
+        let chunked = head.replace("Content-Length: 60000", "Transfer-Encoding: chunked");
+        for (head, byte) in [(head, &b" "[..]), (chunked, b"1\r\n \r\n")] {
+            let stream = connect(&server, [127, 0, 0, 1], head.as_bytes()).await;
+            let answer = trickle(stream, byte).await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+        }
+    }
+    // A slow client that is not too slow: more than the timeout in total.
+    let body = format!("{{\"status\": \"busy\"{}}}", " ".repeat(60_000));
+    let mut stream =
+        connect(&server, [127, 0, 0, 1], post("/api/presence/status", &token, body.len()).as_bytes()).await;
+    for part in body.as_bytes().chunks(8 * 1024) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(part).await.expect("the connection is open");
+    }
+    let mut answer = [0; 12];
+    timeout(WAIT_TIMEOUT, stream.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+/// Connects with a small receive buffer and never reads.
+async fn connect_unread(server: &TestServer, bytes: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a size");
+    let mut stream = socket.connect(server.address).await.expect("accepted");
+    stream.write_all(bytes).await.expect("sent");
+    stream
+}
+
+/// Waits until the server has closed the connection, without reading.
+async fn wait_until_reset(stream: &mut TcpStream) {
+    let closed = async {
+        while stream.write_all(b"\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(WAIT_TIMEOUT, closed).await.expect("closed");
+}
+
+#[testkit::test]
+async fn a_client_that_does_not_read_its_responses_is_closed(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let server = server_with_stall_timeout(&db, &model).await;
+    let requests = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(8);
+    let mut stream = connect_unread(&server, requests.as_bytes()).await;
+    wait_until_reset(&mut stream).await;
+
+    // Over HTTP/2 with a window of no bytes: the connection itself is read.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
+    let fields = [&[0x82, 0x86, 0x01, 1, b'x', 0x04, 13][..], b"/openapi.json"].concat();
+    bytes.extend([0, 0, u8::try_from(fields.len()).expect("short"), 1, 5, 0, 0, 0, 1]);
+    bytes.extend(fields);
+    let mut stream = connect(&server, [127, 0, 0, 1], &bytes).await;
+    let closed = timeout(WAIT_TIMEOUT, stream.read_to_end(&mut Vec::new())).await;
+    drop(closed.expect("closed"));
+}
+
+/// A pool of four connections, more attackers than that, and an innocent client.
+#[testkit::test]
+async fn slow_clients_hold_no_database_connection_and_no_answer(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let server = server_with_stall_timeout(&db, &model).await;
+    let innocent = User::new();
+    let chat = r#"{"model": "m", "stream": true, "messages": [{"role": "user", "content": "x"}]}"#;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        model.enqueue([LlmBehavior::Endless { every_ms: 1 }]);
+        let user = User::new();
+        let request = post("/v1/chat/completions", &user.token, chat.len()) + chat;
+        clients.push(connect_unread(&server, request.as_bytes()).await);
+        let slow = post("/api/presence/status", &user.token, 60_000) + "{";
+        clients.push(connect_unread(&server, slow.as_bytes()).await);
+    }
+    wait_until("the answers are streamed", || model.open_streams() > 4).await;
+    while model.open_streams() > 0 {
+        let started = Instant::now();
+        server.get(&innocent, "/api/presence/status").await.expect_status(200);
+        assert!(started.elapsed() < FAST, "{:?}", started.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for client in &mut clients {
+        wait_until_reset(client).await;
+    }
 }

@@ -132,7 +132,10 @@ const ROUTES = new Map<string, Map<string, Handler>>([
 
 /** Who answers a request. */
 export function route(request: Request): Handler {
-  const path = new URL(request.url).pathname.replace(/^(\/functions\/v1)?\/presence-manager(?=\/|$)/, "").replace(/\/$/, "");
+  const path = new URL(request.url).pathname.replace(/^(\/functions\/v1)?\/presence-manager(?=\/|$)/, "").replace(
+    /\/$/,
+    "",
+  );
   const methods = ROUTES.get(path);
   if (!methods) throw new Failure("NOT_FOUND", "there is no such route");
   const handler = methods.get(request.method);
