@@ -15,6 +15,8 @@ create unlogged table rollcall_internal.visibility_log (
 comment on table rollcall_internal.visibility_log is
   'Which viewers must be queried again about which subjects; null stands for all. Kept for two minutes. Unlogged.';
 create index visibility_log_xid on rollcall_internal.visibility_log (xid);
+-- For face_was_deleted.
+create index visibility_log_deleted_faces on rollcall_internal.visibility_log (id) where reason = 'face deleted';
 -- No policies: only the server reads it.
 alter table rollcall_internal.visibility_log enable row level security;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values

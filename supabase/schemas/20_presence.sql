@@ -266,9 +266,23 @@ create trigger invalidate_after_truncate after truncate on rollcall.presence_vis
 
 -- Faces ---------------------------------------------------------------------------------------------------------------
 
+-- Whether a face was deleted within about two minutes. Policies still show it, so that those who saw it receive its
+-- DELETE.
+-- Definer: reads a log that no API role may read.
+create function rollcall_internal.face_was_deleted(p_user uuid) returns boolean
+  language sql stable security definer set search_path = ''
+as $$
+  select exists (
+    select from rollcall_internal.visibility_log v
+    where v.reason = 'face deleted' and (v.subjects is null or p_user = any (v.subjects))
+  )
+$$;
+comment on function rollcall_internal.face_was_deleted is 'Whether a face of the user was deleted a moment ago.';
+
 -- The trusted face of users that have the caller on their visibility list; the public face of contacts and team
 -- members whose settings allow it; no user on either side of a block. Returns a set, because a policy evaluates it
 -- once per statement (a hashed subplan); a check per row costs 30 µs per row.
+-- Only faces that exist: else the caller could tell a contact that was never seen from one that blocked the caller.
 -- Definer: reads blocks, settings and lists of other users, which the caller must not see. Answers for auth.uid()
 -- only, so it returns nothing that `select` on user_presence would not.
 create function rollcall.my_visible_users() returns table (subject_id uuid, face rollcall.presence_face)
@@ -289,18 +303,25 @@ begin
       select c.id, 'contacts'::rollcall.presence_visibility as how from rollcall_internal.contacts_of(v_me) as c (id)
       union all
       select t.id, 'team' from rollcall_internal.team_mates_of(v_me) as t (id)
+    ),
+    candidate as (
+      select l.id, 'trusted'::rollcall.presence_face as face
+      from listed l
+      where l.id not in (select h.id from hidden h)
+      union
+      select r.id, 'public'
+      from related r
+      left join rollcall.presence_settings s on s.user_id = r.id
+      where coalesce(s.visibility, 'contacts') in (r.how, 'everyone')
+        and r.id <> v_me
+        and r.id not in (select h.id from hidden h)
+        and r.id not in (select l.id from listed l)
     )
-    select l.id, 'trusted'::rollcall.presence_face
-    from listed l
-    where l.id not in (select h.id from hidden h)
-    union
-    select r.id, 'public'
-    from related r
-    left join rollcall.presence_settings s on s.user_id = r.id
-    where coalesce(s.visibility, 'contacts') in (r.how, 'everyone')
-      and r.id <> v_me
-      and r.id not in (select h.id from hidden h)
-      and r.id not in (select l.id from listed l);
+    select c.id, c.face
+    from candidate c
+    -- By a scalar subquery, because a join or `exists` may read the whole table.
+    where coalesce((select true from rollcall.user_presence p where p.user_id = c.id and p.face = c.face),
+      rollcall_internal.face_was_deleted(c.id));
 end
 $$;
 comment on function rollcall.my_visible_users is 'Users that the caller sees by relation, and which face of each.';
@@ -321,11 +342,13 @@ begin
   v_me := auth.uid();
   return v_me is not null
     and not exists (select from rollcall_internal.blocks_between(v_me, p_subject))
-    and not exists (select from rollcall.presence_visibility_list l where l.user_id = p_subject and l.viewer_id = v_me);
+    and not exists (select from rollcall.presence_visibility_list l where l.user_id = p_subject and l.viewer_id = v_me)
+    and (exists (select from rollcall.user_presence p where p.user_id = p_subject and p.face = 'public')
+      or rollcall_internal.face_was_deleted(p_subject));
 end
 $$;
 comment on function rollcall.can_see_user is
-  'Whether a user shows the public face to everyone, and the caller is not blocked.';
+  'Whether a user has a public face and shows it to everyone, and the caller is not blocked.';
 grant execute on function rollcall.can_see_user to authenticated, service_role;
 
 create table rollcall.user_presence (

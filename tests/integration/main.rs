@@ -37,6 +37,7 @@ mod edge_function;
 mod environment;
 mod faults;
 mod floods;
+mod hidden_users;
 mod installation;
 mod invisible;
 mod isolation;

@@ -1,6 +1,6 @@
 //! Writes presence in batches, and reads it for the server itself and as viewers see it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use postgres_types::ToSql;
@@ -419,6 +419,24 @@ pub struct ListedPresence {
     pub is_typing: bool,
 }
 
+/// Whose rows to read for these users, so that row-level security is evaluated whether a user has rows or not. Otherwise
+/// the time of an answer would tell whether a user is hidden or unknown.
+async fn with_stand_ins(
+    database: &Database,
+    caller: &Principal,
+    users: &[UserId],
+) -> Result<Vec<UserId>, PgError> {
+    let hides_nothing = caller.is_service() || users.iter().all(|user| caller.user_id == Some(*user));
+    if hides_nothing {
+        return Ok(users.to_vec());
+    }
+    let random: Vec<UserId> = users.iter().map(|_| UserId::random()).collect();
+    let statement = include_str!("../../../sql/presence/stand_ins.sql");
+    let connection = database.server_connection().await?;
+    let rows = connection.query(statement, &[&users, &random, &caller.user_id]).await?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
 /// Presences as the caller may see them: of the given users, or of all users related to the caller.
 ///
 /// # Errors
@@ -429,9 +447,15 @@ pub async fn list(
     caller: &Principal,
     users: Option<&[UserId]>,
 ) -> Result<Vec<ListedPresence>, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/presence/list.sql"), &[&users]).await?;
+    let read = match users {
+        Some(users) => Some(with_stand_ins(database, caller, users).await?),
+        None => None,
+    };
+    let rows = database.query_as(caller, include_str!("../../../sql/presence/list.sql"), &[&read]).await?;
+    let requested: Option<HashSet<UserId>> = users.map(|users| users.iter().copied().collect());
     Ok(rows
         .iter()
+        .filter(|row| requested.as_ref().is_none_or(|users| users.contains(&row.get("user_id"))))
         .map(|row| ListedPresence { face: face_from_row(row), is_typing: row.get("is_typing") })
         .collect())
 }
@@ -446,8 +470,10 @@ pub async fn summary(
     caller: &Principal,
     user_id: UserId,
 ) -> Result<Option<PresenceSummary>, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/presence/card.sql"), &[&user_id]).await?;
-    Ok(rows.first().map(|row| PresenceSummary {
+    let read = with_stand_ins(database, caller, &[user_id]).await?;
+    let read = read.first().copied().unwrap_or(user_id);
+    let rows = database.query_as(caller, include_str!("../../../sql/presence/card.sql"), &[&read]).await?;
+    Ok(rows.first().filter(|_| read == user_id).map(|row| PresenceSummary {
         user_id,
         online_status: row.get("status"),
         custom_status: row.get("custom_status"),

@@ -44,7 +44,7 @@ pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
     Ok(match input.u8()? {
         b'B' => {
             input.u64()?; // Position of the commit record; `Commit` has the end of the transaction.
-            let committed_at_us = input.i64()? + POSTGRES_EPOCH_US;
+            let committed_at_us = input.i64()?.saturating_add(POSTGRES_EPOCH_US);
             Message::Begin(Transaction { xid: input.u32()?, committed_at_us })
         }
         b'C' => {
