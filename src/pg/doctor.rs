@@ -91,6 +91,9 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
             Ok(results) => checks.extend(results),
             Err(error) => checks.push(Check::new("schema", false, ErrorChain(&error).to_string())),
         }
+    }
+    let has_catalog = checks.iter().all(|check| check.ok || check.name != "catalog");
+    if is_migrated && has_roles && has_catalog {
         match query_checks(&client, include_str!("../../sql/doctor/channel_policies.sql")).await {
             Ok(results) => checks.extend(results),
             Err(error) => checks.push(Check::new("channel_policies", false, ErrorChain(&error).to_string())),

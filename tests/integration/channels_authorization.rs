@@ -537,7 +537,7 @@ async fn an_error_inside_a_policy_is_a_refusal_to_the_client_and_an_error_in_the
         ),
     ] {
         let policy =
-            format!("create policy {topic} on realtime.messages to authenticated using ({condition})");
+            format!("create policy \"{topic}\" on realtime.messages to authenticated using ({condition})");
         db.execute(&policy, &[]).await;
         let reason = socket.join_error(&format!("realtime:{topic}"), private_join(&user.token)).await;
         assert!(reason.starts_with("Unauthorized: You do not have permissions to read"), "{reason}");
@@ -547,7 +547,7 @@ async fn an_error_inside_a_policy_is_a_refusal_to_the_client_and_an_error_in_the
         })
         .await;
         if topic == "function" {
-            db.execute("drop policy function on realtime.messages", &[]).await;
+            db.execute("drop policy \"function\" on realtime.messages", &[]).await;
         }
     }
     // A denial is not logged.
