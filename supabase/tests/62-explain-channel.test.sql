@@ -1,7 +1,7 @@
 -- Why a subscriber may use a private channel: the explanation equals what the probe decides, and names the policies. An
 -- error inside a policy is reported as an error, with its message, not as a refusal.
 begin;
-select plan(14);
+select plan(16);
 select tests.as_owner();
 
 create function pg_temp.claims(p_role text, p_sub uuid) returns jsonb language sql as $$
@@ -57,6 +57,20 @@ revoke insert on realtime.messages from authenticated;
 select is(pg_temp.reasons('authenticated', tests.u(1), 'room:1', 'write broadcast'),
   'the permissive policy "members broadcast" allows it; the restrictive policy "no room 2" allows it; '
   || 'the role authenticated may not insert into realtime.messages (grants)', 'a missing grant on the table');
+
+-- A helper function in a schema that the role may not use, which a policy does not need.
+grant insert on realtime.messages to authenticated;
+drop policy "no room 2" on realtime.messages;
+create schema helpers;
+create function helpers.is_member() returns boolean language sql stable security definer set search_path = '' as $$
+  select exists (select from public.rooms_of r where r.user_id = (select auth.uid()) and r.room = (select realtime.topic()))
+$$;
+drop policy "members read" on realtime.messages;
+create policy "members by function" on realtime.messages for select to authenticated using (helpers.is_member());
+select is(pg_temp.allowed('authenticated', tests.u(1), 'room:1'), 'read broadcast, read presence, write broadcast',
+  'a function in a closed schema decides');
+select is(pg_temp.reasons('authenticated', tests.u(1), 'room:1', 'read broadcast'),
+  'the permissive policy "members by function" cannot be evaluated alone', 'and is not reported as an error');
 
 select is((select current_setting('role')), (select nspowner::regrole::text from pg_namespace where nspname = 'rollcall'),
   'the caller keeps its role');
