@@ -71,7 +71,7 @@ async fn serve(
         info!("to open the console as demo users (works once, in one browser): {url}{path}");
     }
     if let Some(address) = server.admin_address {
-        info!("metrics and health of the admin port: http://{address}/metrics, /livez, /readyz");
+        info!("metrics and health of the admin port: http://{address}/metrics, /livez, /readyz, /version");
     }
     info!("rollcall is ready at {url}");
     Ok(server.run().await?)

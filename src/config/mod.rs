@@ -107,7 +107,7 @@ pub struct Listen {
     /// Second port, which serves the context socket at /. Default: no second port
     #[arg(long, env = "WS_PORT", value_parser = port)]
     pub ws_port: Option<u16>,
-    /// Port of /metrics, /livez and /readyz, without a login and with a socket limit of its own; 0 selects a free port. Default: no admin port
+    /// Port of /metrics, /livez, /readyz and /version, without a login and with a socket limit of its own; 0 selects a free port. Default: no admin port
     #[arg(long, env = "ADMIN_PORT", value_parser = port)]
     pub admin_port: Option<u16>,
     /// IP address or host name that ADMIN_PORT listens on

@@ -207,10 +207,11 @@ fn panic_response(panic: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 /// Routes that still work while the server stops: load balancers and scrapers need them.
-const SERVED_WHILE_STOPPING: [&str; 7] = [
+const SERVED_WHILE_STOPPING: [&str; 8] = [
     "/healthcheck",
     "/livez",
     "/readyz",
+    "/version",
     "/metrics",
     "/api/v1/system/health",
     "/api/v1/system/metrics",

@@ -200,8 +200,20 @@ const CHANNELS_HEALTH: Alias = Alias {
     description: "The path that clients of Supabase Realtime use; same as `/api/v1/system/health`.",
 };
 
-/// Routes `/healthcheck`, `/realtime/v1/api/health`, `/api/v1/system/health`, `/api/v1/system/metrics` and
-/// `/metrics`.
+const LIVEZ: Alias = Alias {
+    of: "/healthcheck",
+    path: "/livez",
+    operation_id: "livez",
+    description: "Same as `/healthcheck`, for liveness probes: an unavailable database does not affect it.",
+};
+const READYZ: Alias = Alias {
+    of: "/api/v1/system/health",
+    path: "/readyz",
+    operation_id: "readyz",
+    description: "Same as `/api/v1/system/health`, for readiness probes: 503 while a check fails or the server stops.",
+};
+
+/// Routes of health, version and metrics.
 ///
 /// Health requires no token; load balancers have none. Metrics require what [`MetricsReader`] checks.
 pub fn routes<S>() -> OpenApiRouter<S>
@@ -212,17 +224,23 @@ where
     Arc<GatewayPolicy>: FromRef<S>,
     Arc<MetricsPolicy>: FromRef<S>,
 {
-    let router = CHANNELS_HEALTH.add_to(OpenApiRouter::default().routes(routes!(health)), get(health));
-    METRICS_OF_SYSTEM.add_to(router.routes(routes!(healthcheck)).routes(routes!(metrics)), get(metrics))
+    let router = OpenApiRouter::default()
+        .routes(routes!(health))
+        .routes(routes!(healthcheck))
+        .routes(routes!(version))
+        .routes(routes!(metrics));
+    let router = READYZ.add_to(CHANNELS_HEALTH.add_to(router, get(health)), get(health));
+    METRICS_OF_SYSTEM.add_to(LIVEZ.add_to(router, get(healthcheck)), get(metrics))
 }
 
-/// Routes of the admin port: `/metrics`, `/livez` and `/readyz`. They require no token; the port's address decides who
+/// Routes of the admin port: `/metrics`, `/livez`, `/readyz` and `/version`. They require no token; the port's address decides who
 /// reaches them.
 pub fn admin_routes(system: Arc<System>) -> Router {
     Router::new()
         .route("/metrics", get(render_metrics))
         .route("/livez", get(healthcheck))
         .route("/readyz", get(health))
+        .route("/version", get(version))
         .with_state(system)
 }
 
@@ -235,6 +253,28 @@ pub fn admin_routes(system: Arc<System>) -> Router {
 )]
 async fn healthcheck() -> &'static str {
     "ok"
+}
+
+/// Version of the server.
+#[derive(Serialize, ToSchema)]
+struct Version {
+    /// Always `rollcall`.
+    #[schema(example = "rollcall")]
+    name: &'static str,
+    /// Version of the server, as in Semantic Versioning.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+}
+
+/// Returns the version of the server.
+#[utoipa::path(
+    get, path = "/version", operation_id = "version", tag = "System",
+    responses((status = 200, description = "The version of the server.", body = Version,
+        example = json!({ "name": "rollcall", "version": "0.1.0" }))),
+    extensions(("x-access" = json!("open"))),
+)]
+async fn version() -> axum::Json<Version> {
+    axum::Json(Version { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") })
 }
 
 /// Returns the health of the server and its dependencies.

@@ -97,12 +97,15 @@ async fn the_admin_port_serves_metrics_and_health_only(db: Arc<TestDatabase>) {
     // Pages of other origins cannot read it.
     assert_eq!(metrics.header("access-control-allow-origin"), None);
     assert_eq!(node.get_admin("/livez").await.status, 200);
+    let version = node.get_admin("/version").await.expect_status(200);
+    assert_eq!(version, json!({"name": "rollcall", "version": env!("CARGO_PKG_VERSION")}));
     let ready = node.get_admin("/readyz").await.expect_status(200);
     assert_eq!((&ready["status"], &ready["checks"]["database"]["ok"]), (&json!("ok"), &json!(true)));
 
     let document = openapi_document();
     let paths = document["paths"].as_object().expect("paths").keys().map(String::as_str);
-    for path in paths.filter(|path| *path != "/metrics").chain(["/"]) {
+    let served = ["/metrics", "/livez", "/readyz", "/version"];
+    for path in paths.filter(|path| !served.contains(path)).chain(["/"]) {
         let path = path.replace(['{', '}'], "");
         node.get_admin(&path).await.expect_error(404, "NOT_FOUND");
     }

@@ -50,8 +50,10 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDat
     assert_eq!(report["status"], "draining");
     // Then it stays live and rejects other requests with a retry time.
     assert_eq!(node.get(&user, "/healthcheck").await.status, 200);
-    for (path, status) in [("/readyz", 503), ("/livez", 200), ("/metrics", 200)] {
+    for (path, status) in [("/readyz", 503), ("/livez", 200), ("/version", 200), ("/metrics", 200)] {
         assert_eq!(node.get_admin(path).await.status, status, "{path}");
+        let request = node.request(Method::GET, path);
+        assert_eq!(testkit::client::send(request).await.status, status, "{path} of the main port");
     }
     let refused = node.get(&user, "/api/presence/users").await;
     assert!(refused.header("retry-after").is_some());

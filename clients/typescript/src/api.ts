@@ -1082,6 +1082,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/livez": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answers `ok` while the server runs.
+         * @description Same as `/healthcheck`, for liveness probes: an unavailable database does not affect it.
+         */
+        get: operations["livez"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/metrics": {
         parameters: {
             query?: never;
@@ -1118,6 +1138,26 @@ export interface paths {
          * @description Returns this description of the REST API.
          */
         get: operations["openapi"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/readyz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the health of the server and its dependencies.
+         * @description Same as `/api/v1/system/health`, for readiness probes: 503 while a check fails or the server stops.
+         */
+        get: operations["readyz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1304,6 +1344,26 @@ export interface paths {
          * @description The default model of each provider, and the models that the role of the caller may use.
          */
         get: operations["listModels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/version": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the version of the server.
+         * @description Returns the version of the server.
+         */
+        get: operations["version"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2620,6 +2680,19 @@ export interface components {
         UserIdBody: {
             /** @description ID of the other user (UUID). It must not be the caller's own. */
             user_id: components["schemas"]["UserId"];
+        };
+        /** @description Version of the server. */
+        Version: {
+            /**
+             * @description Always `rollcall`.
+             * @example rollcall
+             */
+            name: string;
+            /**
+             * @description Version of the server, as in Semantic Versioning.
+             * @example 0.1.0
+             */
+            version: string;
         };
         /**
          * @description Who may see a user, besides the users on the visibility list.
@@ -5963,6 +6036,27 @@ export interface operations {
             };
         };
     };
+    livez: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The server runs: the text `ok`. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+        };
+    };
     metrics: {
         parameters: {
             query?: never;
@@ -6009,6 +6103,68 @@ export interface operations {
                     "application/json": {
                         [key: string]: unknown;
                     };
+                };
+            };
+        };
+    };
+    readyz: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All health checks passed. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "checks": {
+                     *         "database": {
+                     *           "latency_ms": 1,
+                     *           "ok": true
+                     *         },
+                     *         "listener": {
+                     *           "latency_ms": 0,
+                     *           "ok": true
+                     *         }
+                     *       },
+                     *       "status": "ok",
+                     *       "timestamp": "2026-11-21T12:00:00Z",
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            /** @description A check failed, or the server stops. */
+            503: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "checks": {
+                     *         "database": {
+                     *           "latency_ms": 2000,
+                     *           "message": "timed out",
+                     *           "ok": false
+                     *         }
+                     *       },
+                     *       "status": "unavailable",
+                     *       "timestamp": "2026-11-21T12:00:00Z",
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Health"];
                 };
             };
         };
@@ -6841,6 +6997,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+        };
+    };
+    version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The version of the server. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "rollcall",
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Version"];
                 };
             };
         };
