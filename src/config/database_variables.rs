@@ -99,7 +99,7 @@ const UNUSED_PREFIXES: [&str; 5] =
     ["DB_HOST_REPLICA_", "GEN_RPC_", "JANITOR_", "METRICS_CLEANER_", "METRICS_PUSHER_"];
 
 /// Variables of libpq and their connection parameters.
-const LIBPQ: [(&str, &str); 16] = [
+const LIBPQ: [(&str, &str); 17] = [
     ("PGCHANNELBINDING", "channel_binding"),
     ("PGCONNECT_TIMEOUT", "connect_timeout"),
     ("PGDATABASE", "dbname"),
@@ -109,6 +109,7 @@ const LIBPQ: [(&str, &str); 16] = [
     ("PGPASSFILE", "passfile"),
     ("PGPASSWORD", "password"),
     ("PGPORT", "port"),
+    ("PGSERVICE", "service"),
     ("PGSSLCERT", "sslcert"),
     ("PGSSLKEY", "sslkey"),
     ("PGSSLMODE", "sslmode"),
@@ -119,7 +120,7 @@ const LIBPQ: [(&str, &str); 16] = [
 ];
 
 /// Variables of libpq that name a database; the others only describe how to connect.
-const LIBPQ_TARGETS: [&str; 3] = ["PGHOST", "PGHOSTADDR", "PGDATABASE"];
+const LIBPQ_TARGETS: [&str; 4] = ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"];
 
 /// Whether the variable belongs to one of these programs.
 pub(super) fn is_known(name: &str) -> bool {

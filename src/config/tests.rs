@@ -264,6 +264,7 @@ fn variables_of_libpq_select_the_database() {
     assert_eq!(database_url(&config), "host='/run/x' sslmode='disable' user='me'");
     assert_eq!(config.notice, None);
     assert!(self::config([("PGUSER", "me")]).database.url.is_none());
+    assert!(problems([("PGSERVICE", "production")]).contains("service is not supported"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
+use super::password_file::find_password;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_postgres::{
     Config,
@@ -34,7 +35,7 @@ const DRIVER: [&str; 17] = [
 ];
 
 /// Parameters without effect here, and why.
-const IGNORED: [(&[&str], &str); 8] = [
+const IGNORED: [(&[&str], &str); 7] = [
     (&["pgbouncer", "pool_mode", "supa"], "for a pooler, set DATABASE_DIRECT_URL to the database itself"),
     (
         &["connection_limit", "pool_timeout", "pool_size", "max_connections", "min_connections"],
@@ -49,7 +50,6 @@ const IGNORED: [(&[&str], &str); 8] = [
         &["client_encoding", "fallback_application_name", "replication", "requirepeer", "binary_parameters"],
         "the server sets this itself",
     ),
-    (&["passfile"], "put the password into the connection string"),
     (&["gssencmode", "krbsrvname", "gsslib", "gssdelegation"], "GSSAPI is not supported"),
     (
         &["sslcompression", "sslsni", "ssl_min_protocol_version", "uselibpqcompat", "sslcertmode"],
@@ -89,6 +89,10 @@ pub enum InvalidConnectionString {
     UnknownTlsParameter(String),
     #[error("{0}={1} is not supported")]
     Unsupported(&'static str, String),
+    #[error("{0} is not supported; write the parameters of the service into the connection string")]
+    Service(String),
+    #[error("passfile cannot be used: {0}")]
+    PasswordFile(std::io::Error),
     #[error("sslcert and sslkey must be set together")]
     IncompleteClientCertificate,
     #[error("a quote is not closed, or a parameter has no value")]
@@ -108,12 +112,17 @@ impl FromStr for ConnectionString {
         };
         let mut tls = TlsParameters::default();
         let (mut driver, mut ignored) = (Vec::new(), Vec::new());
+        let mut password_file = None;
         for (name, value) in parameters {
             if tls.take(&name, &value)? {
                 continue;
             }
             if DRIVER.contains(&&*name) || name == "user" {
                 driver.push((name, value));
+            } else if name == "passfile" {
+                password_file = Some(PathBuf::from(value));
+            } else if name == "service" || name == "servicefile" {
+                return Err(InvalidConnectionString::Service(name));
             } else if let Some((_, reason)) = IGNORED.iter().find(|(names, _)| names.contains(&&*name)) {
                 if name == "gssencmode" && value == "require" {
                     return Err(InvalidConnectionString::Unsupported("gssencmode", value));
@@ -132,6 +141,10 @@ impl FromStr for ConnectionString {
                 Some(directory) => config.host_path(directory),
                 None => config.host("localhost"),
             };
+        }
+        if let Some(file) = password_file.filter(|_| config.get_password().is_none()) {
+            let found = find_password(&file, &config).map_err(InvalidConnectionString::PasswordFile)?;
+            found.map(|password| config.password(password));
         }
         config.ssl_mode(tls.mode);
         // As in libpq, a local socket is never encrypted.
@@ -344,9 +357,9 @@ mod tests {
     #[test]
     fn parameters_of_tools_are_ignored_with_a_reason() {
         let text = "postgresql://u@h/d?pgbouncer=true&connection_limit=1&schema=public&supa=base-pooler.x\
-            &gssencmode=prefer&passfile=/x&statement_cache_size=0&vendor=thing";
+            &gssencmode=prefer&statement_cache_size=0&vendor=thing";
         let ignored = parse(text).ignored;
-        assert_eq!(ignored.len(), 8, "{ignored:?}");
+        assert_eq!(ignored.len(), 7, "{ignored:?}");
         assert!(ignored.iter().all(|line| line.len() > 20), "{ignored:?}");
     }
 
@@ -357,6 +370,8 @@ mod tests {
             "postgresql://u@h/d?sslmode=verify",
             "postgresql://u@h/d?sslcert=/c.pem",
             "postgresql://u@h/d?gssencmode=require",
+            "postgresql://u@h/d?passfile=/nonexistent",
+            "service=production",
             "postgresql://u@h:port/d",
             "postgresql://u@h/d?sslmode",
             "host=h user='u",

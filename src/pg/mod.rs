@@ -14,6 +14,7 @@ pub mod ident;
 pub mod listener;
 pub mod migrate;
 pub mod notification;
+mod password_file;
 pub mod queries;
 pub mod replication;
 mod session;
