@@ -258,7 +258,7 @@ async fn healthcheck() -> &'static str {
 /// Version of the server.
 #[derive(Serialize, ToSchema)]
 struct Version {
-    /// Always `rollcall`.
+    /// Name of the program: always `rollcall`.
     #[schema(example = "rollcall")]
     name: &'static str,
     /// Version of the server, as in Semantic Versioning.

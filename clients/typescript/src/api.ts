@@ -2684,7 +2684,7 @@ export interface components {
         /** @description Version of the server. */
         Version: {
             /**
-             * @description Always `rollcall`.
+             * @description Name of the program: always `rollcall`.
              * @example rollcall
              */
             name: string;
