@@ -8,24 +8,12 @@ use crate::settings::{Problem, boolean, port};
 /// Variables that are not empty.
 type Variables<'a> = BTreeMap<&'a str, &'a str>;
 
-/// Variables of Supabase's Realtime that have an effect here, besides the aliases.
+/// Variables of Supabase's Realtime that have an effect here, besides the aliases. Each marks such a configuration.
 const SUPABASE: [&str; 7] =
-    ["DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME", "DB_SSL", "DB_SSL_CA_CERT"];
+    ["DB_HOST", "DB_NAME", "DB_PASSWORD", "DB_PORT", "DB_SSL", "DB_SSL_CA_CERT", "DB_USER"];
 
-/// Variables that mark a configuration of Supabase's Realtime. General names such as `REGION` do not.
-const MARKERS: [&str; 11] = [
-    "API_JWT_JWKS",
-    "API_JWT_SECRET",
-    "DB_AFTER_CONNECT_QUERY",
-    "DB_ENC_KEY",
-    "DB_HOST",
-    "DB_NAME",
-    "DB_PASSWORD",
-    "DB_PORT",
-    "DB_SSL",
-    "DB_SSL_CA_CERT",
-    "DB_USER",
-];
+/// Further variables that mark a configuration of Supabase's Realtime. General names such as `REGION` do not.
+const OTHER_MARKERS: [&str; 4] = ["API_JWT_JWKS", "API_JWT_SECRET", "DB_AFTER_CONNECT_QUERY", "DB_ENC_KEY"];
 
 /// Variables of Supabase's Realtime without an equivalent here. Sessions need no query after connecting: policies run
 /// with the `search_path` of their role.
@@ -125,7 +113,7 @@ const LIBPQ_TARGETS: [&str; 4] = ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVI
 /// Whether the variable belongs to one of these programs.
 pub(super) fn is_known(name: &str) -> bool {
     SUPABASE.contains(&name)
-        || MARKERS.contains(&name)
+        || OTHER_MARKERS.contains(&name)
         || is_unused(name)
         || LIBPQ.iter().any(|(variable, _)| *variable == name)
 }
@@ -136,7 +124,7 @@ pub(super) fn is_unused(name: &str) -> bool {
 
 /// The first variable that marks a configuration of Supabase's Realtime.
 pub(super) fn marker(settings: &Variables) -> Option<&'static str> {
-    MARKERS.into_iter().find(|name| settings.contains_key(*name))
+    OTHER_MARKERS.into_iter().chain(SUPABASE).find(|name| settings.contains_key(*name))
 }
 
 /// The line of the log that names the variables of Supabase's Realtime without effect.

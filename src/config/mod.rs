@@ -166,8 +166,9 @@ impl Config {
             .try_get_matches_from(arguments)
             .and_then(|matches| Self::from_arg_matches(&matches))
             .map_err(|error| Problem::new("settings", texts::reason(&error)))?;
-        config.notice = database_variables::notice(&settings.non_empty());
-        config.supabase_variable = database_variables::marker(&settings.non_empty());
+        let variables = settings.non_empty();
+        config.notice = database_variables::notice(&variables);
+        config.supabase_variable = database_variables::marker(&variables);
         // A rule about a malformed setting would only repeat its problem.
         let violations = config.violated_rules().into_iter();
         let is_known = |others: &[&str]| !others.iter().any(|other| invalid.iter().any(|name| name == other));

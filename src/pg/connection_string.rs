@@ -3,12 +3,13 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use super::password_file::find_password;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_postgres::{
     Config,
     config::{Host, SslMode},
 };
+
+use super::password_file::find_password;
 
 /// Where PostgreSQL puts its socket on most systems; used without a host, as libpq does.
 const DEFAULT_SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
@@ -142,9 +143,11 @@ impl FromStr for ConnectionString {
                 None => config.host("localhost"),
             };
         }
-        if let Some(file) = password_file.filter(|_| config.get_password().is_none()) {
-            let found = find_password(&file, &config).map_err(InvalidConnectionString::PasswordFile)?;
-            found.map(|password| config.password(password));
+        if let Some(file) = password_file.filter(|_| config.get_password().is_none())
+            && let Some(password) =
+                find_password(&file, &config).map_err(InvalidConnectionString::PasswordFile)?
+        {
+            config.password(password);
         }
         config.ssl_mode(tls.mode);
         // As in libpq, a local socket is never encrypted.

@@ -82,18 +82,18 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
         }
         Err(error) => Check::new("migrations", false, ErrorChain(&error).to_string()),
     };
-    // Privileges of missing roles cannot be checked.
-    let has_roles = checks.iter().all(|check| check.ok || check.name != "roles");
     let is_migrated = migrations.ok;
     checks.push(migrations);
-    if is_migrated && has_roles {
+    let failed = |checks: &[Check], name| checks.iter().any(|check| !check.ok && check.name == name);
+    // Privileges of missing roles cannot be checked.
+    let is_checkable = is_migrated && !failed(checks, "roles");
+    if is_checkable {
         match query_checks(&client, include_str!("../../sql/doctor/schema.sql")).await {
             Ok(results) => checks.extend(results),
             Err(error) => checks.push(Check::new("schema", false, ErrorChain(&error).to_string())),
         }
     }
-    let has_catalog = checks.iter().all(|check| check.ok || check.name != "catalog");
-    if is_migrated && has_roles && has_catalog {
+    if is_checkable && !failed(checks, "catalog") {
         match query_checks(&client, include_str!("../../sql/doctor/channel_policies.sql")).await {
             Ok(results) => checks.extend(results),
             Err(error) => checks.push(Check::new("channel_policies", false, ErrorChain(&error).to_string())),

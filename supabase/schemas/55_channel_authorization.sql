@@ -81,9 +81,6 @@ begin
             values (v_topic, 'broadcast', false, v_at, v_at), (v_topic, 'presence', false, v_at, v_at);
           broadcast_write := true; presence_write := true;
         exception when insufficient_privilege then
-          if v_may_insert and sqlerrm not like v_refusal then
-            raise;
-          end if;
           begin
             insert into realtime.messages (topic, extension, private, inserted_at, updated_at)
               values (v_topic, 'broadcast', false, v_at, v_at);
@@ -184,7 +181,7 @@ begin
     -- Each policy that applies, alone, as the subscriber.
     perform set_config('search_path', '', true);
     for v_policy in
-      select p.polname, p.polpermissive,
+      select p.polname, case when p.polpermissive then 'permissive' else 'restrictive' end as kind,
         pg_get_expr(case when p.polcmd in ('a', '*') and v_action.command = 'a' then coalesce(p.polwithcheck, p.polqual)
           else p.polqual end, p.polrelid) as condition
       from pg_catalog.pg_policy p
@@ -201,8 +198,7 @@ begin
             coalesce(v_policy.condition, 'true')) into v_holds
           using jsonb_build_object('id', gen_random_uuid(), 'topic', p_topic, 'extension', v_action.extension,
             'private', false, 'inserted_at', localtimestamp, 'updated_at', localtimestamp);
-        v_reasons := v_reasons || format('the %s policy "%s" %s',
-          case when v_policy.polpermissive then 'permissive' else 'restrictive' end, v_policy.polname,
+        v_reasons := v_reasons || format('the %s policy "%s" %s', v_policy.kind, v_policy.polname,
           case when v_holds then 'allows it' else 'does not allow it' end);
       exception when others then
         -- As text, a policy may need rights that it does not need in the table, such as usage of a function's schema.
@@ -210,10 +206,10 @@ begin
           when (sqlstate, sqlerrm) = (v_probe.error, v_probe.message) then
             format('the policy "%s" on realtime.messages raises %s for the role %s: %s', v_policy.polname, sqlstate,
               v_role, sqlerrm)
-          else format('the %s policy "%s" cannot be evaluated alone',
-            case when v_policy.polpermissive then 'permissive' else 'restrictive' end, v_policy.polname) end;
+          else format('the %s policy "%s" cannot be evaluated alone', v_policy.kind, v_policy.polname) end;
       end;
-      perform set_config('role', v_own_role, true);
+      -- The next policies are read with the empty path, which qualifies the names in their text.
+      perform set_config('role', v_own_role, true), set_config('search_path', '', true);
     end loop;
     perform set_config('search_path', v_own_path, true);
     if cardinality(v_reasons) = 0 then
