@@ -2,49 +2,23 @@
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
-use testkit::harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::{Child, Command},
-    time::timeout,
-};
+use testkit::harness::{SECRET, TestDatabase, TestServer, User};
+use tokio::{process::Command, time::timeout};
 use tokio_postgres::config::Host;
 
-fn server(variables: &[(&str, &str)]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_rollcall"))
-        .env_clear()
-        .args(["serve", "--port", "0"])
-        .envs(variables.iter().copied())
-        .current_dir(std::env::temp_dir())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("starts")
-}
-
-/// Waits until the server is ready; returns its URL and its log.
-async fn ready(server: &mut Child) -> (String, String) {
-    let mut lines = BufReader::new(server.stderr.take().expect("is piped")).lines();
-    let mut log = String::new();
-    loop {
-        let line = timeout(WAIT_TIMEOUT, lines.next_line()).await.expect("in time").expect("reads");
-        let line = line.unwrap_or_else(|| panic!("the server ended: {log}"));
-        log.push_str(&line);
-        log.push('\n');
-        if let Some((_, url)) = line.split_once("is ready at ") {
-            return (url.split_whitespace().next().expect("a URL").to_owned(), log);
-        }
-    }
+/// Starts a server with these variables instead of `DATABASE_URL` and `JWT_SECRET`.
+async fn start_server(db: &TestDatabase, variables: &[(&str, &str)]) -> Arc<TestServer> {
+    let quoted = variables.iter().map(|(name, value)| format!("{name}='{}'", value.replace('\'', r"'\''")));
+    let variables = quoted.collect::<Vec<_>>().join(" ");
+    db.start_server_process_after(&format!("unset DATABASE_URL JWT_SECRET && export {variables}")).await
 }
 
 /// The server answers with the data of the test database.
-async fn expect_database(db: &TestDatabase, url: &str) {
+async fn expect_database(db: &TestDatabase, node: &TestServer) {
     let user = User::new();
     db.set_status(&user, "busy").await;
-    let request = reqwest::Client::new().get(format!("{url}/api/presence/users/{}", user.id));
-    let answer =
-        request.bearer_auth(&user.token).send().await.expect("answers").text().await.expect("a text");
-    assert!(answer.contains("busy"), "{answer}");
+    let answer = node.get(&user, &format!("/api/presence/users/{}", user.id)).await.expect_status(200);
+    assert!(answer.to_string().contains("busy"), "{answer}");
 }
 
 #[testkit::test]
@@ -58,8 +32,8 @@ async fn the_database_comes_from_variables_of_supabase_realtime_or_libpq(db: Arc
     let password = String::from_utf8_lossy(target.get_password().unwrap_or_default()).into_owned();
     let (user, name) = (target.get_user().expect("a user"), target.get_dbname().expect("a database"));
 
-    let mut supabase = server(&[
-        ("DB_HOST", &host),
+    let supabase = [
+        ("DB_HOST", &*host),
         ("DB_PORT", &port),
         ("DB_USER", user),
         ("DB_PASSWORD", &password),
@@ -76,24 +50,25 @@ async fn the_database_comes_from_variables_of_supabase_realtime_or_libpq(db: Arc
         ("SEED_SELF_HOST", "true"),
         ("RUN_JANITOR", "true"),
         ("DISABLE_HEALTHCHECK_LOGGING", "true"),
-    ]);
-    let (url, log) = ready(&mut supabase).await;
-    expect_database(&db, &url).await;
-    let notice = log.lines().find(|line| line.contains("that are not needed: ")).expect("a notice");
+    ];
+    let node = start_server(&db, &supabase).await;
+    expect_database(&db, &node).await;
+    let log = node.log();
+    let notice = log.iter().find(|line| line.contains("that are not needed: ")).expect("a notice");
     for name in ["DB_AFTER_CONNECT_QUERY", "DB_ENC_KEY", "ERL_AFLAGS", "SECRET_KEY_BASE"] {
         assert!(notice.contains(name), "{notice}");
     }
 
-    let mut libpq = server(&[
-        ("PGHOST", &host),
+    let libpq = [
+        ("PGHOST", &*host),
         ("PGPORT", &port),
         ("PGUSER", user),
         ("PGPASSWORD", &password),
         ("PGDATABASE", name),
         ("JWT_SECRET", SECRET),
-    ]);
-    let (url, _) = ready(&mut libpq).await;
-    expect_database(&db, &url).await;
+    ];
+    let node = start_server(&db, &libpq).await;
+    expect_database(&db, &node).await;
 }
 
 #[testkit::test]
@@ -104,12 +79,12 @@ async fn no_embedded_database_starts_where_another_was_meant(_db: Arc<TestDataba
         (&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")], "this is a container (KUBERNETES_SERVICE_HOST)"),
         (&[("DB_PORT", "5432")], "DB_HOST: must be set because DB_PORT is"),
     ] {
-        let mut refused = server(variables);
-        let mut log = String::new();
-        let mut output = refused.stderr.take().expect("is piped");
-        let read = output.read_to_string(&mut log);
-        timeout(Duration::from_secs(10), read).await.expect("ends at once").expect("reads");
-        assert!(!refused.wait().await.expect("ends").success());
-        assert!(log.contains(reason), "{variables:?}: {log}");
+        let mut server = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+        server.env_clear().args(["serve", "--port", "0"]).envs(variables.iter().copied());
+        server.current_dir(std::env::temp_dir()).stdout(Stdio::null()).kill_on_drop(true);
+        let refused = timeout(Duration::from_secs(10), server.output()).await.expect("ends at once");
+        let refused = refused.expect("the binary runs");
+        let log = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && log.contains(reason), "{variables:?}: {log}");
     }
 }

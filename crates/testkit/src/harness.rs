@@ -362,19 +362,20 @@ impl TestServer {
             .spawn()
             .expect("the binary runs");
         let mut log = BufReader::new(child.stderr.take().expect("is piped")).lines();
+        let lines = Arc::<Mutex<Vec<String>>>::default();
         let ready = async {
             while let Some(line) = log.next_line().await.expect("a line") {
+                lines.lock().push(line.clone());
                 if let Some((_, rest)) = line.split_once("is ready at http://") {
                     let end =
                         rest.find(|c: char| !c.is_ascii_digit() && !".:".contains(c)).unwrap_or(rest.len());
                     return rest[..end].parse().expect("an address");
                 }
             }
-            panic!("the binary ended before it was ready");
+            panic!("the binary ended before it was ready: {:?}", lines.lock());
         };
         let address = timeout(WAIT_TIMEOUT * 2, ready).await.expect("ready in time");
         // The log is read on, because a full pipe would block the server.
-        let lines = Arc::<Mutex<Vec<String>>>::default();
         let read = lines.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = log.next_line().await {
@@ -392,7 +393,7 @@ impl TestServer {
         }
     }
 
-    /// Lines that the server's process has logged since it was ready; none if the server runs in this process.
+    /// Lines that the server's process has logged; none if the server runs in this process.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()
     }
