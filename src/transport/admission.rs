@@ -1,9 +1,10 @@
 //! Admission of sockets: a maximum of open ones, and a token bucket per peer address for silent ones.
 //!
-//! A connection is silent until its first request with its body, or, for a channel socket, until its first message. It takes a token
-//! of its address and returns it when it is no longer silent. An address without tokens gives up its oldest silent
-//! connection for each new one. A client that sends its request at once is therefore served during an attack, even
-//! from the attacker's address. When all sockets are in use, the one that is idle for the longest time is closed.
+//! A connection is silent until its first request with its body, or, for a channel socket, until its first message. It
+//! takes a token of its address and returns it when it is no longer silent. An address without tokens gives up its
+//! oldest silent connection for each new one. A client that sends its request at once is therefore served during an
+//! attack, even from the attacker's address. When all sockets are in use, the one that is idle for the longest time is
+//! closed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
