@@ -19,20 +19,20 @@ begin
       create role authenticator login noinherit;
       grant anon, authenticated, service_role to authenticator;
     else
-      execute format('create role %I nologin noinherit', v_role);
+      execute pg_catalog.format('create role %I nologin noinherit', v_role);
     end if;
     insert into pg_temp.rollcall_created (kind, name, undo)
-      values ('role', v_role, format('drop role if exists %I', v_role));
+      values ('role', v_role, pg_catalog.format('drop role if exists %I', v_role));
   end loop;
 
   foreach v_role in array array['anon', 'authenticated', 'service_role']::name[] loop
     -- Since PostgreSQL 16 a member may be without the right to `set role`.
     continue when pg_has_role(v_owner, v_role,
       case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end);
-    execute format('grant %I to %I%s', v_role, v_owner,
+    execute pg_catalog.format('grant %I to %I%s', v_role, v_owner,
       case when current_user <> v_owner then ' with admin option' else '' end);
     insert into pg_temp.rollcall_created (kind, name, undo)
-      values ('grant', v_role || ' to ' || v_owner, format('revoke %I from %I', v_role, v_owner));
+      values ('grant', v_role || ' to ' || v_owner, pg_catalog.format('revoke %I from %I', v_role, v_owner));
   end loop;
 end
 $$;

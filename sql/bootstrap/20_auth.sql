@@ -28,8 +28,8 @@ begin
     create policy "service_role has full access" on auth.users for all to service_role using (true) with check (true);
     grant all on auth.users to service_role;
     if current_user <> v_owner then
-      execute format('grant usage on schema auth to %I', v_owner);
-      execute format('grant all on auth.users to %I with grant option', v_owner);
+      execute pg_catalog.format('grant usage on schema auth to %I', v_owner);
+      execute pg_catalog.format('grant all on auth.users to %I with grant option', v_owner);
     end if;
     insert into pg_temp.rollcall_created (kind, name, undo) values
       ('schema', 'auth', 'drop schema if exists auth'),
@@ -78,7 +78,7 @@ begin
         $fn$;
     end case;
     insert into pg_temp.rollcall_created (kind, name, undo)
-      values ('function', v_function, format('drop function if exists %s', v_function));
+      values ('function', v_function, pg_catalog.format('drop function if exists %s', v_function));
   end loop;
 end
 $do$;

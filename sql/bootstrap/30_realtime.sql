@@ -8,7 +8,7 @@ begin
     create schema realtime;
     grant usage on schema realtime to anon, authenticated, service_role;
     if current_user <> v_owner then
-      execute format('grant all on schema realtime to %I', v_owner);
+      execute pg_catalog.format('grant all on schema realtime to %I', v_owner);
     end if;
     insert into pg_temp.rollcall_created (kind, name, undo)
       values ('schema', 'realtime', 'drop schema if exists realtime');
@@ -17,7 +17,7 @@ begin
   if not exists (select from pg_publication where pubname = 'supabase_realtime') then
     create publication supabase_realtime;
     if current_user <> v_owner then
-      execute format('alter publication supabase_realtime owner to %I', v_owner);
+      execute pg_catalog.format('alter publication supabase_realtime owner to %I', v_owner);
     end if;
     insert into pg_temp.rollcall_created (kind, name, undo)
       values ('publication', 'supabase_realtime', 'drop publication if exists supabase_realtime');

@@ -17,9 +17,9 @@ begin
       'revoke usage, create on schema realtime from supabase_realtime_admin');
   end if;
   if not pg_has_role(v_owner, 'supabase_realtime_admin', 'usage') then
-    execute format('grant supabase_realtime_admin to %I', v_owner);
+    execute pg_catalog.format('grant supabase_realtime_admin to %I', v_owner);
     insert into pg_temp.rollcall_created (kind, name, undo) values ('grant', 'supabase_realtime_admin to ' || v_owner,
-      format('revoke supabase_realtime_admin from %I', v_owner));
+      pg_catalog.format('revoke supabase_realtime_admin from %I', v_owner));
   end if;
 
   if to_regclass('realtime.messages') is null then

@@ -29,7 +29,7 @@ begin
       end if;
       perform set_config('realtime.topic', topic, true);
       insert into realtime.messages (id, payload, event, topic, private, extension)
-        values (v_id, jsonb_build_object('id', v_id) || payload, event, topic, private, 'broadcast');
+        values (v_id, pg_catalog.jsonb_build_object('id', v_id) || payload, event, topic, private, 'broadcast');
     exception when others then
       raise warning 'WarnSendingBroadcastMessage: %', sqlerrm;
     end
@@ -79,7 +79,7 @@ begin
         raise exception 'realtime.broadcast_changes knows no operation %', coalesce(operation, 'null');
       end if;
       perform realtime.send(
-        jsonb_build_object(
+        pg_catalog.jsonb_build_object(
           'operation', operation, 'table', table_name, 'schema', table_schema, 'record', new, 'old_record', old),
         event_name, topic_name, true);
     end

@@ -2,4 +2,4 @@
 select o.kind, o.recipients, o.body::text as body
 from rollcall_internal.outbox o
 where o.id = any ($1)
-order by array_position($1, o.id)
+order by pg_catalog.array_position($1, o.id)

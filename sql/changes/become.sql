@@ -6,7 +6,7 @@ select
   set_config('search_path', coalesce((
     select substr(s.entry, length('search_path=') + 1)
     from pg_catalog.pg_db_role_setting d
-    cross join lateral unnest(d.setconfig) as s (entry)
+    cross join lateral pg_catalog.unnest(d.setconfig) as s (entry)
     where d.setrole in (0, coalesce(to_regrole(quote_ident($1))::oid, 0))
       and d.setdatabase in (0, (select b.oid from pg_catalog.pg_database b where b.datname = current_database()))
       and s.entry like 'search\_path=%'

@@ -3,7 +3,7 @@
 -- 0), delimiter text, attribute_names text[] and attribute_types oid[] (of a composite),
 -- equality_schema text and pattern_schema text (quoted schemas of the type's operators = and ~~).
 -- A type with a cast to json of its own, and those whose text is not their JSON, are opaque: only to_jsonb renders them.
-select t.oid, t.typname::text as name, format('%I.%I', n.nspname, t.typname) as qualified,
+select t.oid, t.typname::text as name, pg_catalog.format('%I.%I', n.nspname, t.typname) as qualified,
   case
     when t.oid = any (array['json', 'int2vector', 'oidvector']::regtype[]) then 'opaque'
     when t.oid >= 16384 and exists (
@@ -30,8 +30,8 @@ from pg_type t
 join pg_namespace n on n.oid = t.typnamespace
 left join pg_type e on e.oid = t.typelem
 cross join lateral (
-  select coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
-    coalesce(array_agg(a.atttypid order by a.attnum), '{}') as types
+  select coalesce(pg_catalog.array_agg(a.attname::text order by a.attnum), '{}') as names,
+    coalesce(pg_catalog.array_agg(a.atttypid order by a.attnum), '{}') as types
   from pg_attribute a
   where a.attrelid = t.typrelid and t.typrelid <> 0 and a.attnum > 0 and not a.attisdropped
 ) c

@@ -12,7 +12,7 @@ from (
     coalesce(octet_length(shown.text), octet_length(m.binary_payload), 0) > $2::bigint as too_large,
     sum(coalesce(pg_column_size(m.payload), 0) + coalesce(pg_column_size(m.binary_payload), 0)) over (order by wanted.place)
       - coalesce(pg_column_size(m.payload), 0) - coalesce(pg_column_size(m.binary_payload), 0) as before
-  from unnest($1::uuid[]) with ordinality as wanted (id, place)
+  from pg_catalog.unnest($1::uuid[]) with ordinality as wanted (id, place)
   left join realtime.messages m on m.id = wanted.id
   -- Written out once, not once a mention.
   left join lateral (select m.payload::text as text offset 0) shown on true

@@ -17,7 +17,8 @@ begin
     raise exception 'Rollcall is not installed in this database' using errcode = 'undefined_object';
   end if;
 
-  with recursive ours as (
+  -- Objects without a schema belong to a table: triggers, policies, rules, constraints and defaults.
+  with ours as (
     select 'pg_class'::regclass as classid, c.oid from pg_class c
       where c.relnamespace in ('rollcall'::regnamespace, 'rollcall_internal'::regnamespace)
     union all
@@ -32,23 +33,31 @@ begin
       case d.classid
         when 'pg_rewrite'::regclass then (select r.ev_class from pg_rewrite r where r.oid = d.objid)
         when 'pg_policy'::regclass then (select p.polrelid from pg_policy p where p.oid = d.objid)
-        when 'pg_constraint'::regclass then (select c.conrelid from pg_constraint c where c.oid = d.objid)
+        when 'pg_trigger'::regclass then (select t.tgrelid from pg_trigger t where t.oid = d.objid)
+        when 'pg_constraint'::regclass then (select nullif(c.conrelid, 0) from pg_constraint c where c.oid = d.objid)
         when 'pg_attrdef'::regclass then (select a.adrelid from pg_attrdef a where a.oid = d.objid)
         when 'pg_class'::regclass then d.objid
-      end as relation
+      end as relation,
+      -- Of a constraint of a domain.
+      case d.classid
+        when 'pg_constraint'::regclass then (select c.contypid from pg_constraint c where c.oid = d.objid)
+        when 'pg_type'::regclass then d.objid
+      end as type
     from ours o
     join pg_depend d on d.refclassid = o.classid and d.refobjid = o.oid and d.deptype = 'n'
-    where d.classid in ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_constraint'::regclass,
-      'pg_attrdef'::regclass, 'pg_class'::regclass, 'pg_proc'::regclass)
   )
-  select string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', '
+  select pg_catalog.string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', '
       order by pg_describe_object(d.classid, d.objid, d.objsubid)) into v_dependents
   from dependent d
-  where case d.classid
-      when 'pg_proc'::regclass then not exists (select from ours o where o.classid = d.classid and o.oid = d.objid)
-      else not exists (select from ours o where o.classid = 'pg_class'::regclass and o.oid = d.relation)
-    end
-    and d.relation is distinct from to_regclass('realtime.presence');
+  where not exists (select from ours o where o.classid = d.classid and o.oid = d.objid)
+    and not exists (select from ours o where o.classid = 'pg_class'::regclass and o.oid = d.relation)
+    and not exists (select from ours o where o.classid = 'pg_type'::regclass and o.oid = d.type)
+    and d.relation is distinct from to_regclass('realtime.presence')
+    -- Ours, on tables of the application and on the database.
+    and not (d.classid = 'pg_trigger'::regclass
+      and (select t.tgname from pg_trigger t where t.oid = d.objid) like 'rollcall\_%')
+    and not (d.classid = 'pg_event_trigger'::regclass
+      and (select e.evtname from pg_event_trigger e where e.oid = d.objid) like 'rollcall\_%');
   if v_dependents is not null then
     raise exception 'other objects depend on Rollcall: %', v_dependents
       using errcode = 'dependent_objects_still_exist', hint = 'Drop them first.';
@@ -67,10 +76,10 @@ begin
         or invalid_schema_name
       then
         v_kept := v_kept || v_statement;
-        v_reasons := v_reasons || jsonb_build_object(v_statement, sqlerrm);
+        v_reasons := v_reasons || pg_catalog.jsonb_build_object(v_statement, sqlerrm);
       end;
     end loop;
-    exit when cardinality(v_kept) in (0, cardinality(v_undo));
+    exit when pg_catalog.cardinality(v_kept) in (0, pg_catalog.cardinality(v_undo));
     v_undo := v_kept;
   end loop;
   foreach v_statement in array v_kept loop

@@ -1,5 +1,6 @@
 -- Sent once on each connection before any other statement: what the server, the database or the role sets as a default
--- must change neither results nor whether a statement succeeds. search_path is not set: it belongs to the role.
+-- must change neither results nor whether a statement succeeds. search_path belongs to the role; without a setting of the
+-- role or the database, the schema extensions is added, as on Supabase, for triggers of users that our writes fire.
 -- Timeouts of statements and locks follow, by the purpose of the connection.
 set default_transaction_isolation = 'read committed';
 set default_transaction_read_only = off;
@@ -15,3 +16,5 @@ set extra_float_digits = 1;
 set standard_conforming_strings = on;
 -- PostgreSQL 17 and later.
 select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null;
+select set_config('search_path', '"$user", public, extensions', false)
+  where current_setting('search_path') = '"$user", public';

@@ -12,7 +12,7 @@ faces as (
   select p.user_id from rollcall.user_presence p where p.user_id = any ($1::uuid[]) for no key update skip locked
 )
 select u.id
-from unnest($1::uuid[]) as u (id)
+from pg_catalog.unnest($1::uuid[]) as u (id)
 where (select count(*) from last_seen l where l.user_id = u.id)
     = (select count(*) from rollcall.user_last_seen l where l.user_id = u.id)
   and (select count(*) from choices c where c.user_id = u.id)

@@ -5,6 +5,6 @@ with removed as (
 )
 insert into rollcall.presence_visibility_list (user_id, viewer_id)
 select auth.uid(), u.id
-from (select distinct unnest($1::uuid[])) u (id)
+from (select distinct pg_catalog.unnest($1::uuid[])) u (id)
 where not exists (select from rollcall.presence_visibility_list l where l.user_id = auth.uid() and l.viewer_id = u.id)
 on conflict (user_id, viewer_id) do nothing

@@ -156,7 +156,10 @@ async fn notifications_arrive(url: &Secret, direct_url: &Secret) -> Result<bool,
 async fn connect(url: &Secret) -> Result<Client, BoxError> {
     // The server ends a statement only after the doctor has given up, so that a hang is reported as one.
     let limits = StatementLimits { statement_timeout: 2 * TOTAL_TIMEOUT, lock_timeout: Duration::ZERO };
-    Ok(Connector::new(url.expose())?.client_with_limits("doctor", limits).await?)
+    let client = Connector::new(url.expose())?.client_with_limits("doctor", limits).await?;
+    // A function of the application could match better than one of pg_catalog.
+    client.batch_execute("set search_path = ''").await?;
+    Ok(client)
 }
 
 async fn query_checks(client: &Client, checks: &str) -> Result<Vec<Check>, tokio_postgres::Error> {

@@ -61,22 +61,25 @@ $$;
 -- Search path ---------------------------------------------------------------------------------------------------------
 
 -- For definer functions that must not set search_path, because they fire triggers of users or evaluate their policies:
--- all names in them are qualified, and functions and operators of pg_catalog come first unless search_path says
--- otherwise.
--- Invoker: reads a setting. Its own names are all qualified.
+-- functions in them that PostgreSQL could replace by a closer match are qualified, and functions and operators of
+-- pg_catalog come first. Where search_path lists pg_catalog after another schema, it is removed for the rest of the
+-- transaction, which makes PostgreSQL search it first.
+-- Invoker: changes a setting of the transaction. Its own names are all qualified.
 create function rollcall_internal.check_search_path() returns void
-  language plpgsql stable security invoker
+  language plpgsql volatile security invoker
 as $$
 begin
   if pg_catalog.strpos(pg_catalog.current_setting('search_path'), 'pg_catalog') operator(pg_catalog.>) 1 then
-    raise exception 'search_path lists pg_catalog after another schema'
-      using errcode = 'invalid_parameter_value',
-        hint = 'Remove pg_catalog from search_path: it is searched first anyway.';
+    perform pg_catalog.set_config('search_path', coalesce((
+      select pg_catalog.string_agg(pg_catalog.quote_ident(s.name::pg_catalog.text), ', ' order by s.place)
+      from rows from (pg_catalog.unnest(pg_catalog.current_schemas(false))) with ordinality as s (name, place)
+      where s.name operator(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
+    ), ''), true);
   end if;
 end
 $$;
 comment on function rollcall_internal.check_search_path is
-  'Raises an error when search_path lists pg_catalog after another schema.';
+  'Removes pg_catalog from search_path for the transaction when another schema comes before it.';
 
 -- In the order of PostgreSQL: role in database, role, database; else "$user", public, extensions. SET ROLE does not
 -- apply these settings, so the server applies this one.
@@ -892,7 +895,7 @@ create function rollcall_internal.built_in_team_members_in(p_groups text[]) retu
 as $$
   select m.user_id from rollcall.team_members m
   where m.accepted_at is not null
-    and m.team_id = any (array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id)))
+    and m.team_id = any (array(select rollcall_internal.text_as_uuid(g.id) from pg_catalog.unnest(p_groups) as g (id)))
 $$;
 comment on function rollcall_internal.built_in_team_members_in is 'Members of some teams in the built-in table.';
 
@@ -917,7 +920,8 @@ create function rollcall_internal.built_in_participants_in(p_groups text[]) retu
   language sql stable security invoker rows 50
 as $$
   select p.user_id from rollcall.conversation_participants p
-  where p.conversation_id = any (array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id)))
+  where p.conversation_id = any (array(select rollcall_internal.text_as_uuid(g.id)
+    from pg_catalog.unnest(p_groups) as g (id)))
 $$;
 comment on function rollcall_internal.built_in_participants_in is
   'Participants of some conversations in the built-in table.';
@@ -1208,8 +1212,8 @@ declare
   v_get constant text := case v_user when 'uuid' then '%s.%s::uuid'
     else 'rollcall_internal.text_as_uuid(%s.%s::text)' end;
   v_groups constant text := case v_group
-    when 'uuid' then 'array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id))'
-    when 'bigint' then 'array(select rollcall_internal.text_as_bigint(g.id) from unnest(p_groups) as g (id))'
+    when 'uuid' then 'array(select rollcall_internal.text_as_uuid(g.id) from pg_catalog.unnest(p_groups) as g (id))'
+    when 'bigint' then 'array(select rollcall_internal.text_as_bigint(g.id) from pg_catalog.unnest(p_groups) as g (id))'
     else 'p_groups' end;
   v_group_key constant text := case v_group when 'text' then 'r.group_key::text' else 'r.group_key' end;
   v_pairs text;
@@ -1455,11 +1459,12 @@ as $$
 #variable_conflict use_column
 declare
   v_own rollcall_internal.own_tables;
-  v_path constant text := pg_catalog.current_setting('search_path');
+  v_path text;
   v_defined record;
   v_name text;
 begin
   perform rollcall_internal.check_search_path();
+  v_path := pg_catalog.current_setting('search_path');
   v_own.relation := use_table.relation;
   v_own.source := use_table.source;
   v_own.user_column := use_table.user_column;
@@ -1559,9 +1564,10 @@ as $$
 declare
   v_own rollcall_internal.own_tables;
   v_defined record;
-  v_path constant text := pg_catalog.current_setting('search_path');
+  v_path text;
 begin
   perform rollcall_internal.check_search_path();
+  v_path := pg_catalog.current_setting('search_path');
   for v_own in select o.* from rollcall_internal.own_tables o order by o.relation loop
     begin
       if not exists (select from pg_catalog.pg_class c where c.oid = v_own.source) then
@@ -2255,7 +2261,7 @@ create function rollcall_internal.refresh_faces(p_users uuid[]) returns void
 as $$
 declare
   v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_users constant uuid[] := array(select distinct w.id from unnest(p_users) as w (id) where w.id is not null
+  v_users constant uuid[] := array(select distinct w.id from pg_catalog.unnest(p_users) as w (id) where w.id is not null
     order by w.id);
   v_now timestamptz;
   v_new uuid[];
@@ -2274,7 +2280,7 @@ begin
 
   -- Creates or locks the row in one statement and in order: `on conflict do update` also locks rows that it does not
   -- update.
-  insert into rollcall.user_last_seen as l (user_id) select w.id from unnest(v_users) as w (id)
+  insert into rollcall.user_last_seen as l (user_id) select w.id from pg_catalog.unnest(v_users) as w (id)
     on conflict (user_id) do update set last_seen = l.last_seen where false;
   v_now := date_trunc('milliseconds', clock_timestamp());
 
@@ -2311,8 +2317,8 @@ begin
       and f.differs and f.known and not f.missing
   )
   select
-    array_agg(f.user_id) filter (where f.known),
-    array_agg(f.user_id) filter (where not f.known)
+    pg_catalog.array_agg(f.user_id) filter (where f.known),
+    pg_catalog.array_agg(f.user_id) filter (where not f.known)
   into v_new, v_gone
   from face f
   where f.missing and f.shown or not f.known;
@@ -2321,7 +2327,7 @@ begin
     insert into rollcall.user_presence
       (user_id, face, status, reach, last_seen, custom_status, activity, current_page, idle_since)
     select f.user_id, f.face, f.status, f.reach, f.last_seen, f.custom_status, f.activity, f.current_page, f.idle_since
-    from rollcall_internal.faces_of(array(select distinct n from unnest(v_new) n), v_now) f
+    from rollcall_internal.faces_of(array(select distinct n from pg_catalog.unnest(v_new) n), v_now) f
     where f.known and f.shown
     on conflict (user_id, face) do nothing;
   end if;
@@ -3021,7 +3027,7 @@ declare
   v_full uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(many.user_id), array_agg(many.count - v_maximum) into v_users, v_excess
+  select pg_catalog.array_agg(many.user_id), pg_catalog.array_agg(many.count - v_maximum) into v_users, v_excess
   from (
     select d.user_id, count(*) as count from rollcall.presence_devices d
     where d.user_id = any (p_users)
@@ -3049,7 +3055,7 @@ begin
       where d.user_id = o.user_id and d.device_id = o.device_id
       returning d.user_id
   )
-  select array_agg(f.user_id) into v_full
+  select pg_catalog.array_agg(f.user_id) into v_full
   from unnest(v_users, v_excess) as f (user_id, excess)
   where f.excess > (select count(*) from deleted d where d.user_id = f.user_id);
   return coalesce(v_full, '{}');
@@ -3131,7 +3137,7 @@ begin
           and not exists (select from rollcall.presence_devices d where d.user_id = l.user_id and d.status <> 'offline')
         limit p_limit
       ) into v_users;
-      v_count := cardinality(v_users);
+      v_count := pg_catalog.cardinality(v_users);
       if v_count > 0 then
         perform set_config('rollcall.batch', 'on', true);
         -- Devices also store when they were last live.
@@ -3189,13 +3195,13 @@ declare
   v_new_users uuid[];
   v_new_devices text[];
   v_refused uuid[];
-  v_unnamed constant boolean := array_position(p_device, null) is not null;
+  v_unnamed constant boolean := pg_catalog.array_position(p_device, null) is not null;
 begin
   perform rollcall_internal.check_search_path();
   perform set_config('rollcall.batch', 'on', true);
 
   -- Most devices exist.
-  select array_agg(o.user_id), array_agg(o.device_id) into v_new_users, v_new_devices
+  select pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id) into v_new_users, v_new_devices
   from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
   where o.kind in ('status', 'connect', 'heartbeat') and o.device_id is not null
     and (o.user_id, o.device_id) not in (
@@ -3204,9 +3210,11 @@ begin
     v_refused := rollcall_internal.users_without_room(v_new_users, v_new_devices);
     if v_refused <> '{}' then
       select
-        array_agg(o.kind), array_agg(o.user_id), array_agg(o.device_id), array_agg(o.node), array_agg(o.age),
-        array_agg(o.active), array_agg(o.status), array_agg(o.set_custom), array_agg(o.custom),
-        array_agg(o.custom_expires), array_agg(o.activity), array_agg(o.page)
+        pg_catalog.array_agg(o.kind), pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id),
+          pg_catalog.array_agg(o.node), pg_catalog.array_agg(o.age),
+        pg_catalog.array_agg(o.active), pg_catalog.array_agg(o.status), pg_catalog.array_agg(o.set_custom),
+          pg_catalog.array_agg(o.custom),
+        pg_catalog.array_agg(o.custom_expires), pg_catalog.array_agg(o.activity), pg_catalog.array_agg(o.page)
       into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom, p_custom_expires,
         p_activity, p_page
       from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom,
@@ -3265,8 +3273,10 @@ begin
   -- Neither a heartbeat nor a repeated `offline` brings back a device that signed off.
   if v_unnamed then
     select
-      array_agg(o.kind), array_agg(o.user_id), array_agg(coalesce(o.device_id, target.device_id)), array_agg(o.node),
-      array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page)
+      pg_catalog.array_agg(o.kind), pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(coalesce(o.device_id,
+        target.device_id)), pg_catalog.array_agg(o.node),
+      pg_catalog.array_agg(o.age), pg_catalog.array_agg(o.active), pg_catalog.array_agg(o.status),
+        pg_catalog.array_agg(o.activity), pg_catalog.array_agg(o.page)
     into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page
     from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page)
       as o (kind, user_id, device_id, node, age, active, status, activity, page)
@@ -3290,7 +3300,7 @@ begin
 
   -- New devices start as offline. A statement that inserts no row would still fire its triggers.
   if v_new_users is not null or v_unnamed then
-    select array_agg(o.user_id), array_agg(o.device_id) into v_new_users, v_new_devices
+    select pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id) into v_new_users, v_new_devices
     from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
     where o.kind in ('status', 'connect', 'heartbeat')
       and (o.user_id, o.device_id) not in (
@@ -3306,7 +3316,7 @@ begin
   update rollcall.presence_devices d set
       nodes = case o.kind
         when 'connect' then case when o.node = any (d.nodes) then d.nodes else d.nodes || o.node end
-        when 'disconnect' then array_remove(d.nodes, o.node)
+        when 'disconnect' then pg_catalog.array_remove(d.nodes, o.node)
         else d.nodes end,
       status = case o.kind
         when 'status' then o.reported
@@ -3360,7 +3370,7 @@ begin
       delete from rollcall.presence_devices d using unnest(v_new_users, v_new_devices) as o (user_id, device_id)
         where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_refused);
       perform rollcall_internal.refresh_faces(v_refused);
-      v_users := array(select u from unnest(v_users) u where u <> all (v_refused));
+      v_users := array(select u from pg_catalog.unnest(v_users) u where u <> all (v_refused));
     end if;
   end if;
   perform set_config('rollcall.batch', v_batch, true);
@@ -3442,17 +3452,17 @@ begin
   ),
   dropped as (
     update rollcall.presence_devices d set
-        nodes = array_remove(d.nodes, p_node),
+        nodes = pg_catalog.array_remove(d.nodes, p_node),
         status = case when d.nodes = array[p_node] then 'offline' else d.status end,
         last_heartbeat_at = case when d.live then v_now else d.last_heartbeat_at end
       from held h
       where d.user_id = h.user_id and d.device_id = h.device_id
       returning d.user_id
   )
-  select array_agg(d.user_id) into v_users from dropped d;
+  select pg_catalog.array_agg(d.user_id) into v_users from dropped d;
   -- The sweep treats the remaining devices as live until now.
   update rollcall.presence_nodes set renewed_at = v_now, lease_expires_at = v_now where id = p_node;
-  if coalesce(cardinality(v_users), 0) < 20000 then
+  if coalesce(pg_catalog.cardinality(v_users), 0) < 20000 then
     delete from rollcall.presence_nodes where id = p_node;
   end if;
   perform rollcall_internal.refresh_faces(v_users);
@@ -3503,7 +3513,7 @@ begin
     from expired e where c.user_id = e.user_id
     returning c.user_id
   )
-  select array_agg(e.user_id), count(*) into v_found, custom_statuses from ended e;
+  select pg_catalog.array_agg(e.user_id), count(*) into v_found, custom_statuses from ended e;
   v_users := v_users || v_found;
 
   -- A node is dead when its lease has expired or does not exist. A node that recovers finds its lease expired and
@@ -3518,7 +3528,7 @@ begin
   ),
   dropped as (
     update rollcall.presence_devices d set
-        nodes = array(select held.node from unnest(d.nodes) as held (node) where held.node = any (v_living)),
+        nodes = array(select held.node from pg_catalog.unnest(d.nodes) as held (node) where held.node = any (v_living)),
         status = case when d.nodes && v_living then d.status else 'offline' end,
         last_heartbeat_at = case
           when d.live then greatest(d.last_heartbeat_at,
@@ -3529,7 +3539,7 @@ begin
       where d.user_id = l.user_id and d.device_id = l.device_id
       returning d.user_id
   )
-  select array_agg(d.user_id), count(*) into v_found, devices from dropped d;
+  select pg_catalog.array_agg(d.user_id), count(*) into v_found, devices from dropped d;
   v_users := v_users || v_found;
   -- A lease that expired just now has not been swept yet.
   if devices < p_limit then
@@ -3550,7 +3560,7 @@ begin
       from silent s where d.user_id = s.user_id and d.device_id = s.device_id
       returning d.user_id
   )
-  select array_agg(d.user_id), devices + count(*) into v_found, devices from dropped d;
+  select pg_catalog.array_agg(d.user_id), devices + count(*) into v_found, devices from dropped d;
   v_users := v_users || v_found;
 
   with quiet as (
@@ -3565,7 +3575,7 @@ begin
       from quiet q where d.user_id = q.user_id and d.device_id = q.device_id
       returning d.user_id
   )
-  select array_agg(i.user_id), count(*) into v_found, idle from idled i;
+  select pg_catalog.array_agg(i.user_id), count(*) into v_found, idle from idled i;
   v_users := v_users || v_found;
 
   perform rollcall_internal.refresh_faces(v_users);
@@ -3777,7 +3787,8 @@ begin
   if not found then
     return false;
   end if;
-  perform rollcall_internal.post_to_outbox('sign_off', array[p_user], json_build_object('device_id', p_device));
+  perform rollcall_internal.post_to_outbox('sign_off', array[p_user], pg_catalog.json_build_object('device_id',
+    p_device));
   return true;
 end
 $$;
@@ -3822,16 +3833,19 @@ declare
   v_all jsonb := '{}';
 begin
   for v_table in
-    select d.relation, c.relname as name, string_agg(format('t.%I = $1', d.column_name), ' or ') as mine
+    select d.relation, c.relname as name, pg_catalog.string_agg(pg_catalog.format('t.%I = $1', d.column_name),
+      ' or ') as mine
     from rollcall.personal_data d
     join pg_catalog.pg_class c on c.oid = d.relation
     where d.exported
     group by d.relation, c.relname
     order by c.relname
   loop
-    execute format('select coalesce(jsonb_agg(to_jsonb(t)), ''[]'') from %s t where %s', v_table.relation, v_table.mine)
+    execute pg_catalog.format(
+      'select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(t)), ''[]'') from %s t where %s',
+      v_table.relation, v_table.mine)
       into v_rows using v_me;
-    v_all := v_all || jsonb_build_object(v_table.name, v_rows);
+    v_all := v_all || pg_catalog.jsonb_build_object(v_table.name, v_rows);
   end loop;
   return v_all;
 end
@@ -3860,16 +3874,17 @@ begin
     where d.erase_order is not null
     order by d.erase_order
   loop
-    execute format('delete from %s t where t.%I = $1', v_column.relation, v_column.column_name) using p_user;
+    execute pg_catalog.format('delete from %s t where t.%I = $1', v_column.relation, v_column.column_name) using p_user;
     get diagnostics v_count = row_count;
-    v_all := v_all || jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint, 0) + v_count);
+    v_all := v_all || pg_catalog.jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint,
+      0) + v_count);
   end loop;
   -- Other conversations belong to their other participants too.
   delete from rollcall.conversations c where c.created_by = p_user
     and not exists (
       select from rollcall.conversation_participants p where p.conversation_id = c.id and p.user_id <> p_user);
   get diagnostics v_count = row_count;
-  v_all := v_all || jsonb_build_object('conversations', v_count);
+  v_all := v_all || pg_catalog.jsonb_build_object('conversations', v_count);
   perform set_config('rollcall.batch', 'off', true);
   -- A user that came back meanwhile gets a face again.
   perform rollcall_internal.refresh_faces(array[p_user]);
@@ -3921,14 +3936,14 @@ begin
   foreach v_table in array array['presence_devices', 'presence_choices', 'presence_settings',
     'presence_visibility_list']
   loop
-    execute format('delete from rollcall.%I t where t.user_id = $1', v_table) using v_me;
+    execute pg_catalog.format('delete from rollcall.%I t where t.user_id = $1', v_table) using v_me;
     get diagnostics v_count = row_count;
-    v_deleted := v_deleted || jsonb_build_object(v_table, v_count);
+    v_deleted := v_deleted || pg_catalog.jsonb_build_object(v_table, v_count);
   end loop;
   perform set_config('rollcall.batch', 'off', true);
   v_all := rollcall.record_forgetting();
   return v_all || (
-    select jsonb_object_agg(d.key, d.value::bigint + coalesce((v_all ->> d.key)::bigint, 0))
+    select pg_catalog.jsonb_object_agg(d.key, d.value::bigint + coalesce((v_all ->> d.key)::bigint, 0))
     from jsonb_each_text(v_deleted) d);
 end
 $$;
@@ -4104,16 +4119,17 @@ declare
   -- Of each role once, before any role is assumed.
   v_paths constant text[] := array(
     select p.path
-    from unnest(p_role) with ordinality as o (role, place)
+    from pg_catalog.unnest(p_role) with ordinality as o (role, place)
     join (
-      select d.role, rollcall.role_search_path(d.role) as path from (select distinct unnest(p_role) as role) d offset 0
+      select d.role, rollcall.role_search_path(d.role) as path
+        from (select distinct pg_catalog.unnest(p_role) as role) d offset 0
     ) p using (role)
     order by o.place
   );
   v_follow uuid[];
   v_scope uuid[];
 begin
-  for i in 1 .. cardinality(p_role) loop
+  for i in 1 .. pg_catalog.cardinality(p_role) loop
     v_follow := p_follow[coalesce(p_follow_end[i - 1], 0) + 1 : p_follow_end[i]];
     v_scope := p_scope[coalesce(p_scope_end[i - 1], 0) + 1 : p_scope_end[i]];
     begin
@@ -4127,7 +4143,7 @@ begin
           from (
             select r.id, true as related from rollcall.my_relations() as r (id)
             union all
-            select f.id, false from unnest(v_follow) as f (id)
+            select f.id, false from pg_catalog.unnest(v_follow) as f (id)
           ) either
           where p_full[i] or either.id = any (v_scope)
           group by either.id
@@ -4647,7 +4663,7 @@ begin
   -- What `select` as the viewer returns.
   begin
     perform set_config('request.jwt.claims',
-        (p_claims || jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+        (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
       set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
     v_seen := array(select p.face from rollcall.user_presence p where p.user_id = p_subject order by p.face);
     perform set_config('role', v_role, true), set_config('request.jwt.claims', v_claims, true),
@@ -4657,7 +4673,7 @@ begin
     return;
   when others then
     return query select false, null::rollcall.presence_face, 'error', null::text,
-      jsonb_build_object('sqlstate', sqlstate), sqlerrm;
+      pg_catalog.jsonb_build_object('sqlstate', sqlstate), sqlerrm;
     return;
   end;
 
@@ -4681,15 +4697,17 @@ begin
         as expression
       from pg_catalog.pg_policy l
       where l.polrelid = 'rollcall.user_presence'::regclass and l.polcmd in ('r', '*')
-        and exists (select from unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated', r, 'usage'))
+        and exists (select from pg_catalog.unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated',
+          r, 'usage'))
       order by l.polname
     loop
       begin
         perform set_config('request.jwt.claims',
-            (p_claims || jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+            (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
           set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
         -- Under the table's name, which the expression uses.
-        execute format('select (%s) from (select ($1::rollcall.user_presence).*) as user_presence', v_policy.expression)
+        execute pg_catalog.format('select (%s) from (select ($1::rollcall.user_presence).*) as user_presence',
+          v_policy.expression)
           into v_verdict using v_row;
         perform set_config('role', v_role, true), set_config('request.jwt.claims', v_claims, true),
           set_config('search_path', v_own_path, true);
@@ -4698,27 +4716,29 @@ begin
       end;
       if v_policy.permissive and v_verdict then
         v_allows := v_allows || v_policy.name;
-        v_using := v_using || jsonb_build_object(v_policy.name, v_policy.expression);
+        v_using := v_using || pg_catalog.jsonb_build_object(v_policy.name, v_policy.expression);
       elsif not v_policy.permissive and v_verdict is not true then
         v_forbids := v_forbids || v_policy.name;
-        v_using := v_using || jsonb_build_object(v_policy.name, v_policy.expression);
+        v_using := v_using || pg_catalog.jsonb_build_object(v_policy.name, v_policy.expression);
       end if;
     end loop;
 
     if v_row.face = any (v_seen) then
       if v_allows && v_ours and v_fact.allows then
-        return query select true, v_row.face, v_fact.decided_by, array_to_string(v_allows, ', '), v_fact.evidence,
+        return query select true, v_row.face, v_fact.decided_by, pg_catalog.array_to_string(v_allows, ', '),
+          v_fact.evidence,
           v_fact.reason;
       else
-        return query select true, v_row.face, 'policy', nullif(array_to_string(v_allows, ', '), ''), v_using,
+        return query select true, v_row.face, 'policy', nullif(pg_catalog.array_to_string(v_allows, ', '), ''), v_using,
           case when v_allows = '{}' then 'row-level security allows it; which policy cannot be told from outside'
-            else format('allowed by the policy %s', array_to_string(v_allows, ', ')) end;
+            else pg_catalog.format('allowed by the policy %s', pg_catalog.array_to_string(v_allows, ', ')) end;
       end if;
     elsif v_allows <> '{}' then
-      return query select false, null::rollcall.presence_face, 'policy', nullif(array_to_string(v_forbids, ', '), ''),
+      return query select false, null::rollcall.presence_face, 'policy', nullif(pg_catalog.array_to_string(v_forbids,
+        ', '), ''),
         v_using,
-        format('the policy %s would allow it, but the restrictive policy %s does not',
-          array_to_string(v_allows, ', '), coalesce(nullif(array_to_string(v_forbids, ', '), ''),
+        pg_catalog.format('the policy %s would allow it, but the restrictive policy %s does not',
+          pg_catalog.array_to_string(v_allows, ', '), coalesce(nullif(pg_catalog.array_to_string(v_forbids, ', '), ''),
             'that cannot be told from outside'));
       return;
     end if;
@@ -4800,6 +4820,14 @@ begin
       execute format('alter table realtime.messages attach partition realtime.%I for values from (%L) to (%L)',
         v_name, v_day::timestamp, (v_day + 1)::timestamp);
       created := created + 1;
+      -- A partition with broadcasts in it stays.
+      insert into rollcall_internal.installed_objects (kind, name, undo)
+        select 'partition', 'realtime.' || v_name, format('do $undo$ begin '
+          'if exists (select from pg_catalog.pg_inherits i where i.inhrelid = to_regclass(%1$L)) then '
+          'if not exists (select from realtime.%2$I) then '
+          'drop table realtime.%2$I; end if; end if; end $undo$', 'realtime.' || v_name, v_name)
+        where not exists (
+          select from rollcall_internal.installed_objects o where o.name = 'realtime.messages' and o.kind = 'table');
     exception when invalid_object_definition then
       -- Another partition holds part of that day.
       null;
@@ -4816,6 +4844,7 @@ begin
   loop
     perform pg_advisory_xact_lock(hashtextextended('rollcall.message_partitions', 0));
     begin
+      delete from rollcall_internal.installed_objects o where o.kind = 'partition' and o.name = v_old.partition::text;
       execute format('drop table if exists %s', v_old.partition);
       dropped := dropped + 1;
     exception when lock_not_available or undefined_table then
@@ -5000,15 +5029,16 @@ declare
   -- Of each role once, before any role is assumed.
   v_paths constant text[] := array(
     select p.path
-    from unnest(p_role) with ordinality as o (role, place)
+    from pg_catalog.unnest(p_role) with ordinality as o (role, place)
     join (
-      select d.role, rollcall.role_search_path(d.role) as path from (select distinct unnest(p_role) as role) d offset 0
+      select d.role, rollcall.role_search_path(d.role) as path
+        from (select distinct pg_catalog.unnest(p_role) as role) d offset 0
     ) p using (role)
     order by o.place
   );
   v_at constant timestamp := clock_timestamp() at time zone 'utc';
-  v_broadcast constant uuid[] := array(select gen_random_uuid() from unnest(p_topics));
-  v_presence constant uuid[] := array(select gen_random_uuid() from unnest(p_topics));
+  v_broadcast constant uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
+  v_presence constant uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
   v_messages constant regclass := 'realtime.messages';
   -- A refusal by a policy and an error inside a policy, such as a missing grant on a table that it reads, have the
   -- same SQLSTATE. The message tells them apart; in other languages than English it names the table.
@@ -5027,7 +5057,7 @@ begin
       cross join lateral (values (broadcast_id, 'broadcast'), (presence_id, 'presence')) as row (id, extension);
   end if;
 
-  for i in 1 .. cardinality(p_role) loop
+  for i in 1 .. pg_catalog.cardinality(p_role) loop
     begin
       v_has_role := false;
       v_topic := p_topics[p_topic[i]];
@@ -5116,8 +5146,8 @@ declare
   v_holds boolean;
 begin
   if v_oid is null then
-    return query select a.name, false, format('there is no role %s', v_role)
-      from unnest(array['read broadcast', 'read presence', 'write broadcast', 'write presence']) as a (name);
+    return query select a.name, false, pg_catalog.format('there is no role %s', v_role)
+      from pg_catalog.unnest(array['read broadcast', 'read presence', 'write broadcast', 'write presence']) as a (name);
     return;
   end if;
   begin
@@ -5144,15 +5174,15 @@ begin
   loop
     v_reasons := case
       when v_probe.message is not null then
-        array[format('the evaluation raises %s: %s', v_probe.error, v_probe.message)]
+        array[pg_catalog.format('the evaluation raises %s: %s', v_probe.error, v_probe.message)]
       when v_probe.error is not null then
-        array[format('the role %s may not be assumed, or not use the table: %s', v_role, v_probe.error)]
+        array[pg_catalog.format('the role %s may not be assumed, or not use the table: %s', v_role, v_probe.error)]
       else '{}' end;
     if not has_table_privilege(v_oid, v_messages, case v_action.command when 'r' then 'select' else 'insert' end) then
-      v_reasons := v_reasons || format('the role %s may not %s realtime.messages (grants)', v_role,
+      v_reasons := v_reasons || pg_catalog.format('the role %s may not %s realtime.messages (grants)', v_role,
         case v_action.command when 'r' then 'select' else 'insert into' end);
     elsif (select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.oid = v_oid) then
-      v_reasons := v_reasons || format('row-level security does not bind the role %s', v_role);
+      v_reasons := v_reasons || pg_catalog.format('row-level security does not bind the role %s', v_role);
     end if;
     -- Each policy that applies, alone, as the subscriber.
     perform set_config('search_path', '', true);
@@ -5170,28 +5200,32 @@ begin
           set_config('realtime.topic', p_topic, true), set_config('request.jwt.claims', p_claims::text, true),
           set_config('request.jwt.claim.sub', coalesce(p_claims ->> 'sub', ''), true),
           set_config('request.jwt.claim.role', v_role, true), set_config('request.headers', '{}', true);
-        execute format('select coalesce(%s, false) from jsonb_populate_record(null::realtime.messages, $1) as messages',
+        execute pg_catalog.format(
+            'select coalesce(%s, false) from pg_catalog.jsonb_populate_record(null::realtime.messages, $1) as messages',
             coalesce(v_policy.condition, 'true')) into v_holds
-          using jsonb_build_object('id', gen_random_uuid(), 'topic', p_topic, 'extension', v_action.extension,
+          using pg_catalog.jsonb_build_object('id', gen_random_uuid(), 'topic', p_topic, 'extension',
+            v_action.extension,
             'private', false, 'inserted_at', localtimestamp, 'updated_at', localtimestamp);
-        v_reasons := v_reasons || format('the %s policy "%s" %s', v_policy.kind, v_policy.polname,
+        v_reasons := v_reasons || pg_catalog.format('the %s policy "%s" %s', v_policy.kind, v_policy.polname,
           case when v_holds then 'allows it' else 'does not allow it' end);
       exception when others then
         -- As text, a policy may need rights that it does not need in the table, such as usage of a function's schema.
         v_reasons := v_reasons || case
           when (sqlstate, sqlerrm) = (v_probe.error, v_probe.message) then
-            format('the policy "%s" on realtime.messages raises %s for the role %s: %s', v_policy.polname, sqlstate,
+            pg_catalog.format('the policy "%s" on realtime.messages raises %s for the role %s: %s', v_policy.polname,
+              sqlstate,
               v_role, sqlerrm)
-          else format('the %s policy "%s" cannot be evaluated alone', v_policy.kind, v_policy.polname) end;
+          else pg_catalog.format('the %s policy "%s" cannot be evaluated alone', v_policy.kind, v_policy.polname) end;
       end;
       -- The next policies are read with the empty path, which qualifies the names in their text.
       perform set_config('role', v_own_role, true), set_config('search_path', '', true);
     end loop;
     perform set_config('search_path', v_own_path, true);
-    if cardinality(v_reasons) = 0 then
-      v_reasons := array[format('no policy on realtime.messages allows it for the role %s', v_role)];
+    if pg_catalog.cardinality(v_reasons) = 0 then
+      v_reasons := array[pg_catalog.format('no policy on realtime.messages allows it for the role %s', v_role)];
     end if;
-    return query select v_action.name, coalesce(v_action.allowed, false), r.reason from unnest(v_reasons) as r (reason);
+    return query select v_action.name, coalesce(v_action.allowed, false), r.reason
+      from pg_catalog.unnest(v_reasons) as r (reason);
   end loop;
 end
 $$;
@@ -5537,10 +5571,10 @@ begin
   perform rollcall_internal.check_search_path();
   perform set_config('synchronous_commit', 'off', true);
   perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
-  if cardinality(p_gone) > 0 then
+  if pg_catalog.cardinality(p_gone) > 0 then
     delete from rollcall.presence p where p.node = p_node and p.channel = any (p_gone);
   end if;
-  if cardinality(p_channel) > 0 then
+  if pg_catalog.cardinality(p_channel) > 0 then
     begin
       insert into rollcall.presence as p
           (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
@@ -5591,8 +5625,8 @@ begin
     return false;
   end if;
   delete from rollcall.presence p
-    where p.node = p_node and p.channel not in (select channel from unnest(p_channels) as channel);
-  if (select count(*) from rollcall.presence p where p.node = p_node) <> cardinality(p_channels) then
+    where p.node = p_node and p.channel not in (select channel from pg_catalog.unnest(p_channels) as channel);
+  if (select count(*) from rollcall.presence p where p.node = p_node) <> pg_catalog.cardinality(p_channels) then
     return false;
   end if;
   insert into rollcall_internal.channel_nodes (node) values (p_node)
@@ -6217,25 +6251,26 @@ declare
   v_reasons text[] := '{}';
 begin
   if not exists (select from rollcall_internal.published_tables('*', '*') p where p.relation = p_relation) then
-    return query select false, format('%s is not in the publication supabase_realtime', p_relation);
+    return query select false, pg_catalog.format('%s is not in the publication supabase_realtime', p_relation);
     return;
   end if;
   select * into v_access from rollcall_internal.change_access(array[p_relation::oid], array[v_role]);
   if not v_access.is_known then
-    return query select false, format('there is no role %s', v_role);
+    return query select false, pg_catalog.format('there is no role %s', v_role);
     return;
-  elsif cardinality(v_access.key) = 0 then
-    return query select false, format('%s has no primary key', p_relation);
+  elsif pg_catalog.cardinality(v_access.key) = 0 then
+    return query select false, pg_catalog.format('%s has no primary key', p_relation);
     return;
   elsif not v_access.key <@ v_access.columns then
     return query select false,
-      format('the role %s may not select the primary key of %s (grants)', v_role, p_relation);
+      pg_catalog.format('the role %s may not select the primary key of %s (grants)', v_role, p_relation);
     return;
   end if;
-  select format('from %s as %s where ', v_access.qualified, v_name)
-      || string_agg(format('%s.%I = %L::%s', v_name, k.name, p_key ->> k.name, k.of), ' and ') into v_where
+  select pg_catalog.format('from %s as %s where ', v_access.qualified, v_name)
+      || pg_catalog.string_agg(pg_catalog.format('%s.%I = %L::%s', v_name, k.name, p_key ->> k.name, k.of), ' and ')
+        into v_where
     from unnest(v_access.key, v_access.key_types) as k (name, of);
-  execute format('select exists (select %s)', v_where) into v_exists;
+  execute pg_catalog.format('select exists (select %s)', v_where) into v_exists;
   if not v_exists then
     return query select false, 'there is no such row (any more)';
     return;
@@ -6244,11 +6279,12 @@ begin
   if p_filter <> '' then
     v_filter := regexp_match(p_filter, '^([^=]+)=(not\.)?([a-z]+)\.(.*)$');
     if v_filter is null or not v_filter[1] = any (v_access.columns) then
-      return query select false, format('the filter %s names no column that the role may select', p_filter);
+      return query select false, pg_catalog.format('the filter %s names no column that the role may select', p_filter);
       return;
     elsif not v_filter[1] = any (rollcall_internal.published_columns(p_relation)) then
       return query select false,
-        format('the filter %s names a column that the publication supabase_realtime does not publish', p_filter);
+        pg_catalog.format('the filter %s names a column that the publication supabase_realtime does not publish',
+          p_filter);
       return;
     end if;
     -- Within quotes, \x stands for x.
@@ -6256,7 +6292,7 @@ begin
       v_filter[4] := regexp_replace(substr(v_filter[4], 2, length(v_filter[4]) - 2), '\\(.)', '\1', 'g');
     end if;
     select atttypid into v_type from pg_catalog.pg_attribute where attrelid = p_relation and attname = v_filter[1];
-    execute format('select %s.%I::text %s', v_name, v_filter[1], v_where) into v_value;
+    execute pg_catalog.format('select %s.%I::text %s', v_name, v_filter[1], v_where) into v_value;
     if v_filter[3] = 'is' then
       v_holds := coalesce(v_value, 'null') = replace(v_filter[4], 'unknown', 'null');
       v_holds := v_holds <> (v_filter[2] is not null);
@@ -6266,15 +6302,15 @@ begin
         array[v_value]))[1];
     end if;
     if not v_holds then
-      return query select false, format('the filter %s does not hold', p_filter);
+      return query select false, pg_catalog.format('the filter %s does not hold', p_filter);
       return;
     end if;
   end if;
 
   if v_access.is_exempt then
     return query select true, case
-      when v_access.is_secured then format('row-level security does not bind the role %s', v_role)
-      else format('%s has no row-level security, and the role %s may select it', p_relation, v_role)
+      when v_access.is_secured then pg_catalog.format('row-level security does not bind the role %s', v_role)
+      else pg_catalog.format('%s has no row-level security, and the role %s may select it', p_relation, v_role)
     end
     union all
     select true, n from rollcall_internal.change_notes(p_relation, v_role) n;
@@ -6286,11 +6322,12 @@ begin
     set_config('request.jwt.claim.role', v_role, true);
   begin
     perform set_config('search_path', rollcall.role_search_path(v_role), true), set_config('role', v_role, true);
-    execute format('select exists (select %s)', v_where) into v_delivered;
+    execute pg_catalog.format('select exists (select %s)', v_where) into v_delivered;
     perform set_config('role', 'none', true), set_config('search_path', v_own_path, true);
   exception when others then
     perform set_config('role', 'none', true);
-    return query select false, format('row-level security of %s raises for this subscriber: %s', p_relation, sqlerrm);
+    return query select false, pg_catalog.format('row-level security of %s raises for this subscriber: %s', p_relation,
+      sqlerrm);
     return;
   end;
   -- Each policy that applies, alone. What a policy reads elsewhere is read with the rights of the session here, so
@@ -6304,19 +6341,20 @@ begin
     order by p.polpermissive, p.polname
   loop
     begin
-      execute format('select coalesce(%s, false) %s', coalesce(v_policy.condition, 'false'), v_where) into v_holds;
+      execute pg_catalog.format('select coalesce(%s, false) %s', coalesce(v_policy.condition, 'false'), v_where)
+        into v_holds;
     exception when others then
       v_holds := null;
     end;
-    v_reasons := v_reasons || format('the %s policy "%s" %s',
+    v_reasons := v_reasons || pg_catalog.format('the %s policy "%s" %s',
       case when v_policy.polpermissive then 'permissive' else 'restrictive' end, v_policy.polname,
       case when v_holds then 'lets it through' when v_holds is null then 'cannot be looked at alone'
         else 'does not let it through' end);
   end loop;
-  if cardinality(v_reasons) = 0 then
-    v_reasons := array[format('row-level security is on, and no policy lets the role %s select', v_role)];
+  if pg_catalog.cardinality(v_reasons) = 0 then
+    v_reasons := array[pg_catalog.format('row-level security is on, and no policy lets the role %s select', v_role)];
   end if;
-  return query select v_delivered, r.reason from unnest(v_reasons || array(select n
+  return query select v_delivered, r.reason from pg_catalog.unnest(v_reasons || array(select n
     from rollcall_internal.change_notes(p_relation, v_role) n))
     as r (reason);
 end
@@ -6360,7 +6398,7 @@ begin
   select n.nspname into v_schema
   from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_trgm';
   if v_schema is not null then
-    execute format($f$
+    execute pg_catalog.format($f$
       create function rollcall.similarity(p_one text, p_other text) returns real
         language sql immutable parallel safe security invoker
       as 'select %1$I.similarity(p_one, p_other)'$f$, v_schema);
@@ -7198,9 +7236,9 @@ begin
     select f.user_id, 'compile', f.id, p_trigger from flagged f
     on conflict (bundle_id) where status = 'pending' and bundle_id is not null do nothing
   )
-  select array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
+  select pg_catalog.array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
   -- Also if all were locked: nodes then process recorded changes.
-  if v_count > 0 or cardinality(p_bundles) > 0 then
+  if v_count > 0 or pg_catalog.cardinality(p_bundles) > 0 then
     perform rollcall_internal.notify('rollcall_bundles', 'stale');
   end if;
   return v_count;
@@ -7242,12 +7280,12 @@ begin
     insert into rollcall_internal.context_source_changes (kind, user_id, key, refs)
       select c.kind, c.user_id,
         coalesce(c.user_id, case c.kind when 'message' then c.ref else '00000000-0000-0000-0000-000000000000' end),
-        array_agg(distinct c.ref)
+        pg_catalog.array_agg(distinct c.ref)
       from unnest(p_kinds, p_users, p_refs) as c (kind, user_id, ref)
       group by 1, 2, 3
     returning kind, user_id, refs
   )
-  select array_agg(distinct b.id) into v_clean
+  select pg_catalog.array_agg(distinct b.id) into v_clean
   from marked m cross join lateral rollcall_internal.affected_bundles(m.kind, m.user_id, m.refs) t
   join rollcall.context_bundles b on b.id = t and not b.dirty;
   perform rollcall_internal.flag_affected_bundles(v_clean, p_trigger);
@@ -7291,7 +7329,7 @@ begin
     v_count := rollcall_internal.flag_bundles(v_touched, 'settled');
   end if;
   -- If a bundle was locked, the changes are processed again. Only the holder of the lock updates them.
-  if v_count = cardinality(v_touched) then
+  if v_count = pg_catalog.cardinality(v_touched) then
     update rollcall_internal.context_source_changes m set seen_at = clock_timestamp() where m.ctid = any (v_marks);
   end if;
   return v_count;
@@ -7390,16 +7428,17 @@ begin
         group by c.conversation_id
       returning key
     )
-    select array_agg(b.id) into v_clean
+    select pg_catalog.array_agg(b.id) into v_clean
     from marked m join rollcall.context_bundles b on b.conversation_id = m.key where not b.dirty;
     if v_clean is not null or current_setting('transaction_isolation') <> 'read committed' then
       perform rollcall_internal.flag_affected_bundles(v_clean, 'message_created');
     end if;
     return null;
   elsif tg_op = 'DELETE' then
-    select array_agg(distinct g.conversation_id) into v_conversations from old_rows g where g.state <> 'pending';
+    select pg_catalog.array_agg(distinct g.conversation_id) into v_conversations from old_rows g
+      where g.state <> 'pending';
   else
-    select array_agg(distinct x.conversation_id) into v_conversations
+    select pg_catalog.array_agg(distinct x.conversation_id) into v_conversations
     from old_rows g join new_rows c on c.id = g.id
     cross join lateral (values (g.conversation_id), (c.conversation_id)) x (conversation_id)
     where (g.conversation_id, g.role, g.content, g.state, g.user_id, g.created_at, g.message_index)
@@ -7408,8 +7447,8 @@ begin
   if v_conversations is not null then
     perform rollcall_internal.record_source_changes('message_' || case tg_op when 'DELETE' then 'deleted'
       else 'updated' end,
-      array_fill('message'::text, array[cardinality(v_conversations)]),
-      array_fill(null::uuid, array[cardinality(v_conversations)]), v_conversations);
+      array_fill('message'::text, array[pg_catalog.cardinality(v_conversations)]),
+      array_fill(null::uuid, array[pg_catalog.cardinality(v_conversations)]), v_conversations);
   end if;
   return null;
 end
@@ -7462,7 +7501,8 @@ begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     insert into rollcall_internal.context_source_changes (kind, user_id, key, refs)
-      select 'memory', c.user_id, c.user_id, array_agg(c.id) from new_rows c where c.is_active group by c.user_id;
+      select 'memory', c.user_id, c.user_id, pg_catalog.array_agg(c.id) from new_rows c
+        where c.is_active group by c.user_id;
     if exists (
       select from new_rows c
       where c.is_active and (c.category in ('biography', 'identity', 'role') and c.importance >= 0.8::real
@@ -7476,22 +7516,22 @@ begin
           where k.kind <> 'memory'
         returning kind, user_id
       )
-      select array_agg(b.id) into v_clean
+      select pg_catalog.array_agg(b.id) into v_clean
       from marked m
       join rollcall.context_bundles b on b.user_id = m.user_id and not b.dirty
         and b.bundle_type = case m.kind when 'identity' then 'identity_core'
           else 'global_prefs' end::rollcall.bundle_type;
     end if;
     -- Rows are looked up by key one by one (hence `offset 0`): plans are generic and do not know how few there are.
-    select array_agg(c.id), array_agg(w.topic_id) into v_memories, v_topics
+    select pg_catalog.array_agg(c.id), pg_catalog.array_agg(w.topic_id) into v_memories, v_topics
     from new_rows c
-    cross join lateral unnest(c.search) l
+    cross join lateral pg_catalog.unnest(c.search) l
     cross join lateral (
       select w.topic_id from rollcall_internal.topic_words w where w.user_id = c.user_id
         and w.word = l.lexeme offset 0) w
     where c.is_active;
     if v_topics is not null then
-      select v_clean || array_agg(distinct b.id) into v_clean
+      select v_clean || pg_catalog.array_agg(distinct b.id) into v_clean
       from unnest(v_memories, v_topics) x (memory_id, topic_id)
       cross join lateral (select m.search from rollcall.memories m where m.id = x.memory_id offset 0) m
       cross join lateral (
@@ -7505,10 +7545,12 @@ begin
     end if;
     return null;
   elsif tg_op = 'DELETE' then
-    select array_agg(k.kind), array_agg(g.user_id), array_agg(k.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(k.kind), pg_catalog.array_agg(g.user_id), pg_catalog.array_agg(k.ref) into v_kinds,
+      v_users, v_refs
     from old_rows g cross join lateral rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active) k;
   else
-    select array_agg(x.kind), array_agg(x.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+      v_users, v_refs
     from old_rows g join new_rows c on c.id = g.id
     cross join lateral (
       select k.kind, g.user_id, k.ref from rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active) k
@@ -7552,16 +7594,19 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
-    select array_agg(case c.scope when 'topic' then 'topic' else 'prefs' end), array_agg(c.user_id),
-      array_agg(c.topic_id)
+    select pg_catalog.array_agg(case c.scope when 'topic' then 'topic' else 'prefs' end),
+      pg_catalog.array_agg(c.user_id),
+      pg_catalog.array_agg(c.topic_id)
       into v_kinds, v_users, v_refs from new_rows c where c.is_active;
   elsif tg_op = 'DELETE' then
-    select array_agg(case g.scope when 'topic' then 'topic' else 'prefs' end), array_agg(g.user_id),
-      array_agg(g.topic_id)
+    select pg_catalog.array_agg(case g.scope when 'topic' then 'topic' else 'prefs' end),
+      pg_catalog.array_agg(g.user_id),
+      pg_catalog.array_agg(g.topic_id)
       into v_kinds, v_users, v_refs from old_rows g where g.is_active;
   else
-    select array_agg(case x.scope when 'topic' then 'topic' else 'prefs' end), array_agg(x.user_id),
-      array_agg(x.topic_id)
+    select pg_catalog.array_agg(case x.scope when 'topic' then 'topic' else 'prefs' end),
+      pg_catalog.array_agg(x.user_id),
+      pg_catalog.array_agg(x.topic_id)
       into v_kinds, v_users, v_refs
     from old_rows g join new_rows c on c.id = g.id
     cross join lateral (values (g.scope, g.user_id, g.topic_id, g.is_active),
@@ -7605,13 +7650,14 @@ declare
   v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(x.user_id), array_agg(c.id) into v_users, v_refs
+  select pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(c.id) into v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   cross join lateral (select g.user_id union select c.user_id) x (user_id)
   where (g.user_id, g.content, g.unit_type, g.quality, g.state, g.created_at)
     is distinct from (c.user_id, c.content, c.unit_type, c.quality, c.state, c.created_at);
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_updated', array_fill('unit'::text, array[cardinality(v_refs)]),
+    perform rollcall_internal.record_source_changes('acu_updated', array_fill('unit'::text,
+      array[pg_catalog.cardinality(v_refs)]),
       v_users, v_refs);
   end if;
   return null;
@@ -7635,8 +7681,8 @@ create function rollcall_internal.on_bundle_subjects_deleted() returns trigger
 as $$
 begin
   perform rollcall_internal.check_search_path();
-  perform rollcall_internal.record_source_changes(tg_argv[0] || '_deleted', array_agg(tg_argv[0]),
-    array_agg((to_jsonb(g) ->> 'user_id')::uuid), array_agg(g.id))
+  perform rollcall_internal.record_source_changes(tg_argv[0] || '_deleted', pg_catalog.array_agg(tg_argv[0]),
+    pg_catalog.array_agg((pg_catalog.to_jsonb(g) ->> 'user_id')::uuid), pg_catalog.array_agg(g.id))
   from old_rows g having count(*) > 0;
   return null;
 end
@@ -7655,7 +7701,8 @@ declare
   v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(x.kind), array_agg(x.user_id), array_agg(c.id) into v_kinds, v_users, v_refs
+  select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(c.id) into v_kinds,
+    v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   cross join lateral (
     select 'topic' as kind, c.user_id
@@ -7697,7 +7744,7 @@ declare
   v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(c.user_id), array_agg(c.id) into v_users, v_refs
+  select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.id) into v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   where (g.user_id, g.name, g.aliases, g.entity_type, g.relationship, g.sentiment, g.facts, g.mention_count,
       g.conversation_count, g.last_mentioned_at, g.importance)
@@ -7706,7 +7753,7 @@ begin
       c.conversation_count, c.last_mentioned_at, c.importance);
   if v_refs is not null then
     perform rollcall_internal.record_source_changes('entity_updated',
-      array_fill('entity'::text, array[cardinality(v_refs)]), v_users, v_refs);
+      array_fill('entity'::text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
   end if;
   return null;
 end
@@ -7763,7 +7810,8 @@ declare
   v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(x.kind), array_agg(p.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+  select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(p.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+    v_users, v_refs
   from unnest(p_conversations, p_users) p (conversation_id, user_id)
   cross join lateral (
     select 'message' as kind, p.conversation_id as ref
@@ -7786,11 +7834,13 @@ as $$
 begin
   perform rollcall_internal.check_search_path();
   if tg_op <> 'INSERT' then
-    perform rollcall_internal.record_participant_changes(array_agg(g.conversation_id), array_agg(g.user_id))
+    perform rollcall_internal.record_participant_changes(pg_catalog.array_agg(g.conversation_id),
+      pg_catalog.array_agg(g.user_id))
       from old_rows g;
   end if;
   if tg_op <> 'DELETE' then
-    perform rollcall_internal.record_participant_changes(array_agg(c.conversation_id), array_agg(c.user_id))
+    perform rollcall_internal.record_participant_changes(pg_catalog.array_agg(c.conversation_id),
+      pg_catalog.array_agg(c.user_id))
       from new_rows c;
   end if;
   return null;
@@ -7823,14 +7873,17 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
-    select array_agg(x.kind), array_agg(c.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+      v_users, v_refs
     from new_rows c cross join lateral (values ('topic', c.topic_id), ('message', c.conversation_id)) x (kind, ref);
   elsif tg_op = 'DELETE' then
-    select array_agg(x.kind), array_agg(g.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(g.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+      v_users, v_refs
     from old_rows g cross join lateral (values ('topic', g.topic_id), ('message', g.conversation_id)) x (kind, ref);
   else
     -- The key may change as well, so old and new rows are not matched: rows in both are no change.
-    select array_agg(x.kind), array_agg(d.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(d.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+      v_users, v_refs
     from (
       (select topic_id, conversation_id, user_id, relevance from old_rows
         except select topic_id, conversation_id, user_id, relevance from new_rows)
@@ -7871,13 +7924,13 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
-    select array_agg(c.user_id), array_agg(c.topic_id) into v_users, v_refs
+    select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.topic_id) into v_users, v_refs
     from (select distinct user_id, topic_id from new_rows) c;
   elsif tg_op = 'DELETE' then
-    select array_agg(g.user_id), array_agg(g.topic_id) into v_users, v_refs
+    select pg_catalog.array_agg(g.user_id), pg_catalog.array_agg(g.topic_id) into v_users, v_refs
     from (select distinct user_id, topic_id from old_rows) g;
   else
-    select array_agg(d.user_id), array_agg(d.topic_id) into v_users, v_refs
+    select pg_catalog.array_agg(d.user_id), pg_catalog.array_agg(d.topic_id) into v_users, v_refs
     from (
       (select topic_id, unit_id, user_id, relevance from old_rows except select topic_id, unit_id, user_id, relevance
         from new_rows)
@@ -7887,7 +7940,8 @@ begin
     ) d;
   end if;
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_linked', array_fill('topic'::text, array[cardinality(v_refs)]),
+    perform rollcall_internal.record_source_changes('acu_linked', array_fill('topic'::text,
+      array[pg_catalog.cardinality(v_refs)]),
       v_users, v_refs);
   end if;
   return null;
@@ -7919,13 +7973,13 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
-    select array_agg(c.user_id), array_agg(c.entity_id) into v_users, v_refs
+    select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.entity_id) into v_users, v_refs
     from (select distinct user_id, entity_id from new_rows) c;
   elsif tg_op = 'DELETE' then
-    select array_agg(g.user_id), array_agg(g.entity_id) into v_users, v_refs
+    select pg_catalog.array_agg(g.user_id), pg_catalog.array_agg(g.entity_id) into v_users, v_refs
     from (select distinct user_id, entity_id from old_rows) g;
   else
-    select array_agg(d.user_id), array_agg(d.entity_id) into v_users, v_refs
+    select pg_catalog.array_agg(d.user_id), pg_catalog.array_agg(d.entity_id) into v_users, v_refs
     from (
       (select entity_id, unit_id, user_id from old_rows except select entity_id, unit_id, user_id from new_rows)
       union all
@@ -7934,7 +7988,7 @@ begin
   end if;
   if v_refs is not null then
     perform rollcall_internal.record_source_changes('acu_linked',
-      array_fill('entity'::text, array[cardinality(v_refs)]), v_users, v_refs);
+      array_fill('entity'::text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
   end if;
   return null;
 end
@@ -8398,8 +8452,9 @@ declare
 begin
   case p_type
     when 'identity_core' then
-      select jsonb_build_object('memories', coalesce(jsonb_agg(
-          jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category) order by m.importance desc,
+      select pg_catalog.jsonb_build_object('memories', coalesce(pg_catalog.jsonb_agg(
+          pg_catalog.jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category)
+            order by m.importance desc,
             m.created_at, m.id), '[]'))
         into v_sources
       from (
@@ -8410,9 +8465,10 @@ begin
       ) m;
 
     when 'global_prefs' then
-      select jsonb_build_object(
+      select pg_catalog.jsonb_build_object(
         'instructions', coalesce((
-          select jsonb_agg(jsonb_build_object('id', i.id, 'content', i.content) order by i.priority desc, i.created_at,
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', i.id, 'content', i.content)
+            order by i.priority desc, i.created_at,
             i.id)
           from (
             select * from rollcall.custom_instructions i
@@ -8420,7 +8476,8 @@ begin
             order by i.priority desc, i.created_at, i.id limit 10
           ) i), '[]'),
         'memories', coalesce((
-          select jsonb_agg(jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category)
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', m.id, 'content', m.content, 'category',
+            m.category)
             order by m.importance desc, m.created_at, m.id)
           from (
             select * from rollcall.memories m
@@ -8430,18 +8487,20 @@ begin
         into v_sources;
 
     when 'topic' then
-      select jsonb_build_object(
-        'topic', jsonb_build_object('label', t.label, 'aliases', t.aliases, 'domain', t.domain,
+      select pg_catalog.jsonb_build_object(
+        'topic', pg_catalog.jsonb_build_object('label', t.label, 'aliases', t.aliases, 'domain', t.domain,
           'proficiency', t.proficiency, 'units', t.unit_count, 'conversations', t.conversation_count,
           'messages', t.message_count, 'last_engaged', t.last_engaged_at::date, 'streak_days', t.streak_days,
           'importance', t.importance),
         'instructions', coalesce((
-          select jsonb_agg(jsonb_build_object('id', i.id, 'content', i.content) order by i.priority desc, i.created_at,
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', i.id, 'content', i.content)
+            order by i.priority desc, i.created_at,
             i.id)
           from rollcall.custom_instructions i
           where i.topic_id = t.id and i.user_id = v_me and i.is_active), '[]'),
         'memories', coalesce((
-          select jsonb_agg(jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category)
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', m.id, 'content', m.content, 'category',
+            m.category)
             order by m.importance desc, m.created_at, m.id)
           from (
             select * from rollcall.memories m
@@ -8449,7 +8508,8 @@ begin
             order by m.importance desc, m.created_at, m.id limit 5
           ) m), '[]'),
         'conversations', coalesce((
-          select jsonb_agg(jsonb_build_object('id', c.id, 'title', c.title) order by c.relevance desc, c.id)
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', c.id, 'title', c.title)
+            order by c.relevance desc, c.id)
           from (
             select c.id, c.title, l.relevance
             from rollcall.topic_conversations l join rollcall.conversations c on c.id = l.conversation_id
@@ -8457,7 +8517,8 @@ begin
             order by l.relevance desc, c.id limit 5
           ) c), '[]'),
         'units', coalesce((
-          select jsonb_agg(jsonb_build_object('id', u.id, 'content', u.content) order by u.worth desc,
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', u.id, 'content', u.content)
+            order by u.worth desc,
             u.created_at desc, u.id)
           from (
             select u.id, u.content, u.created_at, l.relevance * u.quality as worth
@@ -8469,13 +8530,14 @@ begin
       from rollcall.topic_profiles t where t.id = p_topic and t.user_id = v_me;
 
     when 'entity' then
-      select jsonb_build_object(
-        'entity', jsonb_build_object('name', e.name, 'type', e.entity_type, 'aliases', e.aliases,
+      select pg_catalog.jsonb_build_object(
+        'entity', pg_catalog.jsonb_build_object('name', e.name, 'type', e.entity_type, 'aliases', e.aliases,
           'relationship', e.relationship, 'sentiment', e.sentiment, 'facts', e.facts, 'mentions', e.mention_count,
           'conversations', e.conversation_count, 'last_mentioned', e.last_mentioned_at::date, 'importance',
             e.importance),
         'units', coalesce((
-          select jsonb_agg(jsonb_build_object('id', u.id, 'content', u.content) order by u.quality desc,
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', u.id, 'content', u.content)
+            order by u.quality desc,
             u.created_at desc, u.id)
           from (
             select u.id, u.content, u.quality, u.created_at
@@ -8487,12 +8549,13 @@ begin
       from rollcall.entity_profiles e where e.id = p_entity and e.user_id = v_me;
 
     when 'conversation' then
-      select jsonb_build_object(
-        'conversation', jsonb_build_object('id', c.id, 'title', c.title, 'started', c.created_at::date),
+      select pg_catalog.jsonb_build_object(
+        'conversation', pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'started', c.created_at::date),
         'count', (select count(*) from rollcall.messages m where m.conversation_id = c.id
           and m.state in ('complete', 'partial')),
         'topics', coalesce((
-          select jsonb_agg(jsonb_build_object('id', t.id, 'label', t.label) order by t.relevance desc, t.id)
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', t.id, 'label', t.label)
+            order by t.relevance desc, t.id)
           from (
             select t.id, t.label, l.relevance
             from rollcall.topic_conversations l join rollcall.topic_profiles t on t.id = l.topic_id
@@ -8501,7 +8564,8 @@ begin
           ) t), '[]'),
         -- A long conversation is represented by its beginning and its end.
         'messages', coalesce((
-          select jsonb_agg(jsonb_build_object('role', m.role, 'content', left(m.content, 4000), 'mine',
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('role', m.role, 'content', left(m.content, 4000),
+            'mine',
             m.user_id = v_me)
             order by m.message_index)
           from (
@@ -8577,11 +8641,11 @@ begin
         else 'fresh' end as reason
       from found f offset 0
     )
-    select coalesce(jsonb_agg(
-      jsonb_build_object('type', j.type, 'ref', j.ref, 'reason', j.reason, 'id', j.id)
-      || case when j.reason = 'fresh' then jsonb_build_object('content', j.content, 'tokens', j.token_count,
+    select coalesce(pg_catalog.jsonb_agg(
+      pg_catalog.jsonb_build_object('type', j.type, 'ref', j.ref, 'reason', j.reason, 'id', j.id)
+      || case when j.reason = 'fresh' then pg_catalog.jsonb_build_object('content', j.content, 'tokens', j.token_count,
           'version', j.version, 'unit_ids', j.unit_ids, 'memory_ids', j.memory_ids, 'compiled_at', j.compiled_at)
-        else jsonb_build_object('sources', case j.type
+        else pg_catalog.jsonb_build_object('sources', case j.type
           when 'topic' then rollcall.bundle_sources('topic', p_topic => j.ref)
           when 'entity' then rollcall.bundle_sources('entity', p_entity => j.ref)
           when 'conversation' then rollcall.bundle_sources('conversation', p_conversation => j.ref)
@@ -8612,7 +8676,7 @@ declare
 begin
   -- Any longer word may be a misspelt name with the same first letters. Names are compared with these first, one per
   -- row.
-  select array_agg(w.word), array_agg(left(w.word, 2)) into v_misspellings, v_prefixes from (
+  select pg_catalog.array_agg(w.word), pg_catalog.array_agg(left(w.word, 2)) into v_misspellings, v_prefixes from (
     select distinct lower(m[1]) as word from regexp_matches(left(p_message, 2000), '([[:alpha:]][[:alnum:]-]{4,30})',
       'g') m
     limit 40
@@ -8650,16 +8714,16 @@ begin
         select 'topic' as kind, t.id, lower(t.label) as name from rollcall.topic_profiles t
         where t.user_id = v_me and left(lower(t.label), 2) = any (v_prefixes)
         union all
-        select 'topic', t.id, lower(n) from rollcall.topic_profiles t, unnest(t.aliases) n
+        select 'topic', t.id, lower(n) from rollcall.topic_profiles t, pg_catalog.unnest(t.aliases) n
         where t.user_id = v_me and t.aliases <> '{}' and left(lower(n), 2) = any (v_prefixes)
         union all
         select 'entity', e.id, lower(e.name) from rollcall.entity_profiles e
         where e.user_id = v_me and left(lower(e.name), 2) = any (v_prefixes)
         union all
-        select 'entity', e.id, lower(n) from rollcall.entity_profiles e, unnest(e.aliases) n
+        select 'entity', e.id, lower(n) from rollcall.entity_profiles e, pg_catalog.unnest(e.aliases) n
         where e.user_id = v_me and e.aliases <> '{}' and left(lower(n), 2) = any (v_prefixes)
       ) s
-      join unnest(v_misspellings) slip on left(slip, 2) = left(s.name, 2) and slip <> s.name
+      join pg_catalog.unnest(v_misspellings) slip on left(slip, 2) = left(s.name, 2) and slip <> s.name
         and length(slip) between length(s.name) - 1 and length(s.name) + 1
       where length(s.name) >= 5 and rollcall.similarity(slip, s.name) >= 0.5
     ),
@@ -8698,7 +8762,7 @@ declare
   v_detected jsonb;
   v_wanted jsonb;
 begin
-  select jsonb_build_object('id', c.id, 'title', c.title, 'messages', s.messages, 'tokens',
+  select pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'messages', s.messages, 'tokens',
     s.tokens) into v_conversation
   from rollcall.conversations c
   cross join lateral (
@@ -8710,40 +8774,46 @@ begin
     return null;
   end if;
 
-  select array_agg(m.id order by m.score desc, m.id), array_agg(m.score order by m.score desc, m.id)
+  select pg_catalog.array_agg(m.id order by m.score desc, m.id), pg_catalog.array_agg(m.score order by m.score desc,
+    m.id)
     into v_units, v_scores from rollcall.match_words('unit', p_message, 40) m;
-  select array_agg(m.id order by m.score desc, m.id), array_agg(m.score order by m.score desc, m.id)
+  select pg_catalog.array_agg(m.id order by m.score desc, m.id), pg_catalog.array_agg(m.score order by m.score desc,
+    m.id)
     into v_memories, v_memory_scores from rollcall.match_words('memory', p_message, 30) m;
   if p_vector is not null then
-    select array_agg(m.id order by m.n), array_agg(m.score order by m.n) into v_units, v_scores
+    select pg_catalog.array_agg(m.id order by m.n), pg_catalog.array_agg(m.score order by m.n) into v_units, v_scores
     from rollcall.merge_embeddings('unit', v_units, v_scores, p_vector, 0.35, 40) with ordinality m (id, score, n);
-    select array_agg(m.id order by m.n), array_agg(m.score order by m.n) into v_memories, v_memory_scores
+    select pg_catalog.array_agg(m.id order by m.n), pg_catalog.array_agg(m.score order by m.n) into v_memories,
+      v_memory_scores
     from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, 30) with ordinality m (id,
       score, n);
   end if;
-  select coalesce(jsonb_agg(to_jsonb(d)), '[]') into v_detected
+  select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(d)), '[]') into v_detected
     from rollcall.detect(p_conversation, p_message, v_units[1:20], v_scores[1:20]) d;
-  select jsonb_build_array(
-      jsonb_build_object('type', 'identity_core'), jsonb_build_object('type', 'global_prefs'),
-      jsonb_build_object('type', 'conversation', 'ref', p_conversation))
-    || coalesce(jsonb_agg(jsonb_build_object('type', d ->> 'kind', 'ref', d ->> 'id')), '[]')
+  select pg_catalog.jsonb_build_array(
+      pg_catalog.jsonb_build_object('type', 'identity_core'), pg_catalog.jsonb_build_object('type', 'global_prefs'),
+      pg_catalog.jsonb_build_object('type', 'conversation', 'ref', p_conversation))
+    || coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('type', d ->> 'kind', 'ref', d ->> 'id')), '[]')
     into v_wanted from jsonb_array_elements(v_detected) d;
 
-  return json_build_object(
+  return pg_catalog.json_build_object(
     'conversation', v_conversation,
     'detected', v_detected,
     'bundles', rollcall.wanted_bundles(v_wanted),
     'units', coalesce((
-      select json_agg(json_build_object('id', u.id, 'content', u.content, 'score', m.score) order by m.n)
+      select pg_catalog.json_agg(pg_catalog.json_build_object('id', u.id, 'content', u.content, 'score', m.score)
+        order by m.n)
       from unnest(v_units, v_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.atomic_chat_units u where u.id = m.id
         and u.state = 'active' offset 0) u), '[]'),
     'memories', coalesce((
-      select json_agg(json_build_object('id', me.id, 'content', me.content, 'score', m.score) order by m.n)
+      select pg_catalog.json_agg(pg_catalog.json_build_object('id', me.id, 'content', me.content, 'score', m.score)
+        order by m.n)
       from unnest(v_memories, v_memory_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.memories me where me.id = m.id and me.is_active offset 0) me), '[]'),
     'history', coalesce((
-      select json_agg(json_build_object('id', h.id, 'role', h.role, 'content', h.content, 'tokens', h.token_count,
+      select pg_catalog.json_agg(pg_catalog.json_build_object('id', h.id, 'role', h.role, 'content', h.content,
+        'tokens', h.token_count,
           'mine', h.user_id = v_me) order by h.message_index)
       from (
         select * from rollcall.messages m
@@ -8773,23 +8843,24 @@ begin
   if not exists (select from rollcall.conversations c where c.id = p_conversation) then
     return null;
   end if;
-  return jsonb_build_object(
+  return pg_catalog.jsonb_build_object(
     'instructions', coalesce((
-      select jsonb_agg(i.content order by i.priority desc, i.created_at, i.id)
+      select pg_catalog.jsonb_agg(i.content order by i.priority desc, i.created_at, i.id)
       from (
         select * from rollcall.custom_instructions i
         where i.user_id = v_me and i.is_active and i.scope = 'global'
         order by i.priority desc, i.created_at, i.id limit 10
       ) i), '[]'),
     'memories', coalesce((
-      select jsonb_agg(m.content order by m.importance desc, m.created_at, m.id)
+      select pg_catalog.jsonb_agg(m.content order by m.importance desc, m.created_at, m.id)
       from (
         select * from rollcall.memories m
         where m.user_id = v_me and m.is_active
         order by m.importance desc, m.created_at, m.id limit 10
       ) m), '[]'),
     'history', coalesce((
-      select jsonb_agg(jsonb_build_object('id', h.id, 'role', h.role, 'content', h.content, 'tokens', h.token_count,
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', h.id, 'role', h.role, 'content', h.content,
+        'tokens', h.token_count,
           'mine', h.user_id = v_me) order by h.message_index)
       from (
         select * from rollcall.messages m
@@ -8818,22 +8889,24 @@ begin
   if not found then
     return null;
   end if;
-  return jsonb_build_object(
+  return pg_catalog.jsonb_build_object(
     'device_id', v_device.device_id,
     'active_conversation_id', (select c.id from rollcall.conversations c where c.id = v_device.active_conversation_id),
     'visible_conversation_ids', coalesce((
-      select jsonb_agg(v.id order by v.n) from unnest(v_device.visible_conversation_ids) with ordinality v (id, n)
+      select pg_catalog.jsonb_agg(v.id order by v.n)
+        from pg_catalog.unnest(v_device.visible_conversation_ids) with ordinality v (id, n)
       where v.id in (select c.id from rollcall.conversations c where c.id = any (v_device.visible_conversation_ids))),
         '[]'),
     'navigation_history', v_device.navigation_history,
     'local_time', v_device.local_time,
     'active_topics', coalesce((
-      select jsonb_agg(x.topic_id order by x.relevance desc, x.topic_id) from (
+      select pg_catalog.jsonb_agg(x.topic_id order by x.relevance desc, x.topic_id) from (
         select l.topic_id, l.relevance from rollcall.topic_conversations l
         where l.conversation_id = v_device.active_conversation_id and l.user_id = v_me
         order by l.relevance desc, l.topic_id limit 5) x), '[]'),
     'hours', coalesce((
-      select jsonb_agg(jsonb_build_object('id', x.id, 'hour', x.peak_hour, 'importance', x.importance)
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', x.id, 'hour', x.peak_hour, 'importance',
+        x.importance)
         order by x.importance desc, x.id)
       from (
         select t.id, t.peak_hour, t.importance from rollcall.topic_profiles t
@@ -8842,7 +8915,8 @@ begin
         order by t.importance desc, t.id limit 3
       ) x), '[]'),
     'hot', coalesce((
-      select jsonb_agg(jsonb_build_object('id', x.id, 'importance', x.importance) order by x.streak_days desc,
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', x.id, 'importance', x.importance)
+        order by x.streak_days desc,
         x.importance desc, x.id)
       from (
         select t.id, t.streak_days, t.importance from rollcall.topic_profiles t
@@ -8850,7 +8924,8 @@ begin
         order by t.streak_days desc, t.importance desc, t.id limit 5
       ) x), '[]'),
     'entities', coalesce((
-      select jsonb_agg(jsonb_build_object('id', x.id, 'importance', x.importance) order by x.importance desc, x.id)
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', x.id, 'importance', x.importance)
+        order by x.importance desc, x.id)
       from (
         select e.id, e.importance from rollcall.entity_profiles e
         where e.user_id = v_me and e.last_mentioned_at > now() - interval '72 hours'
@@ -8903,10 +8978,10 @@ as $$
 declare
   v_me constant uuid := auth.uid();
   v_bundles uuid[];
-  v_narrow constant boolean := num_nonnulls(p_topic, p_entity, p_conversation, p_memory, p_instruction) > 0;
+  v_narrow constant boolean := pg_catalog.num_nonnulls(p_topic, p_entity, p_conversation, p_memory, p_instruction) > 0;
 begin
   perform rollcall_internal.check_search_path();
-  select coalesce(array_agg(b.id), '{}') into v_bundles
+  select coalesce(pg_catalog.array_agg(b.id), '{}') into v_bundles
   from rollcall.context_bundles b
   where b.user_id = v_me and b.bundle_type = any (p_types)
     and (not v_narrow
@@ -8939,15 +9014,15 @@ begin
   select * into v_question from rollcall.messages m
   where m.id = p_question and m.user_id = auth.uid() and m.role = 'user' for no key update;
   if not found then
-    return jsonb_build_object('state', 'busy');
+    return pg_catalog.jsonb_build_object('state', 'busy');
   end if;
   select * into v_answer from rollcall.messages m where m.reply_to = p_question and m.role = 'assistant'
   order by m.message_index desc limit 1;
   if v_answer.state in ('complete', 'partial') then
-    return jsonb_build_object('state', 'replay', 'answer_id', v_answer.id, 'content', v_answer.content,
+    return pg_catalog.jsonb_build_object('state', 'replay', 'answer_id', v_answer.id, 'content', v_answer.content,
       'metadata', v_answer.metadata, 'partial', v_answer.state = 'partial');
   elsif v_answer.state = 'pending' and v_answer.updated_at > clock_timestamp() - interval '2 minutes' then
-    return jsonb_build_object('state', 'busy');
+    return pg_catalog.jsonb_build_object('state', 'busy');
   elsif v_answer.id is not null then
     -- Its server stopped, or it failed.
     update rollcall.messages m set state = 'pending' where m.id = v_answer.id;
@@ -8957,7 +9032,7 @@ begin
       p_question)
     returning * into v_answer;
   end if;
-  return jsonb_build_object('state', 'new', 'answer_id', v_answer.id);
+  return pg_catalog.jsonb_build_object('state', 'new', 'answer_id', v_answer.id);
 end
 $$;
 comment on function rollcall.open_answer is
@@ -8979,21 +9054,21 @@ begin
     select * into v_question from rollcall.messages m
     where m.conversation_id = p_conversation and m.user_id = v_me and m.role = 'user' and m.idempotency_key = p_key;
     if found and v_question.content <> p_content then
-      return jsonb_build_object('state', 'mismatch');
+      return pg_catalog.jsonb_build_object('state', 'mismatch');
     end if;
   end if;
   if v_question.id is null then
     insert into rollcall.messages (conversation_id, user_id, role, content, parts, token_count, idempotency_key)
     values (p_conversation, v_me, 'user', p_content,
-      jsonb_build_array(jsonb_build_object('type', 'text', 'text', p_content)), p_tokens, p_key)
+      pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('type', 'text', 'text', p_content)), p_tokens, p_key)
     on conflict (conversation_id, user_id, role, idempotency_key) where idempotency_key is not null do nothing
     returning * into v_question;
     if v_question.id is null then
       -- Another request was first.
-      return jsonb_build_object('state', 'busy');
+      return pg_catalog.jsonb_build_object('state', 'busy');
     end if;
   end if;
-  return rollcall.open_answer(v_question.id) || jsonb_build_object('question_id', v_question.id);
+  return rollcall.open_answer(v_question.id) || pg_catalog.jsonb_build_object('question_id', v_question.id);
 end
 $$;
 comment on function rollcall.begin_turn is 'Saves a question once and opens its answer.';
@@ -9014,7 +9089,7 @@ begin
     return found;
   end if;
   update rollcall.messages m set state = p_state, content = p_content, token_count = p_tokens, metadata = p_metadata,
-    parts = jsonb_build_array(jsonb_build_object('type', 'text', 'text', p_content))
+    parts = pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('type', 'text', 'text', p_content))
   where m.id = p_answer and m.state = 'pending';
   if not found then
     return false;
@@ -9088,7 +9163,7 @@ begin
   with emptied as (
     select b.id
     from rollcall.context_bundles b
-    join jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text)
+    join pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text)
       on x.content is null and b.bundle_type = x.type
       and x.ref is not distinct from coalesce(b.topic_id, b.entity_id, b.conversation_id)
     where b.user_id = p_user and b.compiled_at < p_read_at
@@ -9101,7 +9176,8 @@ begin
       select b.id from rollcall.context_bundles b where b.user_id = p_user for no key update skip locked
     ),
     given as (
-      select * from jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text, tokens int,
+      select * from pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text,
+        tokens int,
         memory_ids uuid[], unit_ids uuid[], instruction_ids uuid[], conversation_ids uuid[], topic_ids uuid[],
           priority real)
       where x.content is not null
@@ -9158,7 +9234,7 @@ declare
   v_stale uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select coalesce(array_agg(b.id), '{}') into v_stale
+  select coalesce(pg_catalog.array_agg(b.id), '{}') into v_stale
   from rollcall.context_bundles b where b.id = any (p_bundles) and not b.dirty
     and (rollcall_internal.has_newer_source_change(b, false)
       or b.access_version is distinct from rollcall.context_access_version());
@@ -9210,7 +9286,7 @@ declare
   v_stale uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(s.id) into v_stored
+  select pg_catalog.array_agg(s.id) into v_stored
     from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at,
       p_access) s;
   if v_stored is null then
@@ -9221,7 +9297,7 @@ begin
   v_stale := rollcall_internal.finish_compilation(v_stored);
   if p_notify then
     perform rollcall_internal.notify_bundles_ready(p_user, array(
-      select format('%s:%s:%s', b.bundle_type, b.id, b.version)
+      select pg_catalog.format('%s:%s:%s', b.bundle_type, b.id, b.version)
       from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale)));
   end if;
   return query
@@ -9707,9 +9783,10 @@ as $$
 declare
   v_me constant uuid := auth.uid();
 begin
-  return jsonb_build_object(
+  return pg_catalog.jsonb_build_object(
     'units', coalesce((
-      select jsonb_agg(jsonb_build_object('id', u.id, 'conversation_id', u.conversation_id, 'content', u.content,
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', u.id, 'conversation_id', u.conversation_id,
+        'content', u.content,
           'created_at', u.created_at, 'words', w.words) order by u.created_at, u.id)
       from (
         select * from rollcall.atomic_chat_units u
@@ -9718,22 +9795,25 @@ begin
       ) u
       cross join lateral (
         -- Blanks of spaces only join words; all others separate phrases.
-        select coalesce(jsonb_agg(case when p.tokid = 12 then null
-            else jsonb_build_array(p.token, coalesce((ts_lexize('pg_catalog.english_stem', lower(p.token)))[1], '')) end
+        select coalesce(pg_catalog.jsonb_agg(case when p.tokid = 12 then null
+            else pg_catalog.jsonb_build_array(p.token, coalesce((ts_lexize('pg_catalog.english_stem',
+              lower(p.token)))[1], '')) end
           order by p.n) filter (where p.tokid <> 12 or btrim(p.token, ' -') <> ''), '[]') as words
         from ts_parse('default', u.content) with ordinality p (tokid, token, n)
         -- Parts of a compound follow the whole; tags and entities are not words.
         where p.tokid not in (9, 10, 11, 13, 14)
       ) w), '[]'),
     'corpus', (
-      select jsonb_build_object('units', count(*), 'groups',
+      select pg_catalog.jsonb_build_object('units', count(*), 'groups',
         count(distinct coalesce(u.conversation_id::text, u.created_at::date::text)))
       from rollcall.atomic_chat_units u where u.user_id = v_me and u.state = 'active'),
     'topics', coalesce((
-      select jsonb_agg(jsonb_build_object('id', t.id, 'slug', t.slug, 'label', t.label, 'aliases', t.aliases))
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', t.id, 'slug', t.slug, 'label', t.label, 'aliases',
+        t.aliases))
       from rollcall.topic_profiles t where t.user_id = v_me), '[]'),
     'entities', coalesce((
-      select jsonb_agg(jsonb_build_object('id', e.id, 'slug', e.slug, 'name', e.name, 'aliases', e.aliases,
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', e.id, 'slug', e.slug, 'name', e.name, 'aliases',
+        e.aliases,
         'entity_type', e.entity_type, 'facts', e.facts, 'relationship', e.relationship))
       from rollcall.entity_profiles e where e.user_id = v_me), '[]'));
 end
@@ -9793,15 +9873,15 @@ begin
   end if;
 
   with found as (
-    select * from jsonb_to_recordset(p_found -> 'topics')
+    select * from pg_catalog.jsonb_to_recordset(p_found -> 'topics')
       as x (slug text, label text, aliases text[], domain rollcall.topic_domain, unit_ids uuid[], relevances real[])
   ),
   merged as (
     insert into rollcall.topic_profiles as t (user_id, slug, label, aliases, domain)
     select p_user, f.slug, f.label, f.aliases[1:50], f.domain from found f
     on conflict (user_id, slug) do update set
-      aliases = (select coalesce(array_agg(a order by n), '{}') from (
-        select a, min(n) as n from unnest(t.aliases || excluded.aliases) with ordinality z (a, n)
+      aliases = (select coalesce(pg_catalog.array_agg(a order by n), '{}') from (
+        select a, min(n) as n from pg_catalog.unnest(t.aliases || excluded.aliases) with ordinality z (a, n)
         where lower(a) <> lower(t.label) group by a order by min(n) limit 50) z),
       domain = coalesce(t.domain, excluded.domain),
       dirty = false
@@ -9817,12 +9897,13 @@ begin
     on conflict (topic_id, unit_id) do update set relevance = excluded.relevance
       where rollcall.topic_units.relevance < excluded.relevance
   )
-  select count(*) filter (where m.is_new), count(*) filter (where not m.is_new), coalesce(array_agg(m.id), '{}')
+  select count(*) filter (where m.is_new), count(*) filter (where not m.is_new), coalesce(pg_catalog.array_agg(m.id),
+    '{}')
     into v_topics_created, v_topics_updated, v_topics from merged m;
   v_topics := v_topics || array(select t.id from rollcall.topic_profiles t where t.user_id = p_user and t.dirty);
 
   with found as (
-    select * from jsonb_to_recordset(p_found -> 'entities')
+    select * from pg_catalog.jsonb_to_recordset(p_found -> 'entities')
       as x (slug text, name text, aliases text[], entity_type rollcall.entity_type, relationship text, sentiment real,
         facts jsonb, unit_ids uuid[])
   ),
@@ -9833,13 +9914,13 @@ begin
       coalesce(f.facts, '[]')
     from found f
     on conflict (user_id, slug) do update set
-      aliases = (select coalesce(array_agg(a order by n), '{}') from (
-        select a, min(n) as n from unnest(e.aliases || excluded.aliases) with ordinality z (a, n)
+      aliases = (select coalesce(pg_catalog.array_agg(a order by n), '{}') from (
+        select a, min(n) as n from pg_catalog.unnest(e.aliases || excluded.aliases) with ordinality z (a, n)
         where lower(a) <> lower(e.name) group by a order by min(n) limit 50) z),
       relationship = coalesce(e.relationship, excluded.relationship),
       sentiment = (e.sentiment + excluded.sentiment) / 2,
       -- Each fact once, the twenty with the highest confidence.
-      facts = (select coalesce(jsonb_agg(z.f order by (z.f ->> 'confidence')::real desc), '[]') from (
+      facts = (select coalesce(pg_catalog.jsonb_agg(z.f order by (z.f ->> 'confidence')::real desc), '[]') from (
         select distinct on (f ->> 'fact') f from jsonb_array_elements(e.facts || excluded.facts) f
         where jsonb_typeof(f) = 'object' and f ? 'fact' and jsonb_typeof(f -> 'confidence') = 'number'
         order by f ->> 'fact', (f ->> 'confidence')::real desc limit 20) z)
@@ -9848,11 +9929,12 @@ begin
   linked as (
     insert into rollcall.entity_units (entity_id, unit_id, user_id)
     select distinct m.id, u.id, p_user
-    from found f join merged m using (slug) cross join lateral unnest(f.unit_ids) l (unit_id)
+    from found f join merged m using (slug) cross join lateral pg_catalog.unnest(f.unit_ids) l (unit_id)
     join rollcall.atomic_chat_units u on u.id = l.unit_id and u.user_id = p_user
     on conflict (entity_id, unit_id) do nothing
   )
-  select count(*) filter (where m.is_new), count(*) filter (where not m.is_new), coalesce(array_agg(m.id), '{}')
+  select count(*) filter (where m.is_new), count(*) filter (where not m.is_new), coalesce(pg_catalog.array_agg(m.id),
+    '{}')
     into v_entities_created, v_entities_updated, v_entities from merged m;
 
   -- Counts, times and importance. Importance never decreases here.
@@ -9868,7 +9950,7 @@ begin
       when c.units >= 12 then 'intermediate'
       when c.units >= 5 then 'beginner'
       else 'unknown' end::rollcall.proficiency,
-    proficiency_signals = jsonb_build_object('units', c.units, 'days', c.days, 'questions', c.questions),
+    proficiency_signals = pg_catalog.jsonb_build_object('units', c.units, 'days', c.days, 'questions', c.questions),
     version = t.version + 1, dirty = false
   from (
     select l.topic_id, count(*) as units, coalesce(sum(coalesce(u.token_count, length(u.content) / 4)), 0) as tokens,
@@ -9934,7 +10016,7 @@ begin
     and u.id in (select (x #>> '{}')::uuid from jsonb_array_elements(p_found -> 'units') x);
   get diagnostics v_processed = row_count;
 
-  return jsonb_build_object('topicsCreated', v_topics_created, 'topicsUpdated', v_topics_updated,
+  return pg_catalog.jsonb_build_object('topicsCreated', v_topics_created, 'topicsUpdated', v_topics_updated,
     'entitiesCreated', v_entities_created, 'entitiesUpdated', v_entities_updated, 'acusProcessed', v_processed);
 end
 $$;

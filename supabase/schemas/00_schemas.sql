@@ -55,22 +55,25 @@ $$;
 -- Search path ---------------------------------------------------------------------------------------------------------
 
 -- For definer functions that must not set search_path, because they fire triggers of users or evaluate their policies:
--- all names in them are qualified, and functions and operators of pg_catalog come first unless search_path says
--- otherwise.
--- Invoker: reads a setting. Its own names are all qualified.
+-- functions in them that PostgreSQL could replace by a closer match are qualified, and functions and operators of
+-- pg_catalog come first. Where search_path lists pg_catalog after another schema, it is removed for the rest of the
+-- transaction, which makes PostgreSQL search it first.
+-- Invoker: changes a setting of the transaction. Its own names are all qualified.
 create function rollcall_internal.check_search_path() returns void
-  language plpgsql stable security invoker
+  language plpgsql volatile security invoker
 as $$
 begin
   if pg_catalog.strpos(pg_catalog.current_setting('search_path'), 'pg_catalog') operator(pg_catalog.>) 1 then
-    raise exception 'search_path lists pg_catalog after another schema'
-      using errcode = 'invalid_parameter_value',
-        hint = 'Remove pg_catalog from search_path: it is searched first anyway.';
+    perform pg_catalog.set_config('search_path', coalesce((
+      select pg_catalog.string_agg(pg_catalog.quote_ident(s.name::pg_catalog.text), ', ' order by s.place)
+      from rows from (pg_catalog.unnest(pg_catalog.current_schemas(false))) with ordinality as s (name, place)
+      where s.name operator(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
+    ), ''), true);
   end if;
 end
 $$;
 comment on function rollcall_internal.check_search_path is
-  'Raises an error when search_path lists pg_catalog after another schema.';
+  'Removes pg_catalog from search_path for the transaction when another schema comes before it.';
 
 -- In the order of PostgreSQL: role in database, role, database; else "$user", public, extensions. SET ROLE does not
 -- apply these settings, so the server applies this one.

@@ -130,7 +130,7 @@ create function rollcall_internal.built_in_team_members_in(p_groups text[]) retu
 as $$
   select m.user_id from rollcall.team_members m
   where m.accepted_at is not null
-    and m.team_id = any (array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id)))
+    and m.team_id = any (array(select rollcall_internal.text_as_uuid(g.id) from pg_catalog.unnest(p_groups) as g (id)))
 $$;
 comment on function rollcall_internal.built_in_team_members_in is 'Members of some teams in the built-in table.';
 
@@ -155,7 +155,8 @@ create function rollcall_internal.built_in_participants_in(p_groups text[]) retu
   language sql stable security invoker rows 50
 as $$
   select p.user_id from rollcall.conversation_participants p
-  where p.conversation_id = any (array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id)))
+  where p.conversation_id = any (array(select rollcall_internal.text_as_uuid(g.id)
+    from pg_catalog.unnest(p_groups) as g (id)))
 $$;
 comment on function rollcall_internal.built_in_participants_in is
   'Participants of some conversations in the built-in table.';
@@ -446,8 +447,8 @@ declare
   v_get constant text := case v_user when 'uuid' then '%s.%s::uuid'
     else 'rollcall_internal.text_as_uuid(%s.%s::text)' end;
   v_groups constant text := case v_group
-    when 'uuid' then 'array(select rollcall_internal.text_as_uuid(g.id) from unnest(p_groups) as g (id))'
-    when 'bigint' then 'array(select rollcall_internal.text_as_bigint(g.id) from unnest(p_groups) as g (id))'
+    when 'uuid' then 'array(select rollcall_internal.text_as_uuid(g.id) from pg_catalog.unnest(p_groups) as g (id))'
+    when 'bigint' then 'array(select rollcall_internal.text_as_bigint(g.id) from pg_catalog.unnest(p_groups) as g (id))'
     else 'p_groups' end;
   v_group_key constant text := case v_group when 'text' then 'r.group_key::text' else 'r.group_key' end;
   v_pairs text;
@@ -693,11 +694,12 @@ as $$
 #variable_conflict use_column
 declare
   v_own rollcall_internal.own_tables;
-  v_path constant text := pg_catalog.current_setting('search_path');
+  v_path text;
   v_defined record;
   v_name text;
 begin
   perform rollcall_internal.check_search_path();
+  v_path := pg_catalog.current_setting('search_path');
   v_own.relation := use_table.relation;
   v_own.source := use_table.source;
   v_own.user_column := use_table.user_column;
@@ -797,9 +799,10 @@ as $$
 declare
   v_own rollcall_internal.own_tables;
   v_defined record;
-  v_path constant text := pg_catalog.current_setting('search_path');
+  v_path text;
 begin
   perform rollcall_internal.check_search_path();
+  v_path := pg_catalog.current_setting('search_path');
   for v_own in select o.* from rollcall_internal.own_tables o order by o.relation loop
     begin
       if not exists (select from pg_catalog.pg_class c where c.oid = v_own.source) then

@@ -115,7 +115,7 @@ create function rollcall_internal.refresh_faces(p_users uuid[]) returns void
 as $$
 declare
   v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_users constant uuid[] := array(select distinct w.id from unnest(p_users) as w (id) where w.id is not null
+  v_users constant uuid[] := array(select distinct w.id from pg_catalog.unnest(p_users) as w (id) where w.id is not null
     order by w.id);
   v_now timestamptz;
   v_new uuid[];
@@ -134,7 +134,7 @@ begin
 
   -- Creates or locks the row in one statement and in order: `on conflict do update` also locks rows that it does not
   -- update.
-  insert into rollcall.user_last_seen as l (user_id) select w.id from unnest(v_users) as w (id)
+  insert into rollcall.user_last_seen as l (user_id) select w.id from pg_catalog.unnest(v_users) as w (id)
     on conflict (user_id) do update set last_seen = l.last_seen where false;
   v_now := date_trunc('milliseconds', clock_timestamp());
 
@@ -171,8 +171,8 @@ begin
       and f.differs and f.known and not f.missing
   )
   select
-    array_agg(f.user_id) filter (where f.known),
-    array_agg(f.user_id) filter (where not f.known)
+    pg_catalog.array_agg(f.user_id) filter (where f.known),
+    pg_catalog.array_agg(f.user_id) filter (where not f.known)
   into v_new, v_gone
   from face f
   where f.missing and f.shown or not f.known;
@@ -181,7 +181,7 @@ begin
     insert into rollcall.user_presence
       (user_id, face, status, reach, last_seen, custom_status, activity, current_page, idle_since)
     select f.user_id, f.face, f.status, f.reach, f.last_seen, f.custom_status, f.activity, f.current_page, f.idle_since
-    from rollcall_internal.faces_of(array(select distinct n from unnest(v_new) n), v_now) f
+    from rollcall_internal.faces_of(array(select distinct n from pg_catalog.unnest(v_new) n), v_now) f
     where f.known and f.shown
     on conflict (user_id, face) do nothing;
   end if;

@@ -232,7 +232,7 @@ declare
   v_full uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(many.user_id), array_agg(many.count - v_maximum) into v_users, v_excess
+  select pg_catalog.array_agg(many.user_id), pg_catalog.array_agg(many.count - v_maximum) into v_users, v_excess
   from (
     select d.user_id, count(*) as count from rollcall.presence_devices d
     where d.user_id = any (p_users)
@@ -260,7 +260,7 @@ begin
       where d.user_id = o.user_id and d.device_id = o.device_id
       returning d.user_id
   )
-  select array_agg(f.user_id) into v_full
+  select pg_catalog.array_agg(f.user_id) into v_full
   from unnest(v_users, v_excess) as f (user_id, excess)
   where f.excess > (select count(*) from deleted d where d.user_id = f.user_id);
   return coalesce(v_full, '{}');
@@ -342,7 +342,7 @@ begin
           and not exists (select from rollcall.presence_devices d where d.user_id = l.user_id and d.status <> 'offline')
         limit p_limit
       ) into v_users;
-      v_count := cardinality(v_users);
+      v_count := pg_catalog.cardinality(v_users);
       if v_count > 0 then
         perform set_config('rollcall.batch', 'on', true);
         -- Devices also store when they were last live.

@@ -31,13 +31,13 @@ declare
   v_new_users uuid[];
   v_new_devices text[];
   v_refused uuid[];
-  v_unnamed constant boolean := array_position(p_device, null) is not null;
+  v_unnamed constant boolean := pg_catalog.array_position(p_device, null) is not null;
 begin
   perform rollcall_internal.check_search_path();
   perform set_config('rollcall.batch', 'on', true);
 
   -- Most devices exist.
-  select array_agg(o.user_id), array_agg(o.device_id) into v_new_users, v_new_devices
+  select pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id) into v_new_users, v_new_devices
   from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
   where o.kind in ('status', 'connect', 'heartbeat') and o.device_id is not null
     and (o.user_id, o.device_id) not in (
@@ -46,9 +46,11 @@ begin
     v_refused := rollcall_internal.users_without_room(v_new_users, v_new_devices);
     if v_refused <> '{}' then
       select
-        array_agg(o.kind), array_agg(o.user_id), array_agg(o.device_id), array_agg(o.node), array_agg(o.age),
-        array_agg(o.active), array_agg(o.status), array_agg(o.set_custom), array_agg(o.custom),
-        array_agg(o.custom_expires), array_agg(o.activity), array_agg(o.page)
+        pg_catalog.array_agg(o.kind), pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id),
+          pg_catalog.array_agg(o.node), pg_catalog.array_agg(o.age),
+        pg_catalog.array_agg(o.active), pg_catalog.array_agg(o.status), pg_catalog.array_agg(o.set_custom),
+          pg_catalog.array_agg(o.custom),
+        pg_catalog.array_agg(o.custom_expires), pg_catalog.array_agg(o.activity), pg_catalog.array_agg(o.page)
       into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom, p_custom_expires,
         p_activity, p_page
       from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom,
@@ -107,8 +109,10 @@ begin
   -- Neither a heartbeat nor a repeated `offline` brings back a device that signed off.
   if v_unnamed then
     select
-      array_agg(o.kind), array_agg(o.user_id), array_agg(coalesce(o.device_id, target.device_id)), array_agg(o.node),
-      array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page)
+      pg_catalog.array_agg(o.kind), pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(coalesce(o.device_id,
+        target.device_id)), pg_catalog.array_agg(o.node),
+      pg_catalog.array_agg(o.age), pg_catalog.array_agg(o.active), pg_catalog.array_agg(o.status),
+        pg_catalog.array_agg(o.activity), pg_catalog.array_agg(o.page)
     into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page
     from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page)
       as o (kind, user_id, device_id, node, age, active, status, activity, page)
@@ -132,7 +136,7 @@ begin
 
   -- New devices start as offline. A statement that inserts no row would still fire its triggers.
   if v_new_users is not null or v_unnamed then
-    select array_agg(o.user_id), array_agg(o.device_id) into v_new_users, v_new_devices
+    select pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id) into v_new_users, v_new_devices
     from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
     where o.kind in ('status', 'connect', 'heartbeat')
       and (o.user_id, o.device_id) not in (
@@ -148,7 +152,7 @@ begin
   update rollcall.presence_devices d set
       nodes = case o.kind
         when 'connect' then case when o.node = any (d.nodes) then d.nodes else d.nodes || o.node end
-        when 'disconnect' then array_remove(d.nodes, o.node)
+        when 'disconnect' then pg_catalog.array_remove(d.nodes, o.node)
         else d.nodes end,
       status = case o.kind
         when 'status' then o.reported
@@ -202,7 +206,7 @@ begin
       delete from rollcall.presence_devices d using unnest(v_new_users, v_new_devices) as o (user_id, device_id)
         where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_refused);
       perform rollcall_internal.refresh_faces(v_refused);
-      v_users := array(select u from unnest(v_users) u where u <> all (v_refused));
+      v_users := array(select u from pg_catalog.unnest(v_users) u where u <> all (v_refused));
     end if;
   end if;
   perform set_config('rollcall.batch', v_batch, true);
@@ -284,17 +288,17 @@ begin
   ),
   dropped as (
     update rollcall.presence_devices d set
-        nodes = array_remove(d.nodes, p_node),
+        nodes = pg_catalog.array_remove(d.nodes, p_node),
         status = case when d.nodes = array[p_node] then 'offline' else d.status end,
         last_heartbeat_at = case when d.live then v_now else d.last_heartbeat_at end
       from held h
       where d.user_id = h.user_id and d.device_id = h.device_id
       returning d.user_id
   )
-  select array_agg(d.user_id) into v_users from dropped d;
+  select pg_catalog.array_agg(d.user_id) into v_users from dropped d;
   -- The sweep treats the remaining devices as live until now.
   update rollcall.presence_nodes set renewed_at = v_now, lease_expires_at = v_now where id = p_node;
-  if coalesce(cardinality(v_users), 0) < 20000 then
+  if coalesce(pg_catalog.cardinality(v_users), 0) < 20000 then
     delete from rollcall.presence_nodes where id = p_node;
   end if;
   perform rollcall_internal.refresh_faces(v_users);
@@ -345,7 +349,7 @@ begin
     from expired e where c.user_id = e.user_id
     returning c.user_id
   )
-  select array_agg(e.user_id), count(*) into v_found, custom_statuses from ended e;
+  select pg_catalog.array_agg(e.user_id), count(*) into v_found, custom_statuses from ended e;
   v_users := v_users || v_found;
 
   -- A node is dead when its lease has expired or does not exist. A node that recovers finds its lease expired and
@@ -360,7 +364,7 @@ begin
   ),
   dropped as (
     update rollcall.presence_devices d set
-        nodes = array(select held.node from unnest(d.nodes) as held (node) where held.node = any (v_living)),
+        nodes = array(select held.node from pg_catalog.unnest(d.nodes) as held (node) where held.node = any (v_living)),
         status = case when d.nodes && v_living then d.status else 'offline' end,
         last_heartbeat_at = case
           when d.live then greatest(d.last_heartbeat_at,
@@ -371,7 +375,7 @@ begin
       where d.user_id = l.user_id and d.device_id = l.device_id
       returning d.user_id
   )
-  select array_agg(d.user_id), count(*) into v_found, devices from dropped d;
+  select pg_catalog.array_agg(d.user_id), count(*) into v_found, devices from dropped d;
   v_users := v_users || v_found;
   -- A lease that expired just now has not been swept yet.
   if devices < p_limit then
@@ -392,7 +396,7 @@ begin
       from silent s where d.user_id = s.user_id and d.device_id = s.device_id
       returning d.user_id
   )
-  select array_agg(d.user_id), devices + count(*) into v_found, devices from dropped d;
+  select pg_catalog.array_agg(d.user_id), devices + count(*) into v_found, devices from dropped d;
   v_users := v_users || v_found;
 
   with quiet as (
@@ -407,7 +411,7 @@ begin
       from quiet q where d.user_id = q.user_id and d.device_id = q.device_id
       returning d.user_id
   )
-  select array_agg(i.user_id), count(*) into v_found, idle from idled i;
+  select pg_catalog.array_agg(i.user_id), count(*) into v_found, idle from idled i;
   v_users := v_users || v_found;
 
   perform rollcall_internal.refresh_faces(v_users);
@@ -619,7 +623,8 @@ begin
   if not found then
     return false;
   end if;
-  perform rollcall_internal.post_to_outbox('sign_off', array[p_user], json_build_object('device_id', p_device));
+  perform rollcall_internal.post_to_outbox('sign_off', array[p_user], pg_catalog.json_build_object('device_id',
+    p_device));
   return true;
 end
 $$;
@@ -664,16 +669,19 @@ declare
   v_all jsonb := '{}';
 begin
   for v_table in
-    select d.relation, c.relname as name, string_agg(format('t.%I = $1', d.column_name), ' or ') as mine
+    select d.relation, c.relname as name, pg_catalog.string_agg(pg_catalog.format('t.%I = $1', d.column_name),
+      ' or ') as mine
     from rollcall.personal_data d
     join pg_catalog.pg_class c on c.oid = d.relation
     where d.exported
     group by d.relation, c.relname
     order by c.relname
   loop
-    execute format('select coalesce(jsonb_agg(to_jsonb(t)), ''[]'') from %s t where %s', v_table.relation, v_table.mine)
+    execute pg_catalog.format(
+      'select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(t)), ''[]'') from %s t where %s',
+      v_table.relation, v_table.mine)
       into v_rows using v_me;
-    v_all := v_all || jsonb_build_object(v_table.name, v_rows);
+    v_all := v_all || pg_catalog.jsonb_build_object(v_table.name, v_rows);
   end loop;
   return v_all;
 end
@@ -702,16 +710,17 @@ begin
     where d.erase_order is not null
     order by d.erase_order
   loop
-    execute format('delete from %s t where t.%I = $1', v_column.relation, v_column.column_name) using p_user;
+    execute pg_catalog.format('delete from %s t where t.%I = $1', v_column.relation, v_column.column_name) using p_user;
     get diagnostics v_count = row_count;
-    v_all := v_all || jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint, 0) + v_count);
+    v_all := v_all || pg_catalog.jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint,
+      0) + v_count);
   end loop;
   -- Other conversations belong to their other participants too.
   delete from rollcall.conversations c where c.created_by = p_user
     and not exists (
       select from rollcall.conversation_participants p where p.conversation_id = c.id and p.user_id <> p_user);
   get diagnostics v_count = row_count;
-  v_all := v_all || jsonb_build_object('conversations', v_count);
+  v_all := v_all || pg_catalog.jsonb_build_object('conversations', v_count);
   perform set_config('rollcall.batch', 'off', true);
   -- A user that came back meanwhile gets a face again.
   perform rollcall_internal.refresh_faces(array[p_user]);
@@ -763,14 +772,14 @@ begin
   foreach v_table in array array['presence_devices', 'presence_choices', 'presence_settings',
     'presence_visibility_list']
   loop
-    execute format('delete from rollcall.%I t where t.user_id = $1', v_table) using v_me;
+    execute pg_catalog.format('delete from rollcall.%I t where t.user_id = $1', v_table) using v_me;
     get diagnostics v_count = row_count;
-    v_deleted := v_deleted || jsonb_build_object(v_table, v_count);
+    v_deleted := v_deleted || pg_catalog.jsonb_build_object(v_table, v_count);
   end loop;
   perform set_config('rollcall.batch', 'off', true);
   v_all := rollcall.record_forgetting();
   return v_all || (
-    select jsonb_object_agg(d.key, d.value::bigint + coalesce((v_all ->> d.key)::bigint, 0))
+    select pg_catalog.jsonb_object_agg(d.key, d.value::bigint + coalesce((v_all ->> d.key)::bigint, 0))
     from jsonb_each_text(v_deleted) d);
 end
 $$;

@@ -25,16 +25,17 @@ declare
   -- Of each role once, before any role is assumed.
   v_paths constant text[] := array(
     select p.path
-    from unnest(p_role) with ordinality as o (role, place)
+    from pg_catalog.unnest(p_role) with ordinality as o (role, place)
     join (
-      select d.role, rollcall.role_search_path(d.role) as path from (select distinct unnest(p_role) as role) d offset 0
+      select d.role, rollcall.role_search_path(d.role) as path
+        from (select distinct pg_catalog.unnest(p_role) as role) d offset 0
     ) p using (role)
     order by o.place
   );
   v_follow uuid[];
   v_scope uuid[];
 begin
-  for i in 1 .. cardinality(p_role) loop
+  for i in 1 .. pg_catalog.cardinality(p_role) loop
     v_follow := p_follow[coalesce(p_follow_end[i - 1], 0) + 1 : p_follow_end[i]];
     v_scope := p_scope[coalesce(p_scope_end[i - 1], 0) + 1 : p_scope_end[i]];
     begin
@@ -48,7 +49,7 @@ begin
           from (
             select r.id, true as related from rollcall.my_relations() as r (id)
             union all
-            select f.id, false from unnest(v_follow) as f (id)
+            select f.id, false from pg_catalog.unnest(v_follow) as f (id)
           ) either
           where p_full[i] or either.id = any (v_scope)
           group by either.id
@@ -568,7 +569,7 @@ begin
   -- What `select` as the viewer returns.
   begin
     perform set_config('request.jwt.claims',
-        (p_claims || jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+        (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
       set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
     v_seen := array(select p.face from rollcall.user_presence p where p.user_id = p_subject order by p.face);
     perform set_config('role', v_role, true), set_config('request.jwt.claims', v_claims, true),
@@ -578,7 +579,7 @@ begin
     return;
   when others then
     return query select false, null::rollcall.presence_face, 'error', null::text,
-      jsonb_build_object('sqlstate', sqlstate), sqlerrm;
+      pg_catalog.jsonb_build_object('sqlstate', sqlstate), sqlerrm;
     return;
   end;
 
@@ -602,15 +603,17 @@ begin
         as expression
       from pg_catalog.pg_policy l
       where l.polrelid = 'rollcall.user_presence'::regclass and l.polcmd in ('r', '*')
-        and exists (select from unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated', r, 'usage'))
+        and exists (select from pg_catalog.unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated',
+          r, 'usage'))
       order by l.polname
     loop
       begin
         perform set_config('request.jwt.claims',
-            (p_claims || jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+            (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
           set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
         -- Under the table's name, which the expression uses.
-        execute format('select (%s) from (select ($1::rollcall.user_presence).*) as user_presence', v_policy.expression)
+        execute pg_catalog.format('select (%s) from (select ($1::rollcall.user_presence).*) as user_presence',
+          v_policy.expression)
           into v_verdict using v_row;
         perform set_config('role', v_role, true), set_config('request.jwt.claims', v_claims, true),
           set_config('search_path', v_own_path, true);
@@ -619,27 +622,29 @@ begin
       end;
       if v_policy.permissive and v_verdict then
         v_allows := v_allows || v_policy.name;
-        v_using := v_using || jsonb_build_object(v_policy.name, v_policy.expression);
+        v_using := v_using || pg_catalog.jsonb_build_object(v_policy.name, v_policy.expression);
       elsif not v_policy.permissive and v_verdict is not true then
         v_forbids := v_forbids || v_policy.name;
-        v_using := v_using || jsonb_build_object(v_policy.name, v_policy.expression);
+        v_using := v_using || pg_catalog.jsonb_build_object(v_policy.name, v_policy.expression);
       end if;
     end loop;
 
     if v_row.face = any (v_seen) then
       if v_allows && v_ours and v_fact.allows then
-        return query select true, v_row.face, v_fact.decided_by, array_to_string(v_allows, ', '), v_fact.evidence,
+        return query select true, v_row.face, v_fact.decided_by, pg_catalog.array_to_string(v_allows, ', '),
+          v_fact.evidence,
           v_fact.reason;
       else
-        return query select true, v_row.face, 'policy', nullif(array_to_string(v_allows, ', '), ''), v_using,
+        return query select true, v_row.face, 'policy', nullif(pg_catalog.array_to_string(v_allows, ', '), ''), v_using,
           case when v_allows = '{}' then 'row-level security allows it; which policy cannot be told from outside'
-            else format('allowed by the policy %s', array_to_string(v_allows, ', ')) end;
+            else pg_catalog.format('allowed by the policy %s', pg_catalog.array_to_string(v_allows, ', ')) end;
       end if;
     elsif v_allows <> '{}' then
-      return query select false, null::rollcall.presence_face, 'policy', nullif(array_to_string(v_forbids, ', '), ''),
+      return query select false, null::rollcall.presence_face, 'policy', nullif(pg_catalog.array_to_string(v_forbids,
+        ', '), ''),
         v_using,
-        format('the policy %s would allow it, but the restrictive policy %s does not',
-          array_to_string(v_allows, ', '), coalesce(nullif(array_to_string(v_forbids, ', '), ''),
+        pg_catalog.format('the policy %s would allow it, but the restrictive policy %s does not',
+          pg_catalog.array_to_string(v_allows, ', '), coalesce(nullif(pg_catalog.array_to_string(v_forbids, ', '), ''),
             'that cannot be told from outside'));
       return;
     end if;

@@ -51,6 +51,14 @@ begin
       execute format('alter table realtime.messages attach partition realtime.%I for values from (%L) to (%L)',
         v_name, v_day::timestamp, (v_day + 1)::timestamp);
       created := created + 1;
+      -- A partition with broadcasts in it stays.
+      insert into rollcall_internal.installed_objects (kind, name, undo)
+        select 'partition', 'realtime.' || v_name, format('do $undo$ begin '
+          'if exists (select from pg_catalog.pg_inherits i where i.inhrelid = to_regclass(%1$L)) then '
+          'if not exists (select from realtime.%2$I) then '
+          'drop table realtime.%2$I; end if; end if; end $undo$', 'realtime.' || v_name, v_name)
+        where not exists (
+          select from rollcall_internal.installed_objects o where o.name = 'realtime.messages' and o.kind = 'table');
     exception when invalid_object_definition then
       -- Another partition holds part of that day.
       null;
@@ -67,6 +75,7 @@ begin
   loop
     perform pg_advisory_xact_lock(hashtextextended('rollcall.message_partitions', 0));
     begin
+      delete from rollcall_internal.installed_objects o where o.kind = 'partition' and o.name = v_old.partition::text;
       execute format('drop table if exists %s', v_old.partition);
       dropped := dropped + 1;
     exception when lock_not_available or undefined_table then

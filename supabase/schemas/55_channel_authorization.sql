@@ -24,15 +24,16 @@ declare
   -- Of each role once, before any role is assumed.
   v_paths constant text[] := array(
     select p.path
-    from unnest(p_role) with ordinality as o (role, place)
+    from pg_catalog.unnest(p_role) with ordinality as o (role, place)
     join (
-      select d.role, rollcall.role_search_path(d.role) as path from (select distinct unnest(p_role) as role) d offset 0
+      select d.role, rollcall.role_search_path(d.role) as path
+        from (select distinct pg_catalog.unnest(p_role) as role) d offset 0
     ) p using (role)
     order by o.place
   );
   v_at constant timestamp := clock_timestamp() at time zone 'utc';
-  v_broadcast constant uuid[] := array(select gen_random_uuid() from unnest(p_topics));
-  v_presence constant uuid[] := array(select gen_random_uuid() from unnest(p_topics));
+  v_broadcast constant uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
+  v_presence constant uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
   v_messages constant regclass := 'realtime.messages';
   -- A refusal by a policy and an error inside a policy, such as a missing grant on a table that it reads, have the
   -- same SQLSTATE. The message tells them apart; in other languages than English it names the table.
@@ -51,7 +52,7 @@ begin
       cross join lateral (values (broadcast_id, 'broadcast'), (presence_id, 'presence')) as row (id, extension);
   end if;
 
-  for i in 1 .. cardinality(p_role) loop
+  for i in 1 .. pg_catalog.cardinality(p_role) loop
     begin
       v_has_role := false;
       v_topic := p_topics[p_topic[i]];
@@ -140,8 +141,8 @@ declare
   v_holds boolean;
 begin
   if v_oid is null then
-    return query select a.name, false, format('there is no role %s', v_role)
-      from unnest(array['read broadcast', 'read presence', 'write broadcast', 'write presence']) as a (name);
+    return query select a.name, false, pg_catalog.format('there is no role %s', v_role)
+      from pg_catalog.unnest(array['read broadcast', 'read presence', 'write broadcast', 'write presence']) as a (name);
     return;
   end if;
   begin
@@ -168,15 +169,15 @@ begin
   loop
     v_reasons := case
       when v_probe.message is not null then
-        array[format('the evaluation raises %s: %s', v_probe.error, v_probe.message)]
+        array[pg_catalog.format('the evaluation raises %s: %s', v_probe.error, v_probe.message)]
       when v_probe.error is not null then
-        array[format('the role %s may not be assumed, or not use the table: %s', v_role, v_probe.error)]
+        array[pg_catalog.format('the role %s may not be assumed, or not use the table: %s', v_role, v_probe.error)]
       else '{}' end;
     if not has_table_privilege(v_oid, v_messages, case v_action.command when 'r' then 'select' else 'insert' end) then
-      v_reasons := v_reasons || format('the role %s may not %s realtime.messages (grants)', v_role,
+      v_reasons := v_reasons || pg_catalog.format('the role %s may not %s realtime.messages (grants)', v_role,
         case v_action.command when 'r' then 'select' else 'insert into' end);
     elsif (select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.oid = v_oid) then
-      v_reasons := v_reasons || format('row-level security does not bind the role %s', v_role);
+      v_reasons := v_reasons || pg_catalog.format('row-level security does not bind the role %s', v_role);
     end if;
     -- Each policy that applies, alone, as the subscriber.
     perform set_config('search_path', '', true);
@@ -194,28 +195,32 @@ begin
           set_config('realtime.topic', p_topic, true), set_config('request.jwt.claims', p_claims::text, true),
           set_config('request.jwt.claim.sub', coalesce(p_claims ->> 'sub', ''), true),
           set_config('request.jwt.claim.role', v_role, true), set_config('request.headers', '{}', true);
-        execute format('select coalesce(%s, false) from jsonb_populate_record(null::realtime.messages, $1) as messages',
+        execute pg_catalog.format(
+            'select coalesce(%s, false) from pg_catalog.jsonb_populate_record(null::realtime.messages, $1) as messages',
             coalesce(v_policy.condition, 'true')) into v_holds
-          using jsonb_build_object('id', gen_random_uuid(), 'topic', p_topic, 'extension', v_action.extension,
+          using pg_catalog.jsonb_build_object('id', gen_random_uuid(), 'topic', p_topic, 'extension',
+            v_action.extension,
             'private', false, 'inserted_at', localtimestamp, 'updated_at', localtimestamp);
-        v_reasons := v_reasons || format('the %s policy "%s" %s', v_policy.kind, v_policy.polname,
+        v_reasons := v_reasons || pg_catalog.format('the %s policy "%s" %s', v_policy.kind, v_policy.polname,
           case when v_holds then 'allows it' else 'does not allow it' end);
       exception when others then
         -- As text, a policy may need rights that it does not need in the table, such as usage of a function's schema.
         v_reasons := v_reasons || case
           when (sqlstate, sqlerrm) = (v_probe.error, v_probe.message) then
-            format('the policy "%s" on realtime.messages raises %s for the role %s: %s', v_policy.polname, sqlstate,
+            pg_catalog.format('the policy "%s" on realtime.messages raises %s for the role %s: %s', v_policy.polname,
+              sqlstate,
               v_role, sqlerrm)
-          else format('the %s policy "%s" cannot be evaluated alone', v_policy.kind, v_policy.polname) end;
+          else pg_catalog.format('the %s policy "%s" cannot be evaluated alone', v_policy.kind, v_policy.polname) end;
       end;
       -- The next policies are read with the empty path, which qualifies the names in their text.
       perform set_config('role', v_own_role, true), set_config('search_path', '', true);
     end loop;
     perform set_config('search_path', v_own_path, true);
-    if cardinality(v_reasons) = 0 then
-      v_reasons := array[format('no policy on realtime.messages allows it for the role %s', v_role)];
+    if pg_catalog.cardinality(v_reasons) = 0 then
+      v_reasons := array[pg_catalog.format('no policy on realtime.messages allows it for the role %s', v_role)];
     end if;
-    return query select v_action.name, coalesce(v_action.allowed, false), r.reason from unnest(v_reasons) as r (reason);
+    return query select v_action.name, coalesce(v_action.allowed, false), r.reason
+      from pg_catalog.unnest(v_reasons) as r (reason);
   end loop;
 end
 $$;

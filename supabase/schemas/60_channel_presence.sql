@@ -106,10 +106,10 @@ begin
   perform rollcall_internal.check_search_path();
   perform set_config('synchronous_commit', 'off', true);
   perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
-  if cardinality(p_gone) > 0 then
+  if pg_catalog.cardinality(p_gone) > 0 then
     delete from rollcall.presence p where p.node = p_node and p.channel = any (p_gone);
   end if;
-  if cardinality(p_channel) > 0 then
+  if pg_catalog.cardinality(p_channel) > 0 then
     begin
       insert into rollcall.presence as p
           (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
@@ -160,8 +160,8 @@ begin
     return false;
   end if;
   delete from rollcall.presence p
-    where p.node = p_node and p.channel not in (select channel from unnest(p_channels) as channel);
-  if (select count(*) from rollcall.presence p where p.node = p_node) <> cardinality(p_channels) then
+    where p.node = p_node and p.channel not in (select channel from pg_catalog.unnest(p_channels) as channel);
+  if (select count(*) from rollcall.presence p where p.node = p_node) <> pg_catalog.cardinality(p_channels) then
     return false;
   end if;
   insert into rollcall_internal.channel_nodes (node) values (p_node)

@@ -541,25 +541,26 @@ declare
   v_reasons text[] := '{}';
 begin
   if not exists (select from rollcall_internal.published_tables('*', '*') p where p.relation = p_relation) then
-    return query select false, format('%s is not in the publication supabase_realtime', p_relation);
+    return query select false, pg_catalog.format('%s is not in the publication supabase_realtime', p_relation);
     return;
   end if;
   select * into v_access from rollcall_internal.change_access(array[p_relation::oid], array[v_role]);
   if not v_access.is_known then
-    return query select false, format('there is no role %s', v_role);
+    return query select false, pg_catalog.format('there is no role %s', v_role);
     return;
-  elsif cardinality(v_access.key) = 0 then
-    return query select false, format('%s has no primary key', p_relation);
+  elsif pg_catalog.cardinality(v_access.key) = 0 then
+    return query select false, pg_catalog.format('%s has no primary key', p_relation);
     return;
   elsif not v_access.key <@ v_access.columns then
     return query select false,
-      format('the role %s may not select the primary key of %s (grants)', v_role, p_relation);
+      pg_catalog.format('the role %s may not select the primary key of %s (grants)', v_role, p_relation);
     return;
   end if;
-  select format('from %s as %s where ', v_access.qualified, v_name)
-      || string_agg(format('%s.%I = %L::%s', v_name, k.name, p_key ->> k.name, k.of), ' and ') into v_where
+  select pg_catalog.format('from %s as %s where ', v_access.qualified, v_name)
+      || pg_catalog.string_agg(pg_catalog.format('%s.%I = %L::%s', v_name, k.name, p_key ->> k.name, k.of), ' and ')
+        into v_where
     from unnest(v_access.key, v_access.key_types) as k (name, of);
-  execute format('select exists (select %s)', v_where) into v_exists;
+  execute pg_catalog.format('select exists (select %s)', v_where) into v_exists;
   if not v_exists then
     return query select false, 'there is no such row (any more)';
     return;
@@ -568,11 +569,12 @@ begin
   if p_filter <> '' then
     v_filter := regexp_match(p_filter, '^([^=]+)=(not\.)?([a-z]+)\.(.*)$');
     if v_filter is null or not v_filter[1] = any (v_access.columns) then
-      return query select false, format('the filter %s names no column that the role may select', p_filter);
+      return query select false, pg_catalog.format('the filter %s names no column that the role may select', p_filter);
       return;
     elsif not v_filter[1] = any (rollcall_internal.published_columns(p_relation)) then
       return query select false,
-        format('the filter %s names a column that the publication supabase_realtime does not publish', p_filter);
+        pg_catalog.format('the filter %s names a column that the publication supabase_realtime does not publish',
+          p_filter);
       return;
     end if;
     -- Within quotes, \x stands for x.
@@ -580,7 +582,7 @@ begin
       v_filter[4] := regexp_replace(substr(v_filter[4], 2, length(v_filter[4]) - 2), '\\(.)', '\1', 'g');
     end if;
     select atttypid into v_type from pg_catalog.pg_attribute where attrelid = p_relation and attname = v_filter[1];
-    execute format('select %s.%I::text %s', v_name, v_filter[1], v_where) into v_value;
+    execute pg_catalog.format('select %s.%I::text %s', v_name, v_filter[1], v_where) into v_value;
     if v_filter[3] = 'is' then
       v_holds := coalesce(v_value, 'null') = replace(v_filter[4], 'unknown', 'null');
       v_holds := v_holds <> (v_filter[2] is not null);
@@ -590,15 +592,15 @@ begin
         array[v_value]))[1];
     end if;
     if not v_holds then
-      return query select false, format('the filter %s does not hold', p_filter);
+      return query select false, pg_catalog.format('the filter %s does not hold', p_filter);
       return;
     end if;
   end if;
 
   if v_access.is_exempt then
     return query select true, case
-      when v_access.is_secured then format('row-level security does not bind the role %s', v_role)
-      else format('%s has no row-level security, and the role %s may select it', p_relation, v_role)
+      when v_access.is_secured then pg_catalog.format('row-level security does not bind the role %s', v_role)
+      else pg_catalog.format('%s has no row-level security, and the role %s may select it', p_relation, v_role)
     end
     union all
     select true, n from rollcall_internal.change_notes(p_relation, v_role) n;
@@ -610,11 +612,12 @@ begin
     set_config('request.jwt.claim.role', v_role, true);
   begin
     perform set_config('search_path', rollcall.role_search_path(v_role), true), set_config('role', v_role, true);
-    execute format('select exists (select %s)', v_where) into v_delivered;
+    execute pg_catalog.format('select exists (select %s)', v_where) into v_delivered;
     perform set_config('role', 'none', true), set_config('search_path', v_own_path, true);
   exception when others then
     perform set_config('role', 'none', true);
-    return query select false, format('row-level security of %s raises for this subscriber: %s', p_relation, sqlerrm);
+    return query select false, pg_catalog.format('row-level security of %s raises for this subscriber: %s', p_relation,
+      sqlerrm);
     return;
   end;
   -- Each policy that applies, alone. What a policy reads elsewhere is read with the rights of the session here, so
@@ -628,19 +631,20 @@ begin
     order by p.polpermissive, p.polname
   loop
     begin
-      execute format('select coalesce(%s, false) %s', coalesce(v_policy.condition, 'false'), v_where) into v_holds;
+      execute pg_catalog.format('select coalesce(%s, false) %s', coalesce(v_policy.condition, 'false'), v_where)
+        into v_holds;
     exception when others then
       v_holds := null;
     end;
-    v_reasons := v_reasons || format('the %s policy "%s" %s',
+    v_reasons := v_reasons || pg_catalog.format('the %s policy "%s" %s',
       case when v_policy.polpermissive then 'permissive' else 'restrictive' end, v_policy.polname,
       case when v_holds then 'lets it through' when v_holds is null then 'cannot be looked at alone'
         else 'does not let it through' end);
   end loop;
-  if cardinality(v_reasons) = 0 then
-    v_reasons := array[format('row-level security is on, and no policy lets the role %s select', v_role)];
+  if pg_catalog.cardinality(v_reasons) = 0 then
+    v_reasons := array[pg_catalog.format('row-level security is on, and no policy lets the role %s select', v_role)];
   end if;
-  return query select v_delivered, r.reason from unnest(v_reasons || array(select n
+  return query select v_delivered, r.reason from pg_catalog.unnest(v_reasons || array(select n
     from rollcall_internal.change_notes(p_relation, v_role) n))
     as r (reason);
 end

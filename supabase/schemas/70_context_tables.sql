@@ -33,7 +33,7 @@ begin
   select n.nspname into v_schema
   from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_trgm';
   if v_schema is not null then
-    execute format($f$
+    execute pg_catalog.format($f$
       create function rollcall.similarity(p_one text, p_other text) returns real
         language sql immutable parallel safe security invoker
       as 'select %1$I.similarity(p_one, p_other)'$f$, v_schema);

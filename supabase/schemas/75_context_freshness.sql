@@ -189,9 +189,9 @@ begin
     select f.user_id, 'compile', f.id, p_trigger from flagged f
     on conflict (bundle_id) where status = 'pending' and bundle_id is not null do nothing
   )
-  select array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
+  select pg_catalog.array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
   -- Also if all were locked: nodes then process recorded changes.
-  if v_count > 0 or cardinality(p_bundles) > 0 then
+  if v_count > 0 or pg_catalog.cardinality(p_bundles) > 0 then
     perform rollcall_internal.notify('rollcall_bundles', 'stale');
   end if;
   return v_count;
@@ -233,12 +233,12 @@ begin
     insert into rollcall_internal.context_source_changes (kind, user_id, key, refs)
       select c.kind, c.user_id,
         coalesce(c.user_id, case c.kind when 'message' then c.ref else '00000000-0000-0000-0000-000000000000' end),
-        array_agg(distinct c.ref)
+        pg_catalog.array_agg(distinct c.ref)
       from unnest(p_kinds, p_users, p_refs) as c (kind, user_id, ref)
       group by 1, 2, 3
     returning kind, user_id, refs
   )
-  select array_agg(distinct b.id) into v_clean
+  select pg_catalog.array_agg(distinct b.id) into v_clean
   from marked m cross join lateral rollcall_internal.affected_bundles(m.kind, m.user_id, m.refs) t
   join rollcall.context_bundles b on b.id = t and not b.dirty;
   perform rollcall_internal.flag_affected_bundles(v_clean, p_trigger);
@@ -282,7 +282,7 @@ begin
     v_count := rollcall_internal.flag_bundles(v_touched, 'settled');
   end if;
   -- If a bundle was locked, the changes are processed again. Only the holder of the lock updates them.
-  if v_count = cardinality(v_touched) then
+  if v_count = pg_catalog.cardinality(v_touched) then
     update rollcall_internal.context_source_changes m set seen_at = clock_timestamp() where m.ctid = any (v_marks);
   end if;
   return v_count;
@@ -381,16 +381,17 @@ begin
         group by c.conversation_id
       returning key
     )
-    select array_agg(b.id) into v_clean
+    select pg_catalog.array_agg(b.id) into v_clean
     from marked m join rollcall.context_bundles b on b.conversation_id = m.key where not b.dirty;
     if v_clean is not null or current_setting('transaction_isolation') <> 'read committed' then
       perform rollcall_internal.flag_affected_bundles(v_clean, 'message_created');
     end if;
     return null;
   elsif tg_op = 'DELETE' then
-    select array_agg(distinct g.conversation_id) into v_conversations from old_rows g where g.state <> 'pending';
+    select pg_catalog.array_agg(distinct g.conversation_id) into v_conversations from old_rows g
+      where g.state <> 'pending';
   else
-    select array_agg(distinct x.conversation_id) into v_conversations
+    select pg_catalog.array_agg(distinct x.conversation_id) into v_conversations
     from old_rows g join new_rows c on c.id = g.id
     cross join lateral (values (g.conversation_id), (c.conversation_id)) x (conversation_id)
     where (g.conversation_id, g.role, g.content, g.state, g.user_id, g.created_at, g.message_index)
@@ -399,8 +400,8 @@ begin
   if v_conversations is not null then
     perform rollcall_internal.record_source_changes('message_' || case tg_op when 'DELETE' then 'deleted'
       else 'updated' end,
-      array_fill('message'::text, array[cardinality(v_conversations)]),
-      array_fill(null::uuid, array[cardinality(v_conversations)]), v_conversations);
+      array_fill('message'::text, array[pg_catalog.cardinality(v_conversations)]),
+      array_fill(null::uuid, array[pg_catalog.cardinality(v_conversations)]), v_conversations);
   end if;
   return null;
 end
@@ -453,7 +454,8 @@ begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     insert into rollcall_internal.context_source_changes (kind, user_id, key, refs)
-      select 'memory', c.user_id, c.user_id, array_agg(c.id) from new_rows c where c.is_active group by c.user_id;
+      select 'memory', c.user_id, c.user_id, pg_catalog.array_agg(c.id) from new_rows c
+        where c.is_active group by c.user_id;
     if exists (
       select from new_rows c
       where c.is_active and (c.category in ('biography', 'identity', 'role') and c.importance >= 0.8::real
@@ -467,22 +469,22 @@ begin
           where k.kind <> 'memory'
         returning kind, user_id
       )
-      select array_agg(b.id) into v_clean
+      select pg_catalog.array_agg(b.id) into v_clean
       from marked m
       join rollcall.context_bundles b on b.user_id = m.user_id and not b.dirty
         and b.bundle_type = case m.kind when 'identity' then 'identity_core'
           else 'global_prefs' end::rollcall.bundle_type;
     end if;
     -- Rows are looked up by key one by one (hence `offset 0`): plans are generic and do not know how few there are.
-    select array_agg(c.id), array_agg(w.topic_id) into v_memories, v_topics
+    select pg_catalog.array_agg(c.id), pg_catalog.array_agg(w.topic_id) into v_memories, v_topics
     from new_rows c
-    cross join lateral unnest(c.search) l
+    cross join lateral pg_catalog.unnest(c.search) l
     cross join lateral (
       select w.topic_id from rollcall_internal.topic_words w where w.user_id = c.user_id
         and w.word = l.lexeme offset 0) w
     where c.is_active;
     if v_topics is not null then
-      select v_clean || array_agg(distinct b.id) into v_clean
+      select v_clean || pg_catalog.array_agg(distinct b.id) into v_clean
       from unnest(v_memories, v_topics) x (memory_id, topic_id)
       cross join lateral (select m.search from rollcall.memories m where m.id = x.memory_id offset 0) m
       cross join lateral (
@@ -496,10 +498,12 @@ begin
     end if;
     return null;
   elsif tg_op = 'DELETE' then
-    select array_agg(k.kind), array_agg(g.user_id), array_agg(k.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(k.kind), pg_catalog.array_agg(g.user_id), pg_catalog.array_agg(k.ref) into v_kinds,
+      v_users, v_refs
     from old_rows g cross join lateral rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active) k;
   else
-    select array_agg(x.kind), array_agg(x.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+      v_users, v_refs
     from old_rows g join new_rows c on c.id = g.id
     cross join lateral (
       select k.kind, g.user_id, k.ref from rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active) k
@@ -543,16 +547,19 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
-    select array_agg(case c.scope when 'topic' then 'topic' else 'prefs' end), array_agg(c.user_id),
-      array_agg(c.topic_id)
+    select pg_catalog.array_agg(case c.scope when 'topic' then 'topic' else 'prefs' end),
+      pg_catalog.array_agg(c.user_id),
+      pg_catalog.array_agg(c.topic_id)
       into v_kinds, v_users, v_refs from new_rows c where c.is_active;
   elsif tg_op = 'DELETE' then
-    select array_agg(case g.scope when 'topic' then 'topic' else 'prefs' end), array_agg(g.user_id),
-      array_agg(g.topic_id)
+    select pg_catalog.array_agg(case g.scope when 'topic' then 'topic' else 'prefs' end),
+      pg_catalog.array_agg(g.user_id),
+      pg_catalog.array_agg(g.topic_id)
       into v_kinds, v_users, v_refs from old_rows g where g.is_active;
   else
-    select array_agg(case x.scope when 'topic' then 'topic' else 'prefs' end), array_agg(x.user_id),
-      array_agg(x.topic_id)
+    select pg_catalog.array_agg(case x.scope when 'topic' then 'topic' else 'prefs' end),
+      pg_catalog.array_agg(x.user_id),
+      pg_catalog.array_agg(x.topic_id)
       into v_kinds, v_users, v_refs
     from old_rows g join new_rows c on c.id = g.id
     cross join lateral (values (g.scope, g.user_id, g.topic_id, g.is_active),
@@ -596,13 +603,14 @@ declare
   v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(x.user_id), array_agg(c.id) into v_users, v_refs
+  select pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(c.id) into v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   cross join lateral (select g.user_id union select c.user_id) x (user_id)
   where (g.user_id, g.content, g.unit_type, g.quality, g.state, g.created_at)
     is distinct from (c.user_id, c.content, c.unit_type, c.quality, c.state, c.created_at);
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_updated', array_fill('unit'::text, array[cardinality(v_refs)]),
+    perform rollcall_internal.record_source_changes('acu_updated', array_fill('unit'::text,
+      array[pg_catalog.cardinality(v_refs)]),
       v_users, v_refs);
   end if;
   return null;
@@ -626,8 +634,8 @@ create function rollcall_internal.on_bundle_subjects_deleted() returns trigger
 as $$
 begin
   perform rollcall_internal.check_search_path();
-  perform rollcall_internal.record_source_changes(tg_argv[0] || '_deleted', array_agg(tg_argv[0]),
-    array_agg((to_jsonb(g) ->> 'user_id')::uuid), array_agg(g.id))
+  perform rollcall_internal.record_source_changes(tg_argv[0] || '_deleted', pg_catalog.array_agg(tg_argv[0]),
+    pg_catalog.array_agg((pg_catalog.to_jsonb(g) ->> 'user_id')::uuid), pg_catalog.array_agg(g.id))
   from old_rows g having count(*) > 0;
   return null;
 end
@@ -646,7 +654,8 @@ declare
   v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(x.kind), array_agg(x.user_id), array_agg(c.id) into v_kinds, v_users, v_refs
+  select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(c.id) into v_kinds,
+    v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   cross join lateral (
     select 'topic' as kind, c.user_id
@@ -688,7 +697,7 @@ declare
   v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(c.user_id), array_agg(c.id) into v_users, v_refs
+  select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.id) into v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   where (g.user_id, g.name, g.aliases, g.entity_type, g.relationship, g.sentiment, g.facts, g.mention_count,
       g.conversation_count, g.last_mentioned_at, g.importance)
@@ -697,7 +706,7 @@ begin
       c.conversation_count, c.last_mentioned_at, c.importance);
   if v_refs is not null then
     perform rollcall_internal.record_source_changes('entity_updated',
-      array_fill('entity'::text, array[cardinality(v_refs)]), v_users, v_refs);
+      array_fill('entity'::text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
   end if;
   return null;
 end
@@ -754,7 +763,8 @@ declare
   v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(x.kind), array_agg(p.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+  select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(p.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+    v_users, v_refs
   from unnest(p_conversations, p_users) p (conversation_id, user_id)
   cross join lateral (
     select 'message' as kind, p.conversation_id as ref
@@ -777,11 +787,13 @@ as $$
 begin
   perform rollcall_internal.check_search_path();
   if tg_op <> 'INSERT' then
-    perform rollcall_internal.record_participant_changes(array_agg(g.conversation_id), array_agg(g.user_id))
+    perform rollcall_internal.record_participant_changes(pg_catalog.array_agg(g.conversation_id),
+      pg_catalog.array_agg(g.user_id))
       from old_rows g;
   end if;
   if tg_op <> 'DELETE' then
-    perform rollcall_internal.record_participant_changes(array_agg(c.conversation_id), array_agg(c.user_id))
+    perform rollcall_internal.record_participant_changes(pg_catalog.array_agg(c.conversation_id),
+      pg_catalog.array_agg(c.user_id))
       from new_rows c;
   end if;
   return null;
@@ -814,14 +826,17 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
-    select array_agg(x.kind), array_agg(c.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+      v_users, v_refs
     from new_rows c cross join lateral (values ('topic', c.topic_id), ('message', c.conversation_id)) x (kind, ref);
   elsif tg_op = 'DELETE' then
-    select array_agg(x.kind), array_agg(g.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(g.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+      v_users, v_refs
     from old_rows g cross join lateral (values ('topic', g.topic_id), ('message', g.conversation_id)) x (kind, ref);
   else
     -- The key may change as well, so old and new rows are not matched: rows in both are no change.
-    select array_agg(x.kind), array_agg(d.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
+    select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(d.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
+      v_users, v_refs
     from (
       (select topic_id, conversation_id, user_id, relevance from old_rows
         except select topic_id, conversation_id, user_id, relevance from new_rows)
@@ -862,13 +877,13 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
-    select array_agg(c.user_id), array_agg(c.topic_id) into v_users, v_refs
+    select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.topic_id) into v_users, v_refs
     from (select distinct user_id, topic_id from new_rows) c;
   elsif tg_op = 'DELETE' then
-    select array_agg(g.user_id), array_agg(g.topic_id) into v_users, v_refs
+    select pg_catalog.array_agg(g.user_id), pg_catalog.array_agg(g.topic_id) into v_users, v_refs
     from (select distinct user_id, topic_id from old_rows) g;
   else
-    select array_agg(d.user_id), array_agg(d.topic_id) into v_users, v_refs
+    select pg_catalog.array_agg(d.user_id), pg_catalog.array_agg(d.topic_id) into v_users, v_refs
     from (
       (select topic_id, unit_id, user_id, relevance from old_rows except select topic_id, unit_id, user_id, relevance
         from new_rows)
@@ -878,7 +893,8 @@ begin
     ) d;
   end if;
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_linked', array_fill('topic'::text, array[cardinality(v_refs)]),
+    perform rollcall_internal.record_source_changes('acu_linked', array_fill('topic'::text,
+      array[pg_catalog.cardinality(v_refs)]),
       v_users, v_refs);
   end if;
   return null;
@@ -910,13 +926,13 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
-    select array_agg(c.user_id), array_agg(c.entity_id) into v_users, v_refs
+    select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.entity_id) into v_users, v_refs
     from (select distinct user_id, entity_id from new_rows) c;
   elsif tg_op = 'DELETE' then
-    select array_agg(g.user_id), array_agg(g.entity_id) into v_users, v_refs
+    select pg_catalog.array_agg(g.user_id), pg_catalog.array_agg(g.entity_id) into v_users, v_refs
     from (select distinct user_id, entity_id from old_rows) g;
   else
-    select array_agg(d.user_id), array_agg(d.entity_id) into v_users, v_refs
+    select pg_catalog.array_agg(d.user_id), pg_catalog.array_agg(d.entity_id) into v_users, v_refs
     from (
       (select entity_id, unit_id, user_id from old_rows except select entity_id, unit_id, user_id from new_rows)
       union all
@@ -925,7 +941,7 @@ begin
   end if;
   if v_refs is not null then
     perform rollcall_internal.record_source_changes('acu_linked',
-      array_fill('entity'::text, array[cardinality(v_refs)]), v_users, v_refs);
+      array_fill('entity'::text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
   end if;
   return null;
 end

@@ -285,8 +285,9 @@ declare
 begin
   case p_type
     when 'identity_core' then
-      select jsonb_build_object('memories', coalesce(jsonb_agg(
-          jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category) order by m.importance desc,
+      select pg_catalog.jsonb_build_object('memories', coalesce(pg_catalog.jsonb_agg(
+          pg_catalog.jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category)
+            order by m.importance desc,
             m.created_at, m.id), '[]'))
         into v_sources
       from (
@@ -297,9 +298,10 @@ begin
       ) m;
 
     when 'global_prefs' then
-      select jsonb_build_object(
+      select pg_catalog.jsonb_build_object(
         'instructions', coalesce((
-          select jsonb_agg(jsonb_build_object('id', i.id, 'content', i.content) order by i.priority desc, i.created_at,
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', i.id, 'content', i.content)
+            order by i.priority desc, i.created_at,
             i.id)
           from (
             select * from rollcall.custom_instructions i
@@ -307,7 +309,8 @@ begin
             order by i.priority desc, i.created_at, i.id limit 10
           ) i), '[]'),
         'memories', coalesce((
-          select jsonb_agg(jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category)
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', m.id, 'content', m.content, 'category',
+            m.category)
             order by m.importance desc, m.created_at, m.id)
           from (
             select * from rollcall.memories m
@@ -317,18 +320,20 @@ begin
         into v_sources;
 
     when 'topic' then
-      select jsonb_build_object(
-        'topic', jsonb_build_object('label', t.label, 'aliases', t.aliases, 'domain', t.domain,
+      select pg_catalog.jsonb_build_object(
+        'topic', pg_catalog.jsonb_build_object('label', t.label, 'aliases', t.aliases, 'domain', t.domain,
           'proficiency', t.proficiency, 'units', t.unit_count, 'conversations', t.conversation_count,
           'messages', t.message_count, 'last_engaged', t.last_engaged_at::date, 'streak_days', t.streak_days,
           'importance', t.importance),
         'instructions', coalesce((
-          select jsonb_agg(jsonb_build_object('id', i.id, 'content', i.content) order by i.priority desc, i.created_at,
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', i.id, 'content', i.content)
+            order by i.priority desc, i.created_at,
             i.id)
           from rollcall.custom_instructions i
           where i.topic_id = t.id and i.user_id = v_me and i.is_active), '[]'),
         'memories', coalesce((
-          select jsonb_agg(jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category)
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', m.id, 'content', m.content, 'category',
+            m.category)
             order by m.importance desc, m.created_at, m.id)
           from (
             select * from rollcall.memories m
@@ -336,7 +341,8 @@ begin
             order by m.importance desc, m.created_at, m.id limit 5
           ) m), '[]'),
         'conversations', coalesce((
-          select jsonb_agg(jsonb_build_object('id', c.id, 'title', c.title) order by c.relevance desc, c.id)
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', c.id, 'title', c.title)
+            order by c.relevance desc, c.id)
           from (
             select c.id, c.title, l.relevance
             from rollcall.topic_conversations l join rollcall.conversations c on c.id = l.conversation_id
@@ -344,7 +350,8 @@ begin
             order by l.relevance desc, c.id limit 5
           ) c), '[]'),
         'units', coalesce((
-          select jsonb_agg(jsonb_build_object('id', u.id, 'content', u.content) order by u.worth desc,
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', u.id, 'content', u.content)
+            order by u.worth desc,
             u.created_at desc, u.id)
           from (
             select u.id, u.content, u.created_at, l.relevance * u.quality as worth
@@ -356,13 +363,14 @@ begin
       from rollcall.topic_profiles t where t.id = p_topic and t.user_id = v_me;
 
     when 'entity' then
-      select jsonb_build_object(
-        'entity', jsonb_build_object('name', e.name, 'type', e.entity_type, 'aliases', e.aliases,
+      select pg_catalog.jsonb_build_object(
+        'entity', pg_catalog.jsonb_build_object('name', e.name, 'type', e.entity_type, 'aliases', e.aliases,
           'relationship', e.relationship, 'sentiment', e.sentiment, 'facts', e.facts, 'mentions', e.mention_count,
           'conversations', e.conversation_count, 'last_mentioned', e.last_mentioned_at::date, 'importance',
             e.importance),
         'units', coalesce((
-          select jsonb_agg(jsonb_build_object('id', u.id, 'content', u.content) order by u.quality desc,
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', u.id, 'content', u.content)
+            order by u.quality desc,
             u.created_at desc, u.id)
           from (
             select u.id, u.content, u.quality, u.created_at
@@ -374,12 +382,13 @@ begin
       from rollcall.entity_profiles e where e.id = p_entity and e.user_id = v_me;
 
     when 'conversation' then
-      select jsonb_build_object(
-        'conversation', jsonb_build_object('id', c.id, 'title', c.title, 'started', c.created_at::date),
+      select pg_catalog.jsonb_build_object(
+        'conversation', pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'started', c.created_at::date),
         'count', (select count(*) from rollcall.messages m where m.conversation_id = c.id
           and m.state in ('complete', 'partial')),
         'topics', coalesce((
-          select jsonb_agg(jsonb_build_object('id', t.id, 'label', t.label) order by t.relevance desc, t.id)
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', t.id, 'label', t.label)
+            order by t.relevance desc, t.id)
           from (
             select t.id, t.label, l.relevance
             from rollcall.topic_conversations l join rollcall.topic_profiles t on t.id = l.topic_id
@@ -388,7 +397,8 @@ begin
           ) t), '[]'),
         -- A long conversation is represented by its beginning and its end.
         'messages', coalesce((
-          select jsonb_agg(jsonb_build_object('role', m.role, 'content', left(m.content, 4000), 'mine',
+          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('role', m.role, 'content', left(m.content, 4000),
+            'mine',
             m.user_id = v_me)
             order by m.message_index)
           from (
@@ -464,11 +474,11 @@ begin
         else 'fresh' end as reason
       from found f offset 0
     )
-    select coalesce(jsonb_agg(
-      jsonb_build_object('type', j.type, 'ref', j.ref, 'reason', j.reason, 'id', j.id)
-      || case when j.reason = 'fresh' then jsonb_build_object('content', j.content, 'tokens', j.token_count,
+    select coalesce(pg_catalog.jsonb_agg(
+      pg_catalog.jsonb_build_object('type', j.type, 'ref', j.ref, 'reason', j.reason, 'id', j.id)
+      || case when j.reason = 'fresh' then pg_catalog.jsonb_build_object('content', j.content, 'tokens', j.token_count,
           'version', j.version, 'unit_ids', j.unit_ids, 'memory_ids', j.memory_ids, 'compiled_at', j.compiled_at)
-        else jsonb_build_object('sources', case j.type
+        else pg_catalog.jsonb_build_object('sources', case j.type
           when 'topic' then rollcall.bundle_sources('topic', p_topic => j.ref)
           when 'entity' then rollcall.bundle_sources('entity', p_entity => j.ref)
           when 'conversation' then rollcall.bundle_sources('conversation', p_conversation => j.ref)
@@ -499,7 +509,7 @@ declare
 begin
   -- Any longer word may be a misspelt name with the same first letters. Names are compared with these first, one per
   -- row.
-  select array_agg(w.word), array_agg(left(w.word, 2)) into v_misspellings, v_prefixes from (
+  select pg_catalog.array_agg(w.word), pg_catalog.array_agg(left(w.word, 2)) into v_misspellings, v_prefixes from (
     select distinct lower(m[1]) as word from regexp_matches(left(p_message, 2000), '([[:alpha:]][[:alnum:]-]{4,30})',
       'g') m
     limit 40
@@ -537,16 +547,16 @@ begin
         select 'topic' as kind, t.id, lower(t.label) as name from rollcall.topic_profiles t
         where t.user_id = v_me and left(lower(t.label), 2) = any (v_prefixes)
         union all
-        select 'topic', t.id, lower(n) from rollcall.topic_profiles t, unnest(t.aliases) n
+        select 'topic', t.id, lower(n) from rollcall.topic_profiles t, pg_catalog.unnest(t.aliases) n
         where t.user_id = v_me and t.aliases <> '{}' and left(lower(n), 2) = any (v_prefixes)
         union all
         select 'entity', e.id, lower(e.name) from rollcall.entity_profiles e
         where e.user_id = v_me and left(lower(e.name), 2) = any (v_prefixes)
         union all
-        select 'entity', e.id, lower(n) from rollcall.entity_profiles e, unnest(e.aliases) n
+        select 'entity', e.id, lower(n) from rollcall.entity_profiles e, pg_catalog.unnest(e.aliases) n
         where e.user_id = v_me and e.aliases <> '{}' and left(lower(n), 2) = any (v_prefixes)
       ) s
-      join unnest(v_misspellings) slip on left(slip, 2) = left(s.name, 2) and slip <> s.name
+      join pg_catalog.unnest(v_misspellings) slip on left(slip, 2) = left(s.name, 2) and slip <> s.name
         and length(slip) between length(s.name) - 1 and length(s.name) + 1
       where length(s.name) >= 5 and rollcall.similarity(slip, s.name) >= 0.5
     ),
@@ -585,7 +595,7 @@ declare
   v_detected jsonb;
   v_wanted jsonb;
 begin
-  select jsonb_build_object('id', c.id, 'title', c.title, 'messages', s.messages, 'tokens',
+  select pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'messages', s.messages, 'tokens',
     s.tokens) into v_conversation
   from rollcall.conversations c
   cross join lateral (
@@ -597,40 +607,46 @@ begin
     return null;
   end if;
 
-  select array_agg(m.id order by m.score desc, m.id), array_agg(m.score order by m.score desc, m.id)
+  select pg_catalog.array_agg(m.id order by m.score desc, m.id), pg_catalog.array_agg(m.score order by m.score desc,
+    m.id)
     into v_units, v_scores from rollcall.match_words('unit', p_message, 40) m;
-  select array_agg(m.id order by m.score desc, m.id), array_agg(m.score order by m.score desc, m.id)
+  select pg_catalog.array_agg(m.id order by m.score desc, m.id), pg_catalog.array_agg(m.score order by m.score desc,
+    m.id)
     into v_memories, v_memory_scores from rollcall.match_words('memory', p_message, 30) m;
   if p_vector is not null then
-    select array_agg(m.id order by m.n), array_agg(m.score order by m.n) into v_units, v_scores
+    select pg_catalog.array_agg(m.id order by m.n), pg_catalog.array_agg(m.score order by m.n) into v_units, v_scores
     from rollcall.merge_embeddings('unit', v_units, v_scores, p_vector, 0.35, 40) with ordinality m (id, score, n);
-    select array_agg(m.id order by m.n), array_agg(m.score order by m.n) into v_memories, v_memory_scores
+    select pg_catalog.array_agg(m.id order by m.n), pg_catalog.array_agg(m.score order by m.n) into v_memories,
+      v_memory_scores
     from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, 30) with ordinality m (id,
       score, n);
   end if;
-  select coalesce(jsonb_agg(to_jsonb(d)), '[]') into v_detected
+  select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(d)), '[]') into v_detected
     from rollcall.detect(p_conversation, p_message, v_units[1:20], v_scores[1:20]) d;
-  select jsonb_build_array(
-      jsonb_build_object('type', 'identity_core'), jsonb_build_object('type', 'global_prefs'),
-      jsonb_build_object('type', 'conversation', 'ref', p_conversation))
-    || coalesce(jsonb_agg(jsonb_build_object('type', d ->> 'kind', 'ref', d ->> 'id')), '[]')
+  select pg_catalog.jsonb_build_array(
+      pg_catalog.jsonb_build_object('type', 'identity_core'), pg_catalog.jsonb_build_object('type', 'global_prefs'),
+      pg_catalog.jsonb_build_object('type', 'conversation', 'ref', p_conversation))
+    || coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('type', d ->> 'kind', 'ref', d ->> 'id')), '[]')
     into v_wanted from jsonb_array_elements(v_detected) d;
 
-  return json_build_object(
+  return pg_catalog.json_build_object(
     'conversation', v_conversation,
     'detected', v_detected,
     'bundles', rollcall.wanted_bundles(v_wanted),
     'units', coalesce((
-      select json_agg(json_build_object('id', u.id, 'content', u.content, 'score', m.score) order by m.n)
+      select pg_catalog.json_agg(pg_catalog.json_build_object('id', u.id, 'content', u.content, 'score', m.score)
+        order by m.n)
       from unnest(v_units, v_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.atomic_chat_units u where u.id = m.id
         and u.state = 'active' offset 0) u), '[]'),
     'memories', coalesce((
-      select json_agg(json_build_object('id', me.id, 'content', me.content, 'score', m.score) order by m.n)
+      select pg_catalog.json_agg(pg_catalog.json_build_object('id', me.id, 'content', me.content, 'score', m.score)
+        order by m.n)
       from unnest(v_memories, v_memory_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.memories me where me.id = m.id and me.is_active offset 0) me), '[]'),
     'history', coalesce((
-      select json_agg(json_build_object('id', h.id, 'role', h.role, 'content', h.content, 'tokens', h.token_count,
+      select pg_catalog.json_agg(pg_catalog.json_build_object('id', h.id, 'role', h.role, 'content', h.content,
+        'tokens', h.token_count,
           'mine', h.user_id = v_me) order by h.message_index)
       from (
         select * from rollcall.messages m
@@ -660,23 +676,24 @@ begin
   if not exists (select from rollcall.conversations c where c.id = p_conversation) then
     return null;
   end if;
-  return jsonb_build_object(
+  return pg_catalog.jsonb_build_object(
     'instructions', coalesce((
-      select jsonb_agg(i.content order by i.priority desc, i.created_at, i.id)
+      select pg_catalog.jsonb_agg(i.content order by i.priority desc, i.created_at, i.id)
       from (
         select * from rollcall.custom_instructions i
         where i.user_id = v_me and i.is_active and i.scope = 'global'
         order by i.priority desc, i.created_at, i.id limit 10
       ) i), '[]'),
     'memories', coalesce((
-      select jsonb_agg(m.content order by m.importance desc, m.created_at, m.id)
+      select pg_catalog.jsonb_agg(m.content order by m.importance desc, m.created_at, m.id)
       from (
         select * from rollcall.memories m
         where m.user_id = v_me and m.is_active
         order by m.importance desc, m.created_at, m.id limit 10
       ) m), '[]'),
     'history', coalesce((
-      select jsonb_agg(jsonb_build_object('id', h.id, 'role', h.role, 'content', h.content, 'tokens', h.token_count,
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', h.id, 'role', h.role, 'content', h.content,
+        'tokens', h.token_count,
           'mine', h.user_id = v_me) order by h.message_index)
       from (
         select * from rollcall.messages m
@@ -705,22 +722,24 @@ begin
   if not found then
     return null;
   end if;
-  return jsonb_build_object(
+  return pg_catalog.jsonb_build_object(
     'device_id', v_device.device_id,
     'active_conversation_id', (select c.id from rollcall.conversations c where c.id = v_device.active_conversation_id),
     'visible_conversation_ids', coalesce((
-      select jsonb_agg(v.id order by v.n) from unnest(v_device.visible_conversation_ids) with ordinality v (id, n)
+      select pg_catalog.jsonb_agg(v.id order by v.n)
+        from pg_catalog.unnest(v_device.visible_conversation_ids) with ordinality v (id, n)
       where v.id in (select c.id from rollcall.conversations c where c.id = any (v_device.visible_conversation_ids))),
         '[]'),
     'navigation_history', v_device.navigation_history,
     'local_time', v_device.local_time,
     'active_topics', coalesce((
-      select jsonb_agg(x.topic_id order by x.relevance desc, x.topic_id) from (
+      select pg_catalog.jsonb_agg(x.topic_id order by x.relevance desc, x.topic_id) from (
         select l.topic_id, l.relevance from rollcall.topic_conversations l
         where l.conversation_id = v_device.active_conversation_id and l.user_id = v_me
         order by l.relevance desc, l.topic_id limit 5) x), '[]'),
     'hours', coalesce((
-      select jsonb_agg(jsonb_build_object('id', x.id, 'hour', x.peak_hour, 'importance', x.importance)
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', x.id, 'hour', x.peak_hour, 'importance',
+        x.importance)
         order by x.importance desc, x.id)
       from (
         select t.id, t.peak_hour, t.importance from rollcall.topic_profiles t
@@ -729,7 +748,8 @@ begin
         order by t.importance desc, t.id limit 3
       ) x), '[]'),
     'hot', coalesce((
-      select jsonb_agg(jsonb_build_object('id', x.id, 'importance', x.importance) order by x.streak_days desc,
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', x.id, 'importance', x.importance)
+        order by x.streak_days desc,
         x.importance desc, x.id)
       from (
         select t.id, t.streak_days, t.importance from rollcall.topic_profiles t
@@ -737,7 +757,8 @@ begin
         order by t.streak_days desc, t.importance desc, t.id limit 5
       ) x), '[]'),
     'entities', coalesce((
-      select jsonb_agg(jsonb_build_object('id', x.id, 'importance', x.importance) order by x.importance desc, x.id)
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', x.id, 'importance', x.importance)
+        order by x.importance desc, x.id)
       from (
         select e.id, e.importance from rollcall.entity_profiles e
         where e.user_id = v_me and e.last_mentioned_at > now() - interval '72 hours'
@@ -790,10 +811,10 @@ as $$
 declare
   v_me constant uuid := auth.uid();
   v_bundles uuid[];
-  v_narrow constant boolean := num_nonnulls(p_topic, p_entity, p_conversation, p_memory, p_instruction) > 0;
+  v_narrow constant boolean := pg_catalog.num_nonnulls(p_topic, p_entity, p_conversation, p_memory, p_instruction) > 0;
 begin
   perform rollcall_internal.check_search_path();
-  select coalesce(array_agg(b.id), '{}') into v_bundles
+  select coalesce(pg_catalog.array_agg(b.id), '{}') into v_bundles
   from rollcall.context_bundles b
   where b.user_id = v_me and b.bundle_type = any (p_types)
     and (not v_narrow
@@ -826,15 +847,15 @@ begin
   select * into v_question from rollcall.messages m
   where m.id = p_question and m.user_id = auth.uid() and m.role = 'user' for no key update;
   if not found then
-    return jsonb_build_object('state', 'busy');
+    return pg_catalog.jsonb_build_object('state', 'busy');
   end if;
   select * into v_answer from rollcall.messages m where m.reply_to = p_question and m.role = 'assistant'
   order by m.message_index desc limit 1;
   if v_answer.state in ('complete', 'partial') then
-    return jsonb_build_object('state', 'replay', 'answer_id', v_answer.id, 'content', v_answer.content,
+    return pg_catalog.jsonb_build_object('state', 'replay', 'answer_id', v_answer.id, 'content', v_answer.content,
       'metadata', v_answer.metadata, 'partial', v_answer.state = 'partial');
   elsif v_answer.state = 'pending' and v_answer.updated_at > clock_timestamp() - interval '2 minutes' then
-    return jsonb_build_object('state', 'busy');
+    return pg_catalog.jsonb_build_object('state', 'busy');
   elsif v_answer.id is not null then
     -- Its server stopped, or it failed.
     update rollcall.messages m set state = 'pending' where m.id = v_answer.id;
@@ -844,7 +865,7 @@ begin
       p_question)
     returning * into v_answer;
   end if;
-  return jsonb_build_object('state', 'new', 'answer_id', v_answer.id);
+  return pg_catalog.jsonb_build_object('state', 'new', 'answer_id', v_answer.id);
 end
 $$;
 comment on function rollcall.open_answer is
@@ -866,21 +887,21 @@ begin
     select * into v_question from rollcall.messages m
     where m.conversation_id = p_conversation and m.user_id = v_me and m.role = 'user' and m.idempotency_key = p_key;
     if found and v_question.content <> p_content then
-      return jsonb_build_object('state', 'mismatch');
+      return pg_catalog.jsonb_build_object('state', 'mismatch');
     end if;
   end if;
   if v_question.id is null then
     insert into rollcall.messages (conversation_id, user_id, role, content, parts, token_count, idempotency_key)
     values (p_conversation, v_me, 'user', p_content,
-      jsonb_build_array(jsonb_build_object('type', 'text', 'text', p_content)), p_tokens, p_key)
+      pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('type', 'text', 'text', p_content)), p_tokens, p_key)
     on conflict (conversation_id, user_id, role, idempotency_key) where idempotency_key is not null do nothing
     returning * into v_question;
     if v_question.id is null then
       -- Another request was first.
-      return jsonb_build_object('state', 'busy');
+      return pg_catalog.jsonb_build_object('state', 'busy');
     end if;
   end if;
-  return rollcall.open_answer(v_question.id) || jsonb_build_object('question_id', v_question.id);
+  return rollcall.open_answer(v_question.id) || pg_catalog.jsonb_build_object('question_id', v_question.id);
 end
 $$;
 comment on function rollcall.begin_turn is 'Saves a question once and opens its answer.';
@@ -901,7 +922,7 @@ begin
     return found;
   end if;
   update rollcall.messages m set state = p_state, content = p_content, token_count = p_tokens, metadata = p_metadata,
-    parts = jsonb_build_array(jsonb_build_object('type', 'text', 'text', p_content))
+    parts = pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('type', 'text', 'text', p_content))
   where m.id = p_answer and m.state = 'pending';
   if not found then
     return false;

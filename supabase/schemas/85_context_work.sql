@@ -27,7 +27,7 @@ begin
   with emptied as (
     select b.id
     from rollcall.context_bundles b
-    join jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text)
+    join pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text)
       on x.content is null and b.bundle_type = x.type
       and x.ref is not distinct from coalesce(b.topic_id, b.entity_id, b.conversation_id)
     where b.user_id = p_user and b.compiled_at < p_read_at
@@ -40,7 +40,8 @@ begin
       select b.id from rollcall.context_bundles b where b.user_id = p_user for no key update skip locked
     ),
     given as (
-      select * from jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text, tokens int,
+      select * from pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text,
+        tokens int,
         memory_ids uuid[], unit_ids uuid[], instruction_ids uuid[], conversation_ids uuid[], topic_ids uuid[],
           priority real)
       where x.content is not null
@@ -97,7 +98,7 @@ declare
   v_stale uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select coalesce(array_agg(b.id), '{}') into v_stale
+  select coalesce(pg_catalog.array_agg(b.id), '{}') into v_stale
   from rollcall.context_bundles b where b.id = any (p_bundles) and not b.dirty
     and (rollcall_internal.has_newer_source_change(b, false)
       or b.access_version is distinct from rollcall.context_access_version());
@@ -149,7 +150,7 @@ declare
   v_stale uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select array_agg(s.id) into v_stored
+  select pg_catalog.array_agg(s.id) into v_stored
     from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at,
       p_access) s;
   if v_stored is null then
@@ -160,7 +161,7 @@ begin
   v_stale := rollcall_internal.finish_compilation(v_stored);
   if p_notify then
     perform rollcall_internal.notify_bundles_ready(p_user, array(
-      select format('%s:%s:%s', b.bundle_type, b.id, b.version)
+      select pg_catalog.format('%s:%s:%s', b.bundle_type, b.id, b.version)
       from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale)));
   end if;
   return query

@@ -64,9 +64,10 @@ as $$
 declare
   v_me constant uuid := auth.uid();
 begin
-  return jsonb_build_object(
+  return pg_catalog.jsonb_build_object(
     'units', coalesce((
-      select jsonb_agg(jsonb_build_object('id', u.id, 'conversation_id', u.conversation_id, 'content', u.content,
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', u.id, 'conversation_id', u.conversation_id,
+        'content', u.content,
           'created_at', u.created_at, 'words', w.words) order by u.created_at, u.id)
       from (
         select * from rollcall.atomic_chat_units u
@@ -75,22 +76,25 @@ begin
       ) u
       cross join lateral (
         -- Blanks of spaces only join words; all others separate phrases.
-        select coalesce(jsonb_agg(case when p.tokid = 12 then null
-            else jsonb_build_array(p.token, coalesce((ts_lexize('pg_catalog.english_stem', lower(p.token)))[1], '')) end
+        select coalesce(pg_catalog.jsonb_agg(case when p.tokid = 12 then null
+            else pg_catalog.jsonb_build_array(p.token, coalesce((ts_lexize('pg_catalog.english_stem',
+              lower(p.token)))[1], '')) end
           order by p.n) filter (where p.tokid <> 12 or btrim(p.token, ' -') <> ''), '[]') as words
         from ts_parse('default', u.content) with ordinality p (tokid, token, n)
         -- Parts of a compound follow the whole; tags and entities are not words.
         where p.tokid not in (9, 10, 11, 13, 14)
       ) w), '[]'),
     'corpus', (
-      select jsonb_build_object('units', count(*), 'groups',
+      select pg_catalog.jsonb_build_object('units', count(*), 'groups',
         count(distinct coalesce(u.conversation_id::text, u.created_at::date::text)))
       from rollcall.atomic_chat_units u where u.user_id = v_me and u.state = 'active'),
     'topics', coalesce((
-      select jsonb_agg(jsonb_build_object('id', t.id, 'slug', t.slug, 'label', t.label, 'aliases', t.aliases))
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', t.id, 'slug', t.slug, 'label', t.label, 'aliases',
+        t.aliases))
       from rollcall.topic_profiles t where t.user_id = v_me), '[]'),
     'entities', coalesce((
-      select jsonb_agg(jsonb_build_object('id', e.id, 'slug', e.slug, 'name', e.name, 'aliases', e.aliases,
+      select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', e.id, 'slug', e.slug, 'name', e.name, 'aliases',
+        e.aliases,
         'entity_type', e.entity_type, 'facts', e.facts, 'relationship', e.relationship))
       from rollcall.entity_profiles e where e.user_id = v_me), '[]'));
 end
@@ -150,15 +154,15 @@ begin
   end if;
 
   with found as (
-    select * from jsonb_to_recordset(p_found -> 'topics')
+    select * from pg_catalog.jsonb_to_recordset(p_found -> 'topics')
       as x (slug text, label text, aliases text[], domain rollcall.topic_domain, unit_ids uuid[], relevances real[])
   ),
   merged as (
     insert into rollcall.topic_profiles as t (user_id, slug, label, aliases, domain)
     select p_user, f.slug, f.label, f.aliases[1:50], f.domain from found f
     on conflict (user_id, slug) do update set
-      aliases = (select coalesce(array_agg(a order by n), '{}') from (
-        select a, min(n) as n from unnest(t.aliases || excluded.aliases) with ordinality z (a, n)
+      aliases = (select coalesce(pg_catalog.array_agg(a order by n), '{}') from (
+        select a, min(n) as n from pg_catalog.unnest(t.aliases || excluded.aliases) with ordinality z (a, n)
         where lower(a) <> lower(t.label) group by a order by min(n) limit 50) z),
       domain = coalesce(t.domain, excluded.domain),
       dirty = false
@@ -174,12 +178,13 @@ begin
     on conflict (topic_id, unit_id) do update set relevance = excluded.relevance
       where rollcall.topic_units.relevance < excluded.relevance
   )
-  select count(*) filter (where m.is_new), count(*) filter (where not m.is_new), coalesce(array_agg(m.id), '{}')
+  select count(*) filter (where m.is_new), count(*) filter (where not m.is_new), coalesce(pg_catalog.array_agg(m.id),
+    '{}')
     into v_topics_created, v_topics_updated, v_topics from merged m;
   v_topics := v_topics || array(select t.id from rollcall.topic_profiles t where t.user_id = p_user and t.dirty);
 
   with found as (
-    select * from jsonb_to_recordset(p_found -> 'entities')
+    select * from pg_catalog.jsonb_to_recordset(p_found -> 'entities')
       as x (slug text, name text, aliases text[], entity_type rollcall.entity_type, relationship text, sentiment real,
         facts jsonb, unit_ids uuid[])
   ),
@@ -190,13 +195,13 @@ begin
       coalesce(f.facts, '[]')
     from found f
     on conflict (user_id, slug) do update set
-      aliases = (select coalesce(array_agg(a order by n), '{}') from (
-        select a, min(n) as n from unnest(e.aliases || excluded.aliases) with ordinality z (a, n)
+      aliases = (select coalesce(pg_catalog.array_agg(a order by n), '{}') from (
+        select a, min(n) as n from pg_catalog.unnest(e.aliases || excluded.aliases) with ordinality z (a, n)
         where lower(a) <> lower(e.name) group by a order by min(n) limit 50) z),
       relationship = coalesce(e.relationship, excluded.relationship),
       sentiment = (e.sentiment + excluded.sentiment) / 2,
       -- Each fact once, the twenty with the highest confidence.
-      facts = (select coalesce(jsonb_agg(z.f order by (z.f ->> 'confidence')::real desc), '[]') from (
+      facts = (select coalesce(pg_catalog.jsonb_agg(z.f order by (z.f ->> 'confidence')::real desc), '[]') from (
         select distinct on (f ->> 'fact') f from jsonb_array_elements(e.facts || excluded.facts) f
         where jsonb_typeof(f) = 'object' and f ? 'fact' and jsonb_typeof(f -> 'confidence') = 'number'
         order by f ->> 'fact', (f ->> 'confidence')::real desc limit 20) z)
@@ -205,11 +210,12 @@ begin
   linked as (
     insert into rollcall.entity_units (entity_id, unit_id, user_id)
     select distinct m.id, u.id, p_user
-    from found f join merged m using (slug) cross join lateral unnest(f.unit_ids) l (unit_id)
+    from found f join merged m using (slug) cross join lateral pg_catalog.unnest(f.unit_ids) l (unit_id)
     join rollcall.atomic_chat_units u on u.id = l.unit_id and u.user_id = p_user
     on conflict (entity_id, unit_id) do nothing
   )
-  select count(*) filter (where m.is_new), count(*) filter (where not m.is_new), coalesce(array_agg(m.id), '{}')
+  select count(*) filter (where m.is_new), count(*) filter (where not m.is_new), coalesce(pg_catalog.array_agg(m.id),
+    '{}')
     into v_entities_created, v_entities_updated, v_entities from merged m;
 
   -- Counts, times and importance. Importance never decreases here.
@@ -225,7 +231,7 @@ begin
       when c.units >= 12 then 'intermediate'
       when c.units >= 5 then 'beginner'
       else 'unknown' end::rollcall.proficiency,
-    proficiency_signals = jsonb_build_object('units', c.units, 'days', c.days, 'questions', c.questions),
+    proficiency_signals = pg_catalog.jsonb_build_object('units', c.units, 'days', c.days, 'questions', c.questions),
     version = t.version + 1, dirty = false
   from (
     select l.topic_id, count(*) as units, coalesce(sum(coalesce(u.token_count, length(u.content) / 4)), 0) as tokens,
@@ -291,7 +297,7 @@ begin
     and u.id in (select (x #>> '{}')::uuid from jsonb_array_elements(p_found -> 'units') x);
   get diagnostics v_processed = row_count;
 
-  return jsonb_build_object('topicsCreated', v_topics_created, 'topicsUpdated', v_topics_updated,
+  return pg_catalog.jsonb_build_object('topicsCreated', v_topics_created, 'topicsUpdated', v_topics_updated,
     'entitiesCreated', v_entities_created, 'entitiesUpdated', v_entities_updated, 'acusProcessed', v_processed);
 end
 $$;

@@ -54,6 +54,7 @@ mod postgres_changes_authorization;
 mod postgres_changes_faults;
 mod postgres_changes_random;
 mod postgres_changes_tables;
+mod projects;
 mod readme;
 mod rest_devices_and_users;
 mod rest_lists;

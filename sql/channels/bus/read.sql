@@ -3,4 +3,4 @@
 select b.payload
 from rollcall_internal.bus b
 where b.slot = any ($1) and b.id = any ($2)
-order by array_position($2, b.id)
+order by pg_catalog.array_position($2, b.id)

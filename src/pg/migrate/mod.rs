@@ -110,7 +110,10 @@ impl Installer {
 
     /// Everything that stands in the way of an installation.
     async fn check(&self, files: &[SqlFile]) -> Result<(), MigrateError> {
+        // A function of the application could match better than one of pg_catalog.
+        self.client.batch_execute("set search_path = ''").await?;
         let rows = self.client.query(CHECK, &[&self.owner]).await?;
+        self.client.batch_execute("reset search_path").await?;
         let mut problems: Vec<String> = rows.iter().map(|row| row.get("problem")).collect();
         let last = files.iter().map(Migration::parse).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = last.iter().map(|migration| migration.version).max() {
