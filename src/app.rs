@@ -41,8 +41,8 @@ use crate::{
     hub::{Hub, ShutdownPlan, UserIndex},
     lifecycle::{Shutdown, TaskFailure, Tasks},
     limits::RateLimiter,
-    model::{NodeId, Secret},
-    pg::{Database, Writability, listener},
+    model::{Module, Modules, NodeId, Secret},
+    pg::{Database, Writability, listener, queries::node},
     presence::{
         PresenceService,
         channel_users::ChannelUsers,
@@ -59,6 +59,8 @@ use crate::{
 
 /// Maximum time that startup waits for the channel state of the other nodes.
 const PEER_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout of the query of the installed modules.
+const MODULES_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of the database's health check, below that of all health checks.
 const WRITABLE_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// Maximum time that background tasks may take to end after the soft stop.
@@ -131,6 +133,11 @@ impl Server {
         let Environment { database_url, direct_url, jwt_secret, metrics, demo, clock } = environment;
         let database = Database::new(&database_url, direct_url.as_deref(), config.database.pool_size)?;
         let node = NodeId::random();
+        let modules = installed_modules(&database).await?;
+        let (has_presence, has_context) = (modules.contains(Module::Presence), modules.contains(Module::Context));
+        if modules != Modules::ALL {
+            tracing::info!(%modules, "routes of other modules answer 404");
+        }
 
         let sockets = TaskTracker::new();
         let hub = Hub::start(&config.hub, &sockets);
@@ -142,7 +149,8 @@ impl Server {
         let (visibility, visibility_task) =
             visibility(database.clone(), hub.clone(), pending_changes.clone());
         let device_tracker = DeviceTracker::new(writer.clone(), node, config.timeouts);
-        let lease = NodeLease::new(database.clone(), device_tracker.clone(), pending_changes.clone());
+        let lease =
+            NodeLease::new(database.clone(), device_tracker.clone(), pending_changes.clone(), has_presence);
         lease.acquire().await.context("cannot acquire the node lease")?;
 
         let limits = Arc::new(RateLimiter::new(config.limits));
@@ -241,8 +249,8 @@ impl Server {
         };
         let settings = http_settings(&config.cors, tasks.shutdown().soft().clone());
         let second_router =
-            http::middleware::apply(http::sockets::second_port_routes().with_state(state.clone()), &settings);
-        let router = http::middleware::apply(router().with_state(state), &settings);
+            http::middleware::apply(http::second_port_routes(modules).with_state(state.clone()), &settings);
+        let router = http::middleware::apply(router(modules).with_state(state), &settings);
         let admin_settings = HttpSettings { cors: CorsSettings::no_origin(), ..settings };
         let admin_router = http::middleware::apply(http::system::admin_routes(system), &admin_settings);
 
@@ -273,19 +281,24 @@ impl Server {
                 stop.clone(),
             )),
         );
-        tasks.spawn("visibility", infallible(visibility_task.run(stop.clone())));
-        tasks.spawn("typing", infallible(expiry));
-        tasks.spawn("context device sync", infallible(context_sync.run(stop.clone())));
-        tasks.spawn("postgres changes", infallible(changes_engine.run(stop.clone())));
-        tasks.spawn("context engine", infallible(context_tasks.run(stop.clone())));
-        tasks.spawn("context workers", infallible(context.clone().run_workers(stop.clone())));
-        tasks.spawn("context maintenance", infallible(context.clone().run_maintenance(stop.clone())));
-        tasks.spawn("context embeddings", infallible(context.clone().run_embedding_worker(stop.clone())));
-        tasks.spawn("roll-ups", infallible(context.clone().run_roll_ups(stop.clone())));
-        tasks.spawn("chat turns", infallible(context.drain_turns(stop.clone())));
-        tasks.spawn("outbox relay", infallible(outbox_relay.run(stop.clone())));
-        tasks.spawn("device grace expiry", infallible(device_tracker.run_grace_expiry(stop.clone())));
         tasks.spawn("lease", infallible(lease.clone().run(stop.clone())));
+        if has_presence {
+            tasks.spawn("visibility", infallible(visibility_task.run(stop.clone())));
+            tasks.spawn("typing", infallible(expiry));
+            tasks.spawn("outbox relay", infallible(outbox_relay.run(stop.clone())));
+            tasks.spawn("device grace expiry", infallible(device_tracker.run_grace_expiry(stop.clone())));
+            tasks.spawn("presence writer", infallible(writer_task.run(stop.clone())));
+            tasks.spawn("context device sync", infallible(context_sync.run(stop.clone())));
+        }
+        if has_context {
+            tasks.spawn("context engine", infallible(context_tasks.run(stop.clone())));
+            tasks.spawn("context workers", infallible(context.clone().run_workers(stop.clone())));
+            tasks.spawn("context maintenance", infallible(context.clone().run_maintenance(stop.clone())));
+            tasks.spawn("context embeddings", infallible(context.clone().run_embedding_worker(stop.clone())));
+            tasks.spawn("roll-ups", infallible(context.clone().run_roll_ups(stop.clone())));
+            tasks.spawn("chat turns", infallible(context.drain_turns(stop.clone())));
+        }
+        tasks.spawn("postgres changes", infallible(changes_engine.run(stop.clone())));
         tasks.spawn("channel presence writer", infallible(presence_row_writer.run(stop.clone())));
         tasks.spawn("channel authorization", infallible(authorization_worker.run(stop.clone())));
         tasks.spawn("message partitions", infallible(partition_worker.run(stop.clone())));
@@ -293,7 +306,6 @@ impl Server {
         tasks.spawn("bus sender", infallible(bus_sender.run(stop.clone())));
         tasks.spawn("bus receiver", infallible(bus_receiver.run(stop.clone())));
         tasks.spawn("remote channel presence", infallible(remote_presence.run(stop.clone())));
-        tasks.spawn("presence writer", infallible(writer_task.run(stop.clone())));
         wait_for_peers(ready).await;
         let stop_accepting = CancellationToken::new();
         let accept = AcceptSettings {
@@ -356,8 +368,14 @@ impl Server {
     }
 }
 
-pub(crate) fn router() -> Router<HttpState> {
-    http::routes(console::routes())
+pub(crate) fn router(modules: Modules) -> Router<HttpState> {
+    http::routes(modules, console::routes())
+}
+
+/// The modules that the database has. The server runs the tasks of these only.
+async fn installed_modules(database: &Database) -> anyhow::Result<Modules> {
+    let read = |connection| async move { node::installed_modules(&connection).await };
+    database.within(MODULES_TIMEOUT, read).await.context("cannot read the installed modules")
 }
 
 /// The OpenAPI document that the server serves.

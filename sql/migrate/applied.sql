@@ -1,2 +1,2 @@
--- Versions of the migrations that were applied, in order. One row per migration.
-select version from rollcall.schema_migrations order by version
+-- Versions and names of the migrations that were applied, in order. One row per migration.
+select version, name from rollcall.schema_migrations order by version

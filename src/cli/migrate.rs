@@ -8,17 +8,21 @@ use rollcall::pg::migrate::{MigrateError, MigrationTarget, Sources, dry_run, pre
 
 pub(super) async fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let database = DatabaseTarget::for_command(config).await?;
-    let outcome = migrate(args, &database.migration_target()).await;
+    let sources = Sources::of_modules(config.database.modules);
+    let outcome = migrate(args, &database.migration_target(), &sources).await;
     // An embedded PostgreSQL that was started for this command stops in any case.
     database.stop().await?;
     outcome?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn migrate(args: &MigrateArgs, target: &MigrationTarget) -> Result<(), MigrateError> {
-    let sources = Sources::built_in();
+async fn migrate(
+    args: &MigrateArgs,
+    target: &MigrationTarget,
+    sources: &Sources,
+) -> Result<(), MigrateError> {
     if args.dry_run {
-        print!("{}", dry_run(target, &sources).await?);
+        print!("{}", dry_run(target, sources).await?);
         return Ok(());
     }
     if args.down {
@@ -29,7 +33,7 @@ async fn migrate(args: &MigrateArgs, target: &MigrationTarget) -> Result<(), Mig
         }
         return Ok(());
     }
-    let report = prepare(target, &sources, args.seed).await?;
+    let report = prepare(target, sources, args.seed).await?;
     for file in &report.applied {
         println!("applied {file}");
     }

@@ -45,7 +45,8 @@ async fn serve(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let keys = keys(config, database)?;
-    prepare(&database.migration_target(), &Sources::built_in(), args.seed).await?;
+    let sources = Sources::of_modules(config.database.modules);
+    prepare(&database.migration_target(), &sources, args.seed).await?;
     let text = |secret: &Secret| secret.expose().to_owned();
     let jwt_secret = keys.as_ref().map(|keys| &keys.jwt_secret).or(config.auth.jwt_secret.as_ref());
     let environment = Environment {

@@ -38,6 +38,8 @@ const MIGRATE_HELP: &str = "\
 Examples:
   rollcall migrate                 migrate the embedded PostgreSQL
   rollcall migrate --database-url postgres://owner@db.example.com/app
+  rollcall migrate --modules channels
+                                   only channels; add others later
   rollcall migrate --dry-run       print the SQL and change nothing
   rollcall migrate --down          remove Rollcall from the database";
 const TOKEN_HELP: &str = "\

@@ -63,6 +63,11 @@ pub enum ApiError {
     /// look the same.
     #[error("not found")]
     NotFound,
+    /// 404: the route belongs to a module that the database lacks.
+    #[error(
+        "the module {0} is not installed in this database; run `rollcall migrate --modules {0}` and restart the server"
+    )]
+    NotInstalled(&'static str),
     #[error("method not allowed; see the Allow header")]
     MethodNotAllowed,
     /// 426, or 400 when the handshake is malformed: the route is a WebSocket.
@@ -186,7 +191,7 @@ impl ApiError {
             }
             Self::Auth(_) => (ErrorCode::InvalidToken, StatusCode::UNAUTHORIZED),
             Self::Forbidden(_) => (ErrorCode::Forbidden, StatusCode::FORBIDDEN),
-            Self::NotFound => (ErrorCode::NotFound, StatusCode::NOT_FOUND),
+            Self::NotFound | Self::NotInstalled(_) => (ErrorCode::NotFound, StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => (ErrorCode::MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED),
             Self::UpgradeRejected(rejected) => {
                 let status = rejected.status();

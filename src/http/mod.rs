@@ -45,38 +45,63 @@ pub use state::HttpState;
 
 use std::sync::{Arc, OnceLock};
 
-use axum::Router;
+use axum::{Router, middleware::from_fn};
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
-/// The routes with their descriptions, in the order of the API documentation.
+use crate::model::{Module, Modules};
+
+/// The routes with their descriptions, in the order of the API documentation. Those of modules that are not installed
+/// answer 404.
 fn described_routes(
+    modules: Modules,
     pages: OpenApiRouter<HttpState>,
     documents: Arc<OnceLock<openapi::Documents>>,
 ) -> OpenApiRouter<HttpState> {
+    let presence = |routes| of_module(Module::Presence, modules, routes);
+    let context = |routes| of_module(Module::Context, modules, routes);
     OpenApiRouter::default()
-        .merge(presence::routes())
-        .merge(people::routes())
-        .merge(settings::routes())
-        .merge(privacy::routes())
-        .merge(contacts::routes())
-        .merge(conversations::routes())
-        .merge(devices::routes())
-        .merge(broadcast::routes())
-        .merge(operator::routes())
-        .merge(context::routes())
-        .merge(openai::routes())
-        .merge(sockets::routes())
+        .merge(presence(presence::routes()))
+        .merge(presence(people::routes()))
+        .merge(presence(settings::routes()))
+        .merge(presence(privacy::routes()))
+        .merge(presence(contacts::routes()))
+        .merge(presence(conversations::routes()))
+        .merge(presence(devices::routes()))
+        .merge(presence(broadcast::routes()))
+        .merge(presence(operator::routes()))
+        .merge(context(context::routes()))
+        .merge(context(openai::routes()))
+        .merge(presence(sockets::routes()))
         .merge(realtime::routes())
         .merge(system::routes())
         .merge(openapi::routes(documents))
         .merge(pages)
 }
 
+/// The routes of a module, which answer 404 where it is not installed.
+fn of_module(
+    module: Module,
+    modules: Modules,
+    routes: OpenApiRouter<HttpState>,
+) -> OpenApiRouter<HttpState> {
+    if modules.contains(module) {
+        return routes;
+    }
+    routes.layer(from_fn(move |_: axum::extract::Request, _: axum::middleware::Next| {
+        std::future::ready(ApiError::NotInstalled(module.as_str()))
+    }))
+}
+
+/// Route of the second port, for old context clients.
+pub fn second_port_routes(modules: Modules) -> Router<HttpState> {
+    of_module(Module::Presence, modules, sockets::second_port_routes().into()).into()
+}
+
 /// All HTTP routes and `pages`, with `/openapi.json` and `/asyncapi.json`.
-pub fn routes(pages: OpenApiRouter<HttpState>) -> Router<HttpState> {
+pub fn routes(modules: Modules, pages: OpenApiRouter<HttpState>) -> Router<HttpState> {
     let documents = Arc::new(OnceLock::new());
-    let (router, described) = described_routes(pages, Arc::clone(&documents)).split_for_parts();
+    let (router, described) = described_routes(modules, pages, Arc::clone(&documents)).split_for_parts();
     documents.get_or_init(|| openapi::Documents::new(&described));
     router
 }
@@ -84,5 +109,5 @@ pub fn routes(pages: OpenApiRouter<HttpState>) -> Router<HttpState> {
 /// The OpenAPI document of all routes and `pages`, as the server serves it.
 #[must_use]
 pub fn openapi_document(pages: OpenApiRouter<HttpState>) -> Value {
-    openapi::document(described_routes(pages, Arc::default()).get_openapi())
+    openapi::document(described_routes(Modules::ALL, pages, Arc::default()).get_openapi())
 }

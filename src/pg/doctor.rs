@@ -74,7 +74,7 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
         Ok(results) => checks.extend(results),
         Err(error) => checks.push(Check::new("catalog", false, ErrorChain(&error).to_string())),
     }
-    let migrations = match pending(&client, &sources.migrations).await {
+    let migrations = match pending(&client, sources).await {
         Ok(pending) if pending.is_empty() => Check::new("migrations", true, "all applied"),
         Ok(pending) => {
             let finding = format!("not applied: {}; `rollcall migrate` applies them", pending.join(", "));

@@ -1,10 +1,10 @@
 //! Settings of the database connections.
 
-use std::error::Error;
+use std::{error::Error, str::FromStr};
 
 use super::Connector;
 use crate::{
-    model::Secret,
+    model::{Modules, Secret},
     settings::{ParseResult, boolean, small_count},
 };
 
@@ -22,6 +22,10 @@ pub struct DatabaseSettings {
         value_parser = database_url
     )]
     pub direct_url: Option<Secret>,
+    /// Modules to install: channels, presence, context. presence includes channels, context includes both. Default: all in
+    /// a new database, otherwise the installed ones
+    #[arg(id = "modules", long = "modules", env = "MODULES", value_parser = Modules::from_str)]
+    pub modules: Option<Modules>,
     /// Whether to start an embedded PostgreSQL without DATABASE_URL; true: also if variables of other programs name a
     /// database. Default: true, in containers false
     #[arg(id = "embedded-database", long = "embedded-database", env = "EMBEDDED_DATABASE", value_parser = boolean)]

@@ -446,13 +446,20 @@ pub struct NodeLease {
     database: Database,
     devices: DeviceTracker,
     pending: Arc<PendingChanges>,
+    /// Whether the module presence is installed; without it there are no devices.
+    has_presence: bool,
 }
 
 impl NodeLease {
     /// Creates a lease; [`run`](Self::run) renews it.
     #[must_use]
-    pub const fn new(database: Database, devices: DeviceTracker, pending: Arc<PendingChanges>) -> Self {
-        Self { database, devices, pending }
+    pub const fn new(
+        database: Database,
+        devices: DeviceTracker,
+        pending: Arc<PendingChanges>,
+        has_presence: bool,
+    ) -> Self {
+        Self { database, devices, pending, has_presence }
     }
 
     /// Acquires the lease for the first time.
@@ -492,7 +499,7 @@ impl NodeLease {
                     while let Some(finished) = assertion.try_join_next() {
                         reconciliation = finished.unwrap_or_default();
                     }
-                    if assertion.is_empty() {
+                    if assertion.is_empty() && self.has_presence {
                         let (lease, all) = (self.clone(), std::mem::take(&mut lease_lost));
                         let reconciliation = std::mem::take(&mut reconciliation);
                         assertion.spawn(async move { lease.assert_devices(all, reconciliation).await });
@@ -530,7 +537,14 @@ impl NodeLease {
     /// would keep its device online without a socket.
     pub async fn release(&self) {
         let (node, grace) = (self.devices.node, self.devices.timeouts.grace);
-        let release = |connection| async move { node::release_lease(&connection, node, grace).await };
+        let has_presence = self.has_presence;
+        let release = |connection| async move {
+            if has_presence {
+                node::release_lease(&connection, node, grace).await
+            } else {
+                node::leave(&connection, node).await
+            }
+        };
         let released = self.database.within(RELEASE_TIMEOUT, release).await;
         if let Err(error) = released {
             tracing::warn!(error = %ErrorChain(&error), "lease release failed; the lease expires by itself");
@@ -539,7 +553,14 @@ impl NodeLease {
 
     async fn sweep(&self) {
         let idle_after = self.devices.timeouts.idle_after;
-        let sweep = |connection| async move { node::sweep(&connection, idle_after, HEARTBEAT_TIMEOUT).await };
+        let has_presence = self.has_presence;
+        let sweep = |connection| async move {
+            if has_presence {
+                node::sweep(&connection, idle_after, HEARTBEAT_TIMEOUT).await
+            } else {
+                node::sweep_nodes(&connection).await.map(|()| node::SweepResult::default())
+            }
+        };
         match self.database.within(SWEEP_TIMEOUT, sweep).await {
             Ok(swept) if swept != node::SweepResult::default() => tracing::debug!(?swept, "sweep finished"),
             Ok(_) => {}

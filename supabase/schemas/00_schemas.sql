@@ -1,3 +1,4 @@
+-- Module: channels
 -- The schemas, the history of migrations, and what the installer created outside of them. `rollcall` holds tables,
 -- views and functions for users, DBAs and PostgREST. `rollcall_internal` holds trigger functions, logs and queues; API
 -- roles have no usage there, because triggers, policies and generated columns call functions without it. Nothing of
@@ -9,15 +10,21 @@ grant usage on schema rollcall to anon, authenticated, service_role;
 create schema rollcall_internal;
 comment on schema rollcall_internal is 'Trigger functions, logs and queues of Rollcall. For the server only.';
 
-create table rollcall.schema_migrations (
+create table rollcall_internal.schema_migrations (
   version text not null constraint schema_migrations_pkey primary key,
   name text not null,
   applied_at timestamptz not null default now()
 );
-comment on table rollcall.schema_migrations is
-  'Migrations of Rollcall that were applied. Each migration inserts its own row, whichever tool applies it.';
+comment on table rollcall_internal.schema_migrations is 'The rows of rollcall.schema_migrations.';
 -- No policies: for the owner and the doctor.
-alter table rollcall.schema_migrations enable row level security;
+alter table rollcall_internal.schema_migrations enable row level security;
+
+-- Invoker: for the owner and the doctor.
+create view rollcall.schema_migrations with (security_invoker = true) as
+  select m.version, m.name, m.applied_at from rollcall_internal.schema_migrations m;
+comment on view rollcall.schema_migrations is
+  'Migrations of Rollcall that were applied. Each migration inserts its own row, whichever tool applies it.';
+revoke all on rollcall.schema_migrations from anon, authenticated, service_role;
 
 -- What the installer or a migration created outside of the two schemas, with the statement that removes it.
 -- `rollcall migrate --down` runs these in reverse order.
@@ -129,29 +136,6 @@ as $$
   where t.oid = p_type
 $$;
 comment on function rollcall_internal.type_name is 'The qualified name of a type, for casts.';
-
--- Personal data -------------------------------------------------------------------------------------------------------
-
--- Every function that exports or erases reads this table.
-create table rollcall.personal_data (
-  relation regclass not null,
-  column_name text not null,
-  exported boolean not null,
-  erase_order int,
-  reason text,
-  constraint personal_data_pkey primary key (relation, column_name),
-  constraint personal_data_gives_a_reason check ((exported and erase_order is not null) or reason is not null)
-);
-comment on table rollcall.personal_data is
-  'Every column that names a user: whether its rows are in that user''s export, and when they are deleted in an '
-  'erasure. A table with such a column needs a row here.';
-comment on column rollcall.personal_data.erase_order is 'Lower is deleted first; null is kept.';
-comment on column rollcall.personal_data.reason is 'Why rows are not exported, or are kept.';
-alter table rollcall.personal_data enable row level security;
-create policy "everyone reads the registry" on rollcall.personal_data for select to authenticated using (true);
-create policy "service_role reads" on rollcall.personal_data for select to service_role using (true);
-revoke all on rollcall.personal_data from anon, authenticated, service_role;
-grant select on rollcall.personal_data to authenticated, service_role;
 
 -- Triggers, for the doctor --------------------------------------------------------------------------------------------
 

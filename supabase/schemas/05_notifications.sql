@@ -1,3 +1,4 @@
+-- Module: channels
 -- How the database notifies nodes. A notification says which rows to read; it never carries content. Every login of the
 -- database may LISTEN and NOTIFY, so payloads are authenticated, and IDs of users in them are masked.
 -- src/pg/notification.rs reads what these functions send.

@@ -1,3 +1,4 @@
+-- Module: presence
 -- How the database notifies servers of changes of presence and of who may see whom. A notification carries ids, never
 -- content. What may be seen is read again under row-level security, and every change of visibility is in
 -- rollcall_internal.visibility_log in the transaction that made it.

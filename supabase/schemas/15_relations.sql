@@ -1,3 +1,4 @@
+-- Module: presence
 -- How users are related: contacts, blocks, teams, conversations. Two users have at most one contact row, whoever
 -- requested it.
 

@@ -1,3 +1,4 @@
+-- Module: presence
 -- Where relations come from: the built-in tables, or tables of the application. Every policy, function and query reads
 -- relations through the functions of this file and no other way. With a built-in table such a function is an SQL
 -- function that the planner inlines; rollcall.use_table replaces it with one over the application's table.

@@ -1,3 +1,4 @@
+-- Module: presence
 -- The tables of presence: what devices report, what users chose, and the faces that others read. Every table has
 -- row-level security; without a policy only the owner reads a row.
 
@@ -5,35 +6,6 @@ create type rollcall.presence_status as enum ('online', 'away', 'busy', 'dnd', '
 create type rollcall.presence_reach as enum ('online', 'away', 'offline');
 create type rollcall.presence_face as enum ('public', 'trusted');
 create type rollcall.presence_visibility as enum ('nobody', 'team', 'contacts', 'everyone');
-
--- Nodes ---------------------------------------------------------------------------------------------------------------
-
--- No foreign keys to auth.users anywhere: tokens may come from an issuer that keeps its accounts elsewhere.
-create table rollcall.presence_nodes (
-  id uuid primary key,
-  started_at timestamptz not null default now(),
-  renewed_at timestamptz not null default now(),
-  lease_expires_at timestamptz not null
-);
-comment on table rollcall.presence_nodes is
-  'Servers that hold sockets. The lease of a node stands for the liveness of all its devices.';
--- No policies for users: only servers and service_role need nodes.
-alter table rollcall.presence_nodes enable row level security;
-create policy "service_role has full access" on rollcall.presence_nodes
-  for all to service_role using (true) with check (true);
-revoke all on rollcall.presence_nodes from anon, authenticated, service_role;
-grant all on rollcall.presence_nodes to service_role;
-
--- Definer: only the server reads nodes. A random id of a node reveals nothing.
-create function rollcall.any_node_lives(p_nodes uuid[]) returns boolean
-  language sql stable security definer set search_path = ''
-as $$
-  select exists (
-    select from rollcall.presence_nodes n where n.id = any (p_nodes) and n.lease_expires_at > clock_timestamp()
-  )
-$$;
-comment on function rollcall.any_node_lives is 'Whether one of these nodes holds a lease.';
-grant execute on function rollcall.any_node_lives to authenticated, service_role;
 
 -- Devices -------------------------------------------------------------------------------------------------------------
 

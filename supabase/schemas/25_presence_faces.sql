@@ -1,3 +1,4 @@
+-- Module: presence
 -- Triggers recompute faces from devices, choices and settings, in the transaction that changed them. A face is written
 -- only when it differs, so a heartbeat or a repeat causes no notification. All writers lock in one order: choices,
 -- devices, settings, the row in user_last_seen, faces; several users in the order of their ids. So writers of one

@@ -1,3 +1,4 @@
+-- Module: presence
 -- Typing: who is notified, and how it expires. A start and a stop are notified; a refresh only when two seconds have
 -- passed since the last notification.
 

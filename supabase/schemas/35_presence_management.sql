@@ -1,3 +1,4 @@
+-- Module: presence
 -- Messages to sockets, limits, the registry of personal data in use, and retention.
 
 -- Messages to sockets -------------------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+-- Module: presence
 -- Writing presence in batches, leases of nodes, and the sweep. Every writer updates the faces in the same transaction.
 
 -- At most one write per user. An activity or page that is null stays; an empty one is cleared. Kinds:
@@ -239,27 +240,6 @@ $$;
 comment on function rollcall.set_status is 'Sets the status of a user, or of one device; returns the trusted face.';
 grant execute on function rollcall.set_status to service_role;
 
--- After an expired lease other nodes may have swept the node's devices, so it must report all its sockets again.
--- Definer: only the server writes nodes.
--- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall_internal.renew_lease(p_node uuid, p_lease interval) returns boolean
-  language plpgsql volatile security definer
-as $$
-begin
-  perform rollcall_internal.check_search_path();
-  update rollcall.presence_nodes set renewed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + p_lease
-    where id = p_node and lease_expires_at > clock_timestamp();
-  if found then
-    return true;
-  end if;
-  insert into rollcall.presence_nodes (id, lease_expires_at) values (p_node, clock_timestamp() + p_lease)
-    on conflict (id) do update set renewed_at = clock_timestamp(), lease_expires_at = excluded.lease_expires_at;
-  return false;
-end
-$$;
-comment on function rollcall_internal.renew_lease is
-  'Takes or renews the lease of a node; false when it had none or it had expired.';
-
 -- Where other nodes live, the lease is shortened to the grace period: devices that reconnect elsewhere within it never
 -- go offline, the others are swept. Otherwise the devices go offline at once, at most 20,000 in one call; the rest is
 -- swept.
@@ -274,8 +254,8 @@ declare
   v_users uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  if exists (select from rollcall.presence_nodes n where n.id <> p_node and n.lease_expires_at > v_now) then
-    update rollcall.presence_nodes set lease_expires_at = least(lease_expires_at, v_now + p_grace) where id = p_node;
+  if exists (select from rollcall_internal.nodes n where n.id <> p_node and n.lease_expires_at > v_now) then
+    update rollcall_internal.nodes set lease_expires_at = least(lease_expires_at, v_now + p_grace) where id = p_node;
     return;
   end if;
   perform set_config('rollcall.batch', 'on', true);
@@ -297,9 +277,9 @@ begin
   )
   select pg_catalog.array_agg(d.user_id) into v_users from dropped d;
   -- The sweep treats the remaining devices as live until now.
-  update rollcall.presence_nodes set renewed_at = v_now, lease_expires_at = v_now where id = p_node;
+  update rollcall_internal.nodes set renewed_at = v_now, lease_expires_at = v_now where id = p_node;
   if coalesce(pg_catalog.cardinality(v_users), 0) < 20000 then
-    delete from rollcall.presence_nodes where id = p_node;
+    delete from rollcall_internal.nodes where id = p_node;
   end if;
   perform rollcall_internal.refresh_faces(v_users);
   perform set_config('rollcall.batch', v_batch, true);
@@ -354,7 +334,7 @@ begin
 
   -- A node is dead when its lease has expired or does not exist. A node that recovers finds its lease expired and
   -- reports its sockets again.
-  v_living := array(select n.id from rollcall.presence_nodes n where n.lease_expires_at >= v_now);
+  v_living := array(select n.id from rollcall_internal.nodes n where n.lease_expires_at >= v_now);
   with lost as (
     select d.user_id, d.device_id from rollcall.presence_devices d
     join rollcall.user_last_seen l on l.user_id = d.user_id
@@ -368,7 +348,7 @@ begin
         status = case when d.nodes && v_living then d.status else 'offline' end,
         last_heartbeat_at = case
           when d.live then greatest(d.last_heartbeat_at,
-            (select max(n.renewed_at) from rollcall.presence_nodes n where n.id = any (d.nodes)
+            (select max(n.renewed_at) from rollcall_internal.nodes n where n.id = any (d.nodes)
               and n.id <> all (v_living)))
           else d.last_heartbeat_at end
       from lost l
@@ -379,7 +359,7 @@ begin
   v_users := v_users || v_found;
   -- A lease that expired just now has not been swept yet.
   if devices < p_limit then
-    delete from rollcall.presence_nodes n where n.lease_expires_at < v_now and n.id <> all (v_living)
+    delete from rollcall_internal.nodes n where n.lease_expires_at < v_now and n.id <> all (v_living)
       and not exists (select from rollcall.presence_devices d where d.nodes <> '{}' and n.id = any (d.nodes));
     get diagnostics nodes = row_count;
   end if;

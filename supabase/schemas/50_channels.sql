@@ -1,3 +1,4 @@
+-- Module: channels
 -- Broadcasts from the database and between nodes: partitions and notifications of realtime.messages, and the bus. A
 -- row is notified by the statement that inserts it: after the commit, in commit order, and never after a rollback.
 

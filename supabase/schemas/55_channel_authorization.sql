@@ -1,3 +1,4 @@
+-- Module: channels
 -- Private channels: how the server evaluates the policies on realtime.messages, and how it learns that a decision may
 -- differ. Policies are evaluated by a probe that is rolled back; nothing here decides. Every transaction that changes
 -- something a decision depends on notifies `rollcall_rights`.

@@ -1,13 +1,15 @@
+-- Module: channels
 -- Who is present in realtime channels, as rows: for SQL, and for the other nodes. Each node writes its own rows only,
 -- in batches that notify the other nodes in the same transaction; they are deleted with the node's row in
--- presence_nodes. Sockets never wait for these writes.
+-- nodes. Sockets never wait for these writes.
 
 -- Who may read in SQL who is in a channel? On Supabase the right to see presence is a policy on realtime.messages that
 -- reads realtime.topic(), a setting of the session and not a column, so it cannot be evaluated for many topics at
 -- once. So service_role reads all rows, users read their own, and a DBA adds what the application needs, for example:
--- create policy "members read channel presence" on rollcall.presence for select to authenticated using (private and
--- exists (select from members m where m.room = presence.topic and m.user_id = (select auth.uid()))).
-create unlogged table rollcall.presence (
+-- create policy "members read channel presence" on rollcall_internal.channel_presence for select to authenticated
+-- using (private and exists (
+--   select from members m where m.room = channel_presence.topic and m.user_id = (select auth.uid()))).
+create unlogged table rollcall_internal.channel_presence (
   node uuid not null,
   channel bigint not null,
   topic text not null,
@@ -21,26 +23,34 @@ create unlogged table rollcall.presence (
   updated_at timestamptz not null,
   constraint presence_pkey primary key (node, channel)
 ) with (fillfactor = 80);
-comment on table rollcall.presence is
+comment on table rollcall_internal.channel_presence is
   'What each realtime channel tracks, one row per meta. Derived: only servers write it. A channel is a join of one '
   'socket; several may use one key. Unlogged.';
-comment on column rollcall.presence.topic is 'The topic of the channel without realtime:.';
-comment on column rollcall.presence.channel is 'The number of the channel on its node.';
-comment on column rollcall.presence.phx_ref is 'The name of this state of the meta, as clients know it (presence_ref).';
-comment on column rollcall.presence.meta is
+comment on column rollcall_internal.channel_presence.topic is 'The topic of the channel without realtime:.';
+comment on column rollcall_internal.channel_presence.channel is 'The number of the channel on its node.';
+comment on column rollcall_internal.channel_presence.phx_ref is
+  'The name of this state of the meta, as clients know it (presence_ref).';
+comment on column rollcall_internal.channel_presence.meta is
   'The tracked value; null where jsonb cannot represent it (\u0000, lone surrogates, numbers beyond numeric).';
-comment on column rollcall.presence.payload is 'The same value as the text that the client sent.';
-comment on column rollcall.presence.user_id is 'The sub of the channel''s token, where it is a UUID.';
-create index presence_topic on rollcall.presence (topic, private, key);
-create index presence_user_id on rollcall.presence (user_id) where user_id is not null;
-alter table rollcall.presence enable row level security;
-create policy "own channel presence" on rollcall.presence for select to authenticated
+comment on column rollcall_internal.channel_presence.payload is 'The same value as the text that the client sent.';
+comment on column rollcall_internal.channel_presence.user_id is 'The sub of the channel''s token, where it is a UUID.';
+create index presence_topic on rollcall_internal.channel_presence (topic, private, key);
+create index presence_user_id on rollcall_internal.channel_presence (user_id) where user_id is not null;
+alter table rollcall_internal.channel_presence enable row level security;
+create policy "own channel presence" on rollcall_internal.channel_presence for select to authenticated
   using (user_id = (select auth.uid()));
-create policy "service_role reads" on rollcall.presence for select to service_role using (true);
+create policy "service_role reads" on rollcall_internal.channel_presence for select to service_role using (true);
+revoke all on rollcall_internal.channel_presence from anon, authenticated, service_role;
+grant select on rollcall_internal.channel_presence to anon, authenticated, service_role;
+
+-- Invoker: shows what the policies on rollcall_internal.channel_presence show.
+create view rollcall.presence with (security_invoker = true) as
+  select p.node, p.channel, p.topic, p.private, p.key, p.phx_ref, p.meta, p.payload, p.user_id, p.joined_at,
+    p.updated_at
+  from rollcall_internal.channel_presence p;
+comment on view rollcall.presence is 'What each realtime channel tracks, one row per meta, also on nodes that ended.';
 revoke all on rollcall.presence from anon, authenticated, service_role;
 grant select on rollcall.presence to anon, authenticated, service_role;
-insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.presence', 'user_id', true, null, 'exists while its channel is open');
 
 -- A node that has just started, or whose rows were lost, has no row here until it has written all of its rows.
 -- Unlogged as the rows are, so both are lost together.
@@ -49,14 +59,14 @@ create unlogged table rollcall_internal.channel_nodes (
   generation text not null default pg_current_xact_id()::text
 );
 comment on table rollcall_internal.channel_nodes is
-  'Nodes whose rows in rollcall.presence are complete. The generation changes when they are rewritten. Unlogged.';
+  'Nodes whose rows in channel_presence are complete. The generation changes when they are rewritten. Unlogged.';
 -- No policies: only the server reads it.
 alter table rollcall_internal.channel_nodes enable row level security;
 
--- Invoker: shows what the policies on rollcall.presence show.
+-- Invoker: shows what the policies on rollcall_internal.channel_presence show.
 create view rollcall.channel_presence with (security_invoker = true) as
   select p.topic, p.private, p.key, p.meta, p.user_id, p.joined_at, p.updated_at, p.phx_ref, p.node, p.channel
-  from rollcall.presence p
+  from rollcall_internal.channel_presence p
   where rollcall.any_node_lives(array[p.node]);
 comment on view rollcall.channel_presence is
   'Who is present in realtime channels now, on living nodes, one row per meta.';
@@ -107,11 +117,11 @@ begin
   perform set_config('synchronous_commit', 'off', true);
   perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
   if pg_catalog.cardinality(p_gone) > 0 then
-    delete from rollcall.presence p where p.node = p_node and p.channel = any (p_gone);
+    delete from rollcall_internal.channel_presence p where p.node = p_node and p.channel = any (p_gone);
   end if;
   if pg_catalog.cardinality(p_channel) > 0 then
     begin
-      insert into rollcall.presence as p
+      insert into rollcall_internal.channel_presence as p
           (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
         select p_node, o.channel, o.topic, o.private, o.key, o.ref, o.payload::jsonb, o.payload, o.usr, o.joined,
           o.updated
@@ -123,7 +133,7 @@ begin
         where p.phx_ref <> excluded.phx_ref;
     exception when others then
       -- A payload that jsonb cannot represent must not block the others.
-      insert into rollcall.presence as p
+      insert into rollcall_internal.channel_presence as p
           (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
         select p_node, o.channel, o.topic, o.private, o.key, o.ref, rollcall_internal.jsonb_or_null(o.payload),
           o.payload, o.usr,
@@ -136,7 +146,7 @@ begin
         where p.phx_ref <> excluded.phx_ref;
     end;
   end if;
-  if p_notify and exists (select from rollcall.presence_nodes n where n.id <> p_node) then
+  if p_notify and exists (select from rollcall_internal.nodes n where n.id <> p_node) then
     perform rollcall_internal.notify_channel_presence(p_node, p_gone || p_channel);
   end if;
 end
@@ -155,13 +165,15 @@ begin
   perform set_config('synchronous_commit', 'off', true);
   perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
   -- Locked until the commit: the deletion of the node waits for it and then finds it in channel_nodes.
-  perform from rollcall.presence_nodes n where n.id = p_node for key share;
+  perform from rollcall_internal.nodes n where n.id = p_node for key share;
   if not found then
     return false;
   end if;
-  delete from rollcall.presence p
+  delete from rollcall_internal.channel_presence p
     where p.node = p_node and p.channel not in (select channel from pg_catalog.unnest(p_channels) as channel);
-  if (select count(*) from rollcall.presence p where p.node = p_node) <> pg_catalog.cardinality(p_channels) then
+  if (select count(*) from rollcall_internal.channel_presence p where p.node = p_node)
+    <> pg_catalog.cardinality(p_channels)
+  then
     return false;
   end if;
   insert into rollcall_internal.channel_nodes (node) values (p_node)
@@ -183,7 +195,7 @@ begin
   perform rollcall_internal.check_search_path();
   perform set_config('synchronous_commit', 'off', true);
   delete from rollcall_internal.channel_nodes c where c.node = p_node;
-  delete from rollcall.presence p where p.node = p_node;
+  delete from rollcall_internal.channel_presence p where p.node = p_node;
   perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
 end
 $$;
@@ -215,14 +227,14 @@ begin
   end if;
   perform pg_advisory_xact_lock(hashtextextended('rollcall.channel_presence', 0));
   delete from rollcall_internal.channel_nodes c where c.node in (select g.id from old_rows g);
-  delete from rollcall.presence p where p.node in (select g.id from old_rows g);
+  delete from rollcall_internal.channel_presence p where p.node in (select g.id from old_rows g);
   return null;
 end
 $$;
 comment on function rollcall_internal.remove_dead_nodes is
   'Trigger function: deletes the channel presence of deleted nodes.';
 
-create trigger remove_dead_nodes after delete on rollcall.presence_nodes
+create trigger remove_dead_nodes after delete on rollcall_internal.nodes
   referencing old table as old_rows
   for each statement execute function rollcall_internal.remove_dead_nodes();
 
@@ -238,5 +250,5 @@ $$;
 comment on function rollcall_internal.reset_channel_nodes is
   'Trigger function: after TRUNCATE every node writes its channel presence again.';
 
-create trigger reset_channel_nodes after truncate on rollcall.presence
+create trigger reset_channel_nodes after truncate on rollcall_internal.channel_presence
   for each statement execute function rollcall_internal.reset_channel_nodes();

@@ -1,15 +1,24 @@
+-- Module: channels
 -- What the server reads from the catalogs to deliver `postgres_changes`. Nothing here decides who may see a row:
 -- grants and row-level security do, evaluated as the subscriber.
 
-create table rollcall.change_settings (
+create table rollcall_internal.change_settings (
   relation regclass primary key,
   delete_rls boolean not null default false
 );
-comment on table rollcall.change_settings is
+comment on table rollcall_internal.change_settings is
   'How changes of a table are delivered. delete_rls: a DELETE only to subscribers that row-level security lets see the '
   'row; without a row here this holds for tables of the schema rollcall only.';
 -- No policies: the owner writes it, the server reads it.
-alter table rollcall.change_settings enable row level security;
+alter table rollcall_internal.change_settings enable row level security;
+revoke all on rollcall_internal.change_settings from anon, authenticated, service_role;
+
+-- Invoker: for the owner.
+create view rollcall.change_settings with (security_invoker = true) as
+  select s.relation, s.delete_rls from rollcall_internal.change_settings s;
+comment on view rollcall.change_settings is
+  'How changes of a table are delivered. delete_rls: a DELETE only to subscribers that row-level security lets see the '
+  'row; without a row here this holds for tables of the schema rollcall only.';
 revoke all on rollcall.change_settings from anon, authenticated, service_role;
 
 -- Invoker: reads catalogs that every role may read.
@@ -191,7 +200,8 @@ begin
     end,
     k.names, k.types, format('%I.%I', n.nspname, c.relname),
     c.relrowsecurity, bound.is_exempt,
-    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), n.nspname = 'rollcall'),
+    coalesce((select s.delete_rls from rollcall_internal.change_settings s where s.relation = c.oid),
+      n.nspname = 'rollcall'),
     owned.columns, quote_ident(c.relname), asks.condition, asks.reads, asks.read_types, asks.is_steady
   from unnest(p_relations) as wanted (oid)
   join pg_catalog.pg_class c on c.oid = wanted.oid

@@ -1,3 +1,4 @@
+-- Module: context
 -- What the context engine knows about a user: messages, units of knowledge, memories, instructions, the profiles that
 -- the roll-up makes of them, and the bundles that are compiled from all of it. Every row belongs to its user, except
 -- messages, which all participants of a conversation read.

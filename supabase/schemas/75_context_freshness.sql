@@ -1,3 +1,4 @@
+-- Module: context
 -- No committed change of a source leaves a bundle that looks fresh. A change does two things in its own transaction:
 -- it records a row in context_source_changes, and it marks the affected bundles as dirty, queues their compilation and
 -- notifies. The recorded row makes it certain: a bundle stores the snapshot in which its sources were read, so every

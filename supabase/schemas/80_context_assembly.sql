@@ -1,3 +1,4 @@
+-- Module: context
 -- Reading for the context engine: the sources of a bundle, what a message is about, and everything that one prompt
 -- needs, in one call each. All of it runs as the caller, so row-level security decides about every row in a prompt.
 -- What every prompt calls is in PL/pgSQL: the body of an SQL function is planned again in every statement that calls

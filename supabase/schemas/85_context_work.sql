@@ -1,3 +1,4 @@
+-- Module: context
 -- Background work of the context engine. Servers claim work with SKIP LOCKED; work that a server claimed and did not
 -- finish is claimed again.
 

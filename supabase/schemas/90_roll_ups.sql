@@ -1,3 +1,4 @@
+-- Module: context
 -- The roll-up: from units to the profiles of topics and entities. At most one per user at a time, on any node, by a
 -- lease that its holder must still have when it writes.
 

@@ -14,7 +14,7 @@ select is_empty(
 -- A policy more, or one less, is a change of who sees what: it has to be made here as well.
 select policies_are('rollcall', 'user_presence', array['service_role has full access',
   'users read their trusted face', 'viewers read the face shown to them']);
-select policies_are('rollcall', 'presence_nodes', array['service_role has full access']);
+select policies_are('rollcall_internal', 'nodes', array['service_role has full access']);
 select policies_are('rollcall', 'presence_devices', array['service_role has full access', 'own devices']);
 select policies_are('rollcall', 'presence_choices', array['service_role has full access', 'own choices']);
 select policies_are('rollcall', 'user_last_seen', array['service_role has full access', 'own last seen']);
@@ -75,7 +75,7 @@ select is_empty(
      where c.relnamespace in ('rollcall'::regnamespace, 'rollcall_internal'::regnamespace) and c.relkind in ('r', 'p', 'v', 'S')
        and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e')
        -- Where the DBA says by policy who may ask who is in a channel: without one, nobody.
-       and c.oid <> 'rollcall.presence'::regclass
+       and c.oid not in ('rollcall.presence'::regclass, 'rollcall_internal.channel_presence'::regclass)
        and case c.relkind when 'S' then has_sequence_privilege('anon', c.oid, 'usage, select, update')
          else has_any_column_privilege('anon', c.oid, 'select, insert, update, references')
            or has_table_privilege('anon', c.oid, 'delete, truncate, trigger') end $$,

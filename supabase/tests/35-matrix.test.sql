@@ -78,6 +78,10 @@ insert into matrix values
   ('rollcall_internal.visibility_log', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.own_tables', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.schema_migrations', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.schema_migrations', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.nodes', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.change_settings', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.channel_presence', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.installed_objects', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.seed_files', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.notification_key', '----', '----', 'no', 'no', 'no', null, null),
@@ -151,7 +155,7 @@ insert into rollcall.entity_units (entity_id, unit_id, user_id) values (tests.no
 insert into rollcall.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at, dirty)
   select tests.u(n), 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() + interval '1 hour', true from generate_series(1, 2) n;
 insert into rollcall.system_actions (user_id, kind, trigger) select tests.u(n), 'warm_up', 'test' from generate_series(1, 2) n;
-insert into rollcall.presence (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
+insert into rollcall_internal.channel_presence (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
   select tests.node(90), n, 'room', true, 'k', 'r' || n, '{}', tests.u(n), now(), now() from generate_series(1, 2) n;
 select rollcall.broadcast('custom', 'x', array[tests.u(1)], '{}');
 

@@ -3,8 +3,8 @@ begin;
 select plan(14);
 select tests.as_owner();
 
-select ok((select relrowsecurity from pg_class where oid = 'rollcall.presence'::regclass), 'row-level security is on');
-select policies_are('rollcall', 'presence', array['own channel presence', 'service_role reads']);
+select ok((select relrowsecurity from pg_class where oid = 'rollcall_internal.channel_presence'::regclass), 'row-level security is on');
+select policies_are('rollcall_internal', 'channel_presence', array['own channel presence', 'service_role reads']);
 select policies_are('rollcall_internal', 'channel_nodes', '{}'::name[]);
 select is_empty(
   $$ select r.name from (values ('anon'), ('authenticated'), ('service_role')) r (name)
@@ -48,7 +48,7 @@ select is_empty(
   'a node that is no more has nobody present');
 select pg_temp.note(tests.node(2), 1, null, '{}');
 select rollcall_internal.complete_channel_presence(tests.node(2), '{1}');
-truncate rollcall.presence;
+truncate rollcall_internal.channel_presence;
 select is_empty($$ select node from rollcall_internal.channel_nodes $$, 'whoever empties the table makes all nodes write again');
 select pg_temp.note(tests.node(2), 1, null, '{}');
 select rollcall_internal.leave_channel_presence(tests.node(2));

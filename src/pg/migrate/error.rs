@@ -2,7 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
-use crate::pg::ConnectError;
+use crate::{model::Modules, pg::ConnectError};
 
 /// The database could not be prepared for the server.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,9 @@ pub enum MigrateError {
     /// The check found obstacles; nothing was written.
     #[error("the database is not ready, nothing was changed:{}", list(.0))]
     Blocked(Vec<String>),
+    /// The demo data needs every module.
+    #[error("--seed: needs all modules, and only {0} are to be installed")]
+    SeedNeedsModules(Modules),
     /// The two connections go to different databases.
     #[error("the superuser's connection goes to the database {admin}, DATABASE_URL to {own}")]
     OtherDatabase {

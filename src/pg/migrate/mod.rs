@@ -18,6 +18,7 @@ use tokio_postgres::{Client, Transaction};
 use tracing::{debug, info};
 
 use crate::config::Secret;
+use crate::model::{Module, Modules};
 use crate::pg::Connector;
 use crate::pg::session::StatementLimits;
 
@@ -117,7 +118,7 @@ impl Installer {
         let mut problems: Vec<String> = rows.iter().map(|row| row.get("problem")).collect();
         let last = files.iter().map(Migration::parse).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = last.iter().map(|migration| migration.version).max() {
-            let applied = applied_versions(&self.client).await?;
+            let applied = History::read(&self.client).await?.versions;
             problems.extend(applied.iter().filter(|version| version.as_str() > last).map(|version| {
                 format!("migration {version}: was applied by a newer version of Rollcall; run that version")
             }));
@@ -167,7 +168,11 @@ async fn install(
     if let Some(statement) = &become_owner {
         transaction.batch_execute(statement).await?;
     }
-    let applied = apply_in(&transaction, &sources.migrations).await?;
+    let modules = History::read(&transaction).await?.modules_with(sources.modules);
+    if with_seed && sources.seed.is_some() && modules != Modules::ALL {
+        return Err(MigrateError::SeedNeedsModules(modules));
+    }
+    let applied = apply_in(&transaction, &sources.migrations, modules).await?;
     if become_owner.is_some() {
         transaction.batch_execute("reset role").await?;
     }
@@ -196,7 +201,7 @@ pub async fn dry_run(target: &MigrationTarget, sources: &Sources) -> Result<Stri
     within_timeout(async {
         let installer = Installer::connect(target).await?;
         installer.check(&sources.migrations).await?;
-        let pending = pending(&installer.client, &sources.migrations).await?;
+        let pending = pending(&installer.client, sources).await?;
         let mut script = format!("begin;\n{LOCK}");
         let mut add = |files: &mut dyn Iterator<Item = &SqlFile>| {
             for file in files {
@@ -263,6 +268,19 @@ async fn connect(url: &Secret) -> Result<Client, MigrateError> {
 /// A migration, as its file name says.
 pub(super) struct Migration<'a> {
     pub(super) version: &'a str,
+    /// `None`: it belongs to every installation.
+    pub(super) module: Option<Module>,
+}
+
+/// The module that the name of a migration begins with.
+pub(super) fn module_of(name: &str) -> Option<Module> {
+    Module::from_name(name.split('_').next().unwrap_or_default())
+}
+
+/// The modules that the names of applied migrations stand for.
+pub fn modules_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Modules {
+    let modules = names.into_iter().filter_map(module_of).map(Modules::up_to);
+    modules.fold(Modules::CHANNELS, Modules::with)
 }
 
 impl<'a> Migration<'a> {
@@ -270,18 +288,51 @@ impl<'a> Migration<'a> {
         let stem = file.name.strip_suffix(".sql");
         stem.and_then(|stem| stem.split_once('_'))
             .filter(|(version, _)| version.len() == 14 && version.bytes().all(|byte| byte.is_ascii_digit()))
-            .map(|(version, _)| Self { version })
+            .map(|(version, name)| Self { version, module: module_of(name) })
             .ok_or_else(|| MigrateError::Name(file.name.clone().into_owned()))
     }
 }
 
-async fn applied_versions(
-    client: &impl tokio_postgres::GenericClient,
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    if !client.query_one(IS_INSTALLED, &[]).await?.try_get::<_, bool>(0)? {
-        return Ok(Vec::new());
+/// What was applied to a database.
+#[derive(Debug, Default)]
+struct History {
+    versions: Vec<String>,
+    /// `None` without Rollcall.
+    modules: Option<Modules>,
+}
+
+impl History {
+    async fn read(client: &impl tokio_postgres::GenericClient) -> Result<Self, tokio_postgres::Error> {
+        if !client.query_one(IS_INSTALLED, &[]).await?.try_get::<_, bool>(0)? {
+            return Ok(Self::default());
+        }
+        let rows = client.query(APPLIED, &[]).await?;
+        let names = rows.iter().map(|row| row.try_get("name")).collect::<Result<Vec<&str>, _>>()?;
+        let versions = rows.iter().map(|row| row.try_get("version")).collect::<Result<_, _>>()?;
+        Ok(Self { versions, modules: Some(modules_of(names)) })
     }
-    Ok(client.query(APPLIED, &[]).await?.iter().map(|row| row.get("version")).collect())
+
+    /// The modules that are installed after `wanted` are.
+    fn modules_with(&self, wanted: Option<Modules>) -> Modules {
+        match (wanted, self.modules) {
+            (Some(wanted), Some(installed)) => installed.with(wanted),
+            (Some(modules), None) | (None, Some(modules)) => modules,
+            (None, None) => Modules::ALL,
+        }
+    }
+
+    /// The files of these modules that are not applied.
+    fn pending<'a>(&self, files: &'a [SqlFile], modules: Modules) -> Result<Vec<&'a SqlFile>, MigrateError> {
+        let mut pending = Vec::new();
+        for file in files {
+            let migration = Migration::parse(file)?;
+            let is_meant = migration.module.is_none_or(|module| modules.contains(module));
+            if is_meant && !self.versions.iter().any(|known| known == migration.version) {
+                pending.push(file);
+            }
+        }
+        Ok(pending)
+    }
 }
 
 /// Applies the pending migrations in one transaction, as the role of the connection. Returns their file names.
@@ -290,48 +341,45 @@ async fn applied_versions(
 /// The file and line that failed; then nothing was changed.
 pub async fn apply(client: &mut Client, files: &[SqlFile]) -> Result<Vec<String>, MigrateError> {
     let transaction = begin(client).await?;
-    let applied = apply_in(&transaction, files).await?;
+    let applied = apply_in(&transaction, files, Modules::ALL).await?;
     transaction.commit().await?;
     Ok(applied)
 }
 
-/// As [`apply`]. The caller holds the lock, so no other server applies them meanwhile.
-async fn apply_in(transaction: &Transaction<'_>, files: &[SqlFile]) -> Result<Vec<String>, MigrateError> {
-    let known = applied_versions(transaction).await?;
+/// As [`apply`], for some modules. The caller holds the lock, so no other server applies them meanwhile.
+async fn apply_in(
+    transaction: &Transaction<'_>,
+    files: &[SqlFile],
+    modules: Modules,
+) -> Result<Vec<String>, MigrateError> {
     let mut applied = Vec::new();
-    for file in files {
-        let version = Migration::parse(file)?.version;
-        if known.iter().any(|known| known == version) {
-            continue;
-        }
+    for file in History::read(transaction).await?.pending(files, modules)? {
         run(transaction, file).await?;
         applied.push(file.name.clone().into_owned());
     }
     // A migration that does not record itself would run again with the next start.
-    let known = applied_versions(transaction).await?;
-    for file in files {
-        let version = Migration::parse(file)?.version;
-        if !known.iter().any(|known| known == version) {
-            return Err(MigrateError::Unrecorded(file.name.clone().into_owned()));
-        }
+    match History::read(transaction).await?.pending(files, modules)?.first() {
+        Some(file) => Err(MigrateError::Unrecorded(file.name.clone().into_owned())),
+        None => Ok(applied),
     }
-    Ok(applied)
 }
 
 /// File names of the migrations that are not applied.
 ///
 /// # Errors
 /// When the history cannot be read, or a file has a wrong name.
-pub async fn pending<'a>(client: &Client, files: &'a [SqlFile]) -> Result<Vec<&'a str>, MigrateError> {
-    let known = applied_versions(client).await?;
-    let mut pending = Vec::new();
-    for file in files {
-        let version = Migration::parse(file)?.version;
-        if !known.iter().any(|known| known == version) {
-            pending.push(&*file.name);
-        }
-    }
-    Ok(pending)
+pub async fn pending<'a>(client: &Client, sources: &'a Sources) -> Result<Vec<&'a str>, MigrateError> {
+    let history = History::read(client).await?;
+    let pending = history.pending(&sources.migrations, history.modules_with(sources.modules))?;
+    Ok(pending.into_iter().map(|file| &*file.name).collect())
+}
+
+/// The modules that are installed; `None` without Rollcall.
+///
+/// # Errors
+/// When the history cannot be read.
+pub async fn installed_modules(client: &Client) -> Result<Option<Modules>, tokio_postgres::Error> {
+    Ok(History::read(client).await?.modules)
 }
 
 /// Loads demo data once; a file that has changed since is not loaded again. Whether it did.

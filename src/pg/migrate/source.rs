@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::model::Modules;
+
 /// What the build script found.
 mod built_in {
     include!(concat!(env!("OUT_DIR"), "/sql_files.rs"));
@@ -21,15 +23,22 @@ pub struct SqlFile {
 pub struct Sources {
     /// What Supabase provides and plain PostgreSQL lacks; run by a superuser; may run any number of times.
     pub bootstrap: Vec<SqlFile>,
-    /// `<version>_<name>.sql`, as in a Supabase CLI project; each runs once.
+    /// `<version>_<module>….sql`, as in a Supabase CLI project; each runs once. A name without a module belongs to all.
     pub migrations: Vec<SqlFile>,
     /// What needs a superuser and the migrated schema; may run any number of times.
     pub after: Vec<SqlFile>,
+    /// The modules to install; by default all in a new database, otherwise the installed ones.
+    pub modules: Option<Modules>,
     /// Demo data; runs once, and only when asked for.
     pub seed: Option<SqlFile>,
 }
 
 impl Sources {
+    /// The files in the binary, for these modules.
+    pub fn of_modules(modules: Option<Modules>) -> Self {
+        Self { modules, ..Self::built_in() }
+    }
+
     /// The files in the binary.
     pub fn built_in() -> Self {
         let list = |files: &'static [(&str, &str)]| {
@@ -39,6 +48,7 @@ impl Sources {
             bootstrap: list(built_in::BOOTSTRAP),
             migrations: list(built_in::MIGRATIONS),
             after: list(built_in::AFTER),
+            modules: None,
             seed: built_in::SEED.map(|text| SqlFile { name: "seed.sql".into(), text: text.into() }),
         }
     }
@@ -48,6 +58,13 @@ impl Sources {
 mod tests {
     use super::*;
     use crate::pg::migrate::Migration;
+
+    #[test]
+    fn every_built_in_migration_names_its_module() {
+        for file in Sources::built_in().migrations {
+            assert!(Migration::parse(&file).unwrap().module.is_some(), "{}", file.name);
+        }
+    }
 
     #[test]
     fn built_in_migrations_are_well_named_and_ordered() {

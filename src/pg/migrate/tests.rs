@@ -36,6 +36,7 @@ fn sources() -> Sources {
             ),
         ],
         after: vec![file("10_after.sql", "create or replace view public.after as select b from public.a;")],
+        modules: None,
         seed: Some(file("seed.sql", "insert into public.a values (1, 'x');")),
     }
 }
@@ -70,10 +71,10 @@ async fn preparing_twice_changes_nothing_the_second_time() {
     assert_eq!(prepare(&fixture.target, &sources, true).await.unwrap(), Report::default());
 
     let client = connect(&fixture.target.url).await.unwrap();
-    assert_eq!(applied_versions(&client).await.unwrap(), ["20250101000000", "20250102000000"]);
+    assert_eq!(History::read(&client).await.unwrap().versions, ["20250101000000", "20250102000000"]);
     let owner = "select tableowner::text from pg_tables where tablename = 'a'";
     assert_eq!(client.query_one(owner, &[]).await.unwrap().get::<_, String>(0), "postgres");
-    assert!(pending(&client, &sources.migrations).await.unwrap().is_empty());
+    assert!(pending(&client, &sources).await.unwrap().is_empty());
     fixture.end().await;
 }
 
@@ -89,7 +90,7 @@ async fn a_failed_migration_is_reported_with_its_line_and_nothing_is_changed() {
     let client = connect(&fixture.target.url).await.unwrap();
     let left = "select to_regclass('public.c') is null and to_regnamespace('rollcall') is null";
     assert!(client.query_one(left, &[]).await.unwrap().get::<_, bool>(0));
-    assert_eq!(pending(&client, &sources.migrations).await.unwrap().len(), 2);
+    assert_eq!(pending(&client, &sources).await.unwrap().len(), 2);
 
     sources.migrations[1] = file("20250102000000_second.sql", "select 1;");
     let failure = prepare(&fixture.target, &sources, false).await.unwrap_err();
@@ -106,7 +107,7 @@ async fn a_dry_run_prints_a_script_and_changes_nothing() {
         assert!(script.contains(part), "{part}: {script}");
     }
     let client = connect(&fixture.target.url).await.unwrap();
-    assert_eq!(pending(&client, &sources().migrations).await.unwrap().len(), 2);
+    assert_eq!(pending(&client, &sources()).await.unwrap().len(), 2);
     fixture.end().await;
 }
 

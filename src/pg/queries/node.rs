@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    model::NodeId,
-    pg::{Connection, PgError},
+    model::{Modules, NodeId},
+    pg::{Connection, PgError, migrate::modules_of},
 };
 
 /// Acquires or renews a lease. `false` if there was none, so that the node must write its connections again.
@@ -25,6 +25,37 @@ pub async fn renew_lease(client: &Connection, node: NodeId, lease: Duration) -> 
 pub async fn release_lease(client: &Connection, node: NodeId, grace: Duration) -> Result<(), PgError> {
     client.write(include_str!("../../../sql/node/release_lease.sql"), &[&node, &grace.as_secs_f64()]).await?;
     Ok(())
+}
+
+/// Deletes a node in a database without presence.
+///
+/// # Errors
+///
+/// If the database does not answer.
+pub async fn leave(client: &Connection, node: NodeId) -> Result<(), PgError> {
+    client.write(include_str!("../../../sql/node/leave.sql"), &[&node]).await?;
+    Ok(())
+}
+
+/// Deletes nodes whose lease has expired, in a database without presence.
+///
+/// # Errors
+///
+/// If the database does not answer.
+pub async fn sweep_nodes(client: &Connection) -> Result<(), PgError> {
+    client.write(include_str!("../../../sql/node/sweep_nodes.sql"), &[]).await?;
+    Ok(())
+}
+
+/// The modules that are installed.
+///
+/// # Errors
+///
+/// If the database does not answer.
+pub async fn installed_modules(client: &Connection) -> Result<Modules, PgError> {
+    let rows = client.query(include_str!("../../../sql/node/modules.sql"), &[]).await?;
+    let names = rows.iter().map(|row| row.try_get("name")).collect::<Result<Vec<&str>, _>>()?;
+    Ok(modules_of(names))
 }
 
 /// Numbers of rows that a sweep ended.

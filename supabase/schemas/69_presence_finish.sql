@@ -1,18 +1,18 @@
--- Rights of functions, and what depends on everything before: event triggers and recorded state.
+-- Module: presence
+-- Rights of functions, and what depends on everything before: personal data, the event trigger and followed tables.
 
 -- PostgreSQL lets PUBLIC call every new function, and default privileges of one schema cannot change that.
 revoke execute on all functions in schema rollcall from public;
 revoke execute on all functions in schema rollcall_internal from public;
+
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.presence', 'user_id', true, null, 'exists while its channel is open');
 
 -- Without the right to create event triggers, servers compare fingerprints of the policies instead.
 do $$
 begin
   if not exists (select from pg_event_trigger where evtname = 'rollcall_policy_watch') then
     create event trigger rollcall_policy_watch on ddl_command_end execute function rollcall_internal.on_ddl();
-  end if;
-  if not exists (select from pg_event_trigger where evtname = 'rollcall_authorization_watch') then
-    create event trigger rollcall_authorization_watch on ddl_command_end
-      execute function rollcall_internal.on_authorization_ddl();
   end if;
 exception when insufficient_privilege then
   raise notice 'no right to create an event trigger: policies are compared by fingerprint instead';
@@ -25,8 +25,6 @@ begin
   perform rollcall_internal.record_triggers();
 end
 $$;
-
-insert into rollcall_internal.context_access_version (version) values (rollcall.context_access_version());
 
 -- The table of Supabase Auth is changed only on request; see rollcall.watch_accounts.
 do $$

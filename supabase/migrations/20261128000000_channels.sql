@@ -1,0 +1,2033 @@
+-- Generated from supabase/schemas by `make schema`; edit those files instead.
+-- Needs the roles, the schemas auth and realtime and the table realtime.messages of Supabase, which
+-- `rollcall migrate` creates where they are missing.
+
+-- schemas/00_schemas.sql ---------------------------------------------------------------------------------------------
+
+-- The schemas, the history of migrations, and what the installer created outside of them. `rollcall` holds tables,
+-- views and functions for users, DBAs and PostgREST. `rollcall_internal` holds trigger functions, logs and queues; API
+-- roles have no usage there, because triggers, policies and generated columns call functions without it. Nothing of
+-- Rollcall is in public. Every name is qualified; only pg_catalog is implied.
+
+create schema rollcall;
+comment on schema rollcall is 'Presence, channels and AI context of Rollcall: tables, views and functions for users.';
+grant usage on schema rollcall to anon, authenticated, service_role;
+create schema rollcall_internal;
+comment on schema rollcall_internal is 'Trigger functions, logs and queues of Rollcall. For the server only.';
+
+create table rollcall_internal.schema_migrations (
+  version text not null constraint schema_migrations_pkey primary key,
+  name text not null,
+  applied_at timestamptz not null default now()
+);
+comment on table rollcall_internal.schema_migrations is 'The rows of rollcall.schema_migrations.';
+-- No policies: for the owner and the doctor.
+alter table rollcall_internal.schema_migrations enable row level security;
+
+-- Invoker: for the owner and the doctor.
+create view rollcall.schema_migrations with (security_invoker = true) as
+  select m.version, m.name, m.applied_at from rollcall_internal.schema_migrations m;
+comment on view rollcall.schema_migrations is
+  'Migrations of Rollcall that were applied. Each migration inserts its own row, whichever tool applies it.';
+revoke all on rollcall.schema_migrations from anon, authenticated, service_role;
+
+-- What the installer or a migration created outside of the two schemas, with the statement that removes it.
+-- `rollcall migrate --down` runs these in reverse order.
+create table rollcall_internal.installed_objects (
+  id bigint generated always as identity constraint installed_objects_pkey primary key,
+  kind text not null,
+  name text not null,
+  undo text not null
+);
+comment on table rollcall_internal.installed_objects is
+  'Objects outside of the schemas of Rollcall that it created, with the statement that removes each.';
+-- No policies: for the installer, as the owner.
+alter table rollcall_internal.installed_objects enable row level security;
+
+create table rollcall_internal.seed_files (
+  path text not null constraint seed_files_pkey primary key,
+  hash text not null
+);
+comment on table rollcall_internal.seed_files is
+  'Demo data that was loaded, with the SHA-256 of the file in hexadecimal.';
+-- No policies: for the installer, as the owner.
+alter table rollcall_internal.seed_files enable row level security;
+
+do $$
+begin
+  if to_regnamespace('extensions') is null then
+    create schema extensions;
+    grant usage on schema extensions to anon, authenticated, service_role;
+    insert into rollcall_internal.installed_objects (kind, name, undo)
+      values ('schema', 'extensions', 'drop schema if exists extensions');
+  end if;
+end
+$$;
+
+-- Search path ---------------------------------------------------------------------------------------------------------
+
+-- For definer functions that must not set search_path, because they fire triggers of users or evaluate their policies:
+-- functions in them that PostgreSQL could replace by a closer match are qualified, and functions and operators of
+-- pg_catalog come first. Where search_path lists pg_catalog after another schema, it is removed for the rest of the
+-- transaction, which makes PostgreSQL search it first.
+-- Invoker: changes a setting of the transaction. Its own names are all qualified.
+create function rollcall_internal.check_search_path() returns void
+  language plpgsql volatile security invoker
+as $$
+begin
+  if pg_catalog.strpos(pg_catalog.current_setting('search_path'), 'pg_catalog') operator(pg_catalog.>) 1 then
+    perform pg_catalog.set_config('search_path', coalesce((
+      select pg_catalog.string_agg(pg_catalog.quote_ident(s.name::pg_catalog.text), ', ' order by s.place)
+      from rows from (pg_catalog.unnest(pg_catalog.current_schemas(false))) with ordinality as s (name, place)
+      where s.name operator(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
+    ), ''), true);
+  end if;
+end
+$$;
+comment on function rollcall_internal.check_search_path is
+  'Removes pg_catalog from search_path for the transaction when another schema comes before it.';
+
+-- In the order of PostgreSQL: role in database, role, database; else "$user", public, extensions. SET ROLE does not
+-- apply these settings, so the server applies this one.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall.role_search_path(p_role text) returns text
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_role constant oid := coalesce(to_regrole(quote_ident(p_role)), 0);
+begin
+  return coalesce(
+    (
+      select substr(s.entry, length('search_path=') + 1)
+      from pg_catalog.pg_db_role_setting d
+      cross join lateral unnest(d.setconfig) as s (entry)
+      where d.setrole in (0, v_role)
+        and d.setdatabase in (0, (select b.oid from pg_catalog.pg_database b where b.datname = current_database()))
+        and s.entry like 'search\_path=%'
+      order by d.setrole = 0, d.setdatabase = 0
+      limit 1
+    ),
+    '"$user", public, extensions');
+end
+$$;
+comment on function rollcall.role_search_path is
+  'The search_path that a role has in this database by ALTER ROLE or ALTER DATABASE.';
+
+grant execute on function rollcall.role_search_path to anon, authenticated, service_role;
+
+-- Types ---------------------------------------------------------------------------------------------------------------
+
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.base_type(p_type oid) returns oid
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive base (oid, parent) as (
+    select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = p_type
+    union all
+    select t.oid, t.typbasetype from base join pg_catalog.pg_type t on t.oid = base.parent
+  )
+  select base.oid from base where base.parent = 0
+$$;
+comment on function rollcall_internal.base_type is 'The type itself, or the type that a domain is based on.';
+
+-- format_type would give the name `character` to bpchar, which means one character.
+-- Invoker: reads catalogs only.
+create function rollcall_internal.type_name(p_type oid) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  select format('%I.%I', n.nspname, t.typname)
+  from pg_catalog.pg_type t
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+  where t.oid = p_type
+$$;
+comment on function rollcall_internal.type_name is 'The qualified name of a type, for casts.';
+
+-- Triggers, for the doctor --------------------------------------------------------------------------------------------
+
+create table rollcall_internal.triggers (
+  relation regclass not null,
+  name name not null,
+  definition text not null,
+  constraint triggers_pkey primary key (relation, name)
+);
+comment on table rollcall_internal.triggers is
+  'Triggers of Rollcall''s tables with their definitions, for rollcall doctor.';
+-- No policies: for the doctor, as the owner.
+alter table rollcall_internal.triggers enable row level security;
+
+-- Without those of followed tables, which change with policies.
+-- Invoker: for the owner.
+create function rollcall_internal.record_triggers() returns bigint
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_count bigint;
+begin
+  delete from rollcall_internal.triggers w where true;
+  insert into rollcall_internal.triggers (relation, name, definition)
+    select t.tgrelid, t.tgname, pg_catalog.pg_get_triggerdef(t.oid)
+    from pg_catalog.pg_trigger t
+    join pg_catalog.pg_proc f on f.oid = t.tgfoid and f.pronamespace = 'rollcall_internal'::regnamespace
+    where not t.tgisinternal and t.tgparentid = 0 and t.tgname not like 'rollcall\_%';
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function rollcall_internal.record_triggers is
+  'Records the triggers of Rollcalls tables, so that doctor can find and restore missing ones.';
+
+-- schemas/05_notifications.sql ---------------------------------------------------------------------------------------
+
+-- How the database notifies nodes. A notification says which rows to read; it never carries content. Every login of the
+-- database may LISTEN and NOTIFY, so payloads are authenticated, and IDs of users in them are masked.
+-- src/pg/notification.rs reads what these functions send.
+
+create table rollcall_internal.notification_key (
+  singleton boolean not null default true constraint notification_key_pkey primary key check (singleton),
+  key bytea not null default sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+);
+comment on table rollcall_internal.notification_key is
+  'The key that authenticates notifications and masks IDs in them. Nodes read it when they connect.';
+-- No policies: for the functions below and the server.
+alter table rollcall_internal.notification_key enable row level security;
+insert into rollcall_internal.notification_key default values;
+
+-- Invoker: computes a random value.
+create function rollcall_internal.notification_nonce() returns text
+  language sql volatile security invoker set search_path = ''
+as $$
+  select left(replace(gen_random_uuid()::text, '-', ''), 16)
+$$;
+comment on function rollcall_internal.notification_nonce is 'A random value that is used for one notification.';
+
+-- Values are at most 32 bytes in hexadecimal. Each is combined with a hash of the key, the nonce and its number.
+-- Definer: reads the key.
+create function rollcall_internal.mask(p_nonce text, p_values text[]) returns text[]
+  language sql stable security definer set search_path = ''
+as $$
+  select array_agg(encode(substr(varbit_send(('x' || value.hex)::varbit # ('x' || left(
+      encode(sha256(k.key || convert_to(p_nonce || '#' || value.number, 'UTF8')), 'hex'), length(value.hex)))::varbit
+    ), 5), 'hex') order by value.number)
+  from rollcall_internal.notification_key k
+  cross join unnest(p_values) with ordinality as value (hex, number)
+$$;
+comment on function rollcall_internal.mask is 'Values of a notification, unreadable without the key.';
+
+-- Invoker: see mask.
+create function rollcall_internal.mask_ids(p_nonce text, p_ids uuid[]) returns text[]
+  language sql stable security invoker set search_path = ''
+as $$
+  select rollcall_internal.mask(p_nonce, array(
+    select replace(ids.id::text, '-', '') from unnest(p_ids) with ordinality as ids (id, number) order by ids.number))
+$$;
+comment on function rollcall_internal.mask_ids is 'IDs of a notification, unreadable without the key.';
+
+-- Payload: `<code>.<nonce>.<body>`. The default nonce is the transaction, so that equal bodies of one transaction are
+-- sent once. A body with masked values needs the nonce of the mask.
+-- Definer: reads the key; called from triggers of any writer.
+create function rollcall_internal.notify(p_channel text, p_body text, p_nonce text default null) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_nonce constant text := coalesce(p_nonce, pg_current_xact_id()::text);
+  v_key bytea;
+begin
+  select k.key into strict v_key from rollcall_internal.notification_key k;
+  perform pg_notify(p_channel, concat(
+    left(encode(sha256(v_key || sha256(v_key || convert_to(concat(p_channel, ':', v_nonce, ':', p_body), 'UTF8'))),
+      'hex'), 16),
+    '.', v_nonce, '.', p_body));
+end
+$$;
+comment on function rollcall_internal.notify is 'Sends an authenticated notification to the nodes.';
+
+-- Invoker: computes from the clock.
+create function rollcall_internal.notification_time() returns bigint
+  language sql volatile security invoker set search_path = ''
+as $$
+  select (extract(epoch from clock_timestamp()) * 1000)::bigint
+$$;
+comment on function rollcall_internal.notification_time is
+  'Now, in milliseconds since 1970. The server measures the delay of notifications by it.';
+
+-- schemas/06_nodes.sql -----------------------------------------------------------------------------------------------
+
+-- Servers on this database, and their leases.
+
+-- No foreign keys to auth.users anywhere: tokens may come from an issuer that keeps its accounts elsewhere.
+create table rollcall_internal.nodes (
+  id uuid primary key,
+  started_at timestamptz not null default now(),
+  renewed_at timestamptz not null default now(),
+  lease_expires_at timestamptz not null
+);
+comment on table rollcall_internal.nodes is
+  'Servers that hold sockets. The lease of a node stands for the liveness of all its devices.';
+-- No policies for users: only servers and service_role need nodes.
+alter table rollcall_internal.nodes enable row level security;
+create policy "service_role has full access" on rollcall_internal.nodes
+  for all to service_role using (true) with check (true);
+revoke all on rollcall_internal.nodes from anon, authenticated, service_role;
+grant all on rollcall_internal.nodes to service_role;
+
+-- Invoker: the policies on rollcall_internal.nodes decide.
+create view rollcall.presence_nodes with (security_invoker = true) as
+  select n.id, n.started_at, n.renewed_at, n.lease_expires_at from rollcall_internal.nodes n;
+comment on view rollcall.presence_nodes is
+  'Servers that hold sockets. The lease of a node stands for the liveness of all its devices.';
+revoke all on rollcall.presence_nodes from anon, authenticated, service_role;
+grant all on rollcall.presence_nodes to service_role;
+
+-- Definer: only the server reads nodes. A random id of a node reveals nothing.
+create function rollcall.any_node_lives(p_nodes uuid[]) returns boolean
+  language sql stable security definer set search_path = ''
+as $$
+  select exists (
+    select from rollcall_internal.nodes n where n.id = any (p_nodes) and n.lease_expires_at > clock_timestamp()
+  )
+$$;
+comment on function rollcall.any_node_lives is 'Whether one of these nodes holds a lease.';
+grant execute on function rollcall.any_node_lives to authenticated, service_role;
+
+-- After an expired lease other nodes may have swept the node's devices, so it must report all its sockets again.
+-- Definer: only the server writes nodes.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.renew_lease(p_node uuid, p_lease interval) returns boolean
+  language plpgsql volatile security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  update rollcall_internal.nodes set renewed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + p_lease
+    where id = p_node and lease_expires_at > clock_timestamp();
+  if found then
+    return true;
+  end if;
+  insert into rollcall_internal.nodes (id, lease_expires_at) values (p_node, clock_timestamp() + p_lease)
+    on conflict (id) do update set renewed_at = clock_timestamp(), lease_expires_at = excluded.lease_expires_at;
+  return false;
+end
+$$;
+comment on function rollcall_internal.renew_lease is
+  'Takes or renews the lease of a node; false when it had none or it had expired.';
+
+-- schemas/08_policy_sources.sql --------------------------------------------------------------------------------------
+
+-- Which tables policies depend on, for private channels and for visibility.
+
+-- Tables that policies name (by pg_depend), that functions with a parsed body name, whose names occur in the text of
+-- any other function they call, directly or indirectly, and partitions of all these. The result may contain too many
+-- tables; it lacks one only where a function builds a name at run time. Functions in the schemas p_closed are not
+-- examined.
+-- Definer: reads catalogs only.
+-- Over 60 lines: one recursive statement.
+create function rollcall_internal.policy_sources(p_tables regclass[], p_closed text[]) returns setof regclass
+  language sql stable security definer set search_path = ''
+as $$
+  with recursive
+  needed (classid, objid) as (
+    select d.refclassid, d.refobjid
+    from pg_catalog.pg_policy p
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
+    where p.polrelid = any (p_tables)
+      and d.refobjid <> p.polrelid
+    union
+    select following.refclassid, following.refobjid
+    from needed n
+    cross join lateral (
+      select d.refclassid, d.refobjid
+      from pg_catalog.pg_depend d
+      where n.classid = 'pg_catalog.pg_proc'::regclass and d.classid = n.classid and d.objid = n.objid
+      union
+      -- A view stands for the tables that it reads.
+      select d.refclassid, d.refobjid
+      from pg_catalog.pg_rewrite r
+      join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+      where n.classid = 'pg_catalog.pg_class'::regclass and r.ev_class = n.objid and d.refobjid <> n.objid
+      union
+      -- Row-level security of a table that a policy reads counts as well.
+      select d.refclassid, d.refobjid
+      from pg_catalog.pg_policy p
+      join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
+      where n.classid = 'pg_catalog.pg_class'::regclass and p.polrelid = n.objid
+      union
+      -- A statement on a partition or child does not fire the triggers of its parent.
+      select 'pg_catalog.pg_class'::regclass, i.inhrelid
+      from pg_catalog.pg_inherits i
+      where n.classid = 'pg_catalog.pg_class'::regclass and i.inhparent = n.objid
+      union
+      select named.classid, named.objid
+      from pg_catalog.pg_proc f
+      join (
+        select 'pg_catalog.pg_class'::regclass, c.oid, c.relname, c.relnamespace, '($|[^a-z0-9_])'
+        from pg_catalog.pg_class c where c.relkind in ('r', 'p', 'v', 'm')
+        union all
+        select 'pg_catalog.pg_proc'::regclass, g.oid, g.proname, g.pronamespace, '"?\s*\(' from pg_catalog.pg_proc g
+      ) named (classid, objid, name, namespace, ending)
+        on position(lower(named.name) in lower(f.prosrc)) > 0
+        and f.prosrc ~* ('(^|[^a-z0-9_])' || regexp_replace(named.name, '([^a-z0-9_])', '\\\1', 'gi') || named.ending)
+      join pg_catalog.pg_namespace s on s.oid = named.namespace
+        and s.nspname !~ '^pg_' and s.nspname not in ('information_schema', 'rollcall_internal')
+        -- Tables of Rollcall count, its functions only where they are to be examined.
+        and (s.nspname <> all (p_closed) or s.nspname = 'rollcall' and named.classid = 'pg_catalog.pg_class'::regclass)
+      where n.classid = 'pg_catalog.pg_proc'::regclass and f.oid = n.objid
+        and f.prosqlbody is null
+        and f.pronamespace not in (
+          select own.oid from pg_catalog.pg_namespace own where own.nspname = 'pg_catalog'
+            or own.nspname = any (p_closed))
+    ) following
+    where following.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
+  )
+  select distinct c.oid::regclass
+  from needed n
+  join pg_catalog.pg_class c on n.classid = 'pg_catalog.pg_class'::regclass and c.oid = n.objid
+  join pg_catalog.pg_namespace s on s.oid = c.relnamespace
+  where c.relkind in ('r', 'p')
+    and s.nspname not in ('rollcall_internal', 'pg_catalog', 'information_schema')
+    and (s.nspname = 'rollcall' or s.nspname <> all (p_closed))
+$$;
+comment on function rollcall_internal.policy_sources is 'Tables that the policies on some tables depend on.';
+
+-- schemas/50_channels.sql --------------------------------------------------------------------------------------------
+
+-- Broadcasts from the database and between nodes: partitions and notifications of realtime.messages, and the bus. A
+-- row is notified by the statement that inserts it: after the commit, in commit order, and never after a rollback.
+
+-- From yesterday to p_ahead days from now; drops partitions without rows younger than p_keep. Any node may call it at
+-- any time: without work it takes no lock, otherwise calls are serialized. Does nothing where another role owns the
+-- table. Creates a table first and attaches it, because that does not wait for readers and writers.
+-- Definer: the owner of Rollcall is a member of the table's owner.
+-- Over 60 lines: creation and removal share checks and locks.
+create function rollcall.maintain_message_partitions(p_keep interval default '72 hours', p_ahead int default 3)
+  returns table (created int, dropped int)
+  language plpgsql volatile security definer set search_path = '' set lock_timeout = '3s' set timezone = 'UTC'
+as $$
+declare
+  v_parent constant regclass := to_regclass('realtime.messages');
+  v_now constant timestamp := clock_timestamp() at time zone 'utc';
+  v_owner name;
+  v_day date;
+  v_name text;
+  v_old record;
+begin
+  created := 0; dropped := 0;
+  select r.rolname into v_owner from pg_catalog.pg_class c join pg_catalog.pg_roles r on r.oid = c.relowner
+    where c.oid = v_parent and c.relkind = 'p' and pg_has_role(r.oid, 'member')
+      and has_schema_privilege('realtime', 'create');
+  if v_owner is null then
+    return next;
+    return;
+  end if;
+
+  for v_day in
+    select day::date from generate_series(v_now::date - 1, v_now::date + p_ahead, interval '1 day') day
+  loop
+    v_name := 'messages_' || to_char(v_day, 'YYYY_MM_DD');
+    continue when exists (
+      select from pg_catalog.pg_inherits i where i.inhparent = v_parent
+        and i.inhrelid = to_regclass('realtime.' || v_name));
+    perform pg_advisory_xact_lock(hashtextextended('rollcall.message_partitions', 0));
+    -- Another node may have created it.
+    continue when exists (
+      select from pg_catalog.pg_inherits i where i.inhparent = v_parent
+        and i.inhrelid = to_regclass('realtime.' || v_name));
+    begin
+      -- A detached partition is attached again: senders need it.
+      if to_regclass('realtime.' || v_name) is null then
+        execute format('create table realtime.%I (like realtime.messages including all)', v_name);
+        execute format('alter table realtime.%I enable row level security', v_name);
+        if v_owner <> current_user then
+          execute format('alter table realtime.%I owner to %I', v_name, v_owner);
+        end if;
+      end if;
+      execute format('alter table realtime.messages attach partition realtime.%I for values from (%L) to (%L)',
+        v_name, v_day::timestamp, (v_day + 1)::timestamp);
+      created := created + 1;
+      -- A partition with broadcasts in it stays.
+      insert into rollcall_internal.installed_objects (kind, name, undo)
+        select 'partition', 'realtime.' || v_name, format('do $undo$ begin '
+          'if exists (select from pg_catalog.pg_inherits i where i.inhrelid = to_regclass(%1$L)) then '
+          'if not exists (select from realtime.%2$I) then '
+          'drop table realtime.%2$I; end if; end if; end $undo$', 'realtime.' || v_name, v_name)
+        where not exists (
+          select from rollcall_internal.installed_objects o where o.name = 'realtime.messages' and o.kind = 'table');
+    exception when invalid_object_definition then
+      -- Another partition holds part of that day.
+      null;
+    end;
+  end loop;
+
+  for v_old in
+    select c.oid::regclass as partition
+    from pg_catalog.pg_inherits i
+    join pg_catalog.pg_class c on c.oid = i.inhrelid
+    where i.inhparent = v_parent
+      and c.relname ~ '^messages_\d{4}_\d{2}_\d{2}$'
+      and to_date(right(c.relname, 10), 'YYYY_MM_DD') + 1 <= v_now - p_keep
+  loop
+    perform pg_advisory_xact_lock(hashtextextended('rollcall.message_partitions', 0));
+    begin
+      delete from rollcall_internal.installed_objects o where o.kind = 'partition' and o.name = v_old.partition::text;
+      execute format('drop table if exists %s', v_old.partition);
+      dropped := dropped + 1;
+    exception when lock_not_available or undefined_table then
+      -- A reader holds it, and the next call tries again; or another node dropped it.
+      null;
+    end;
+  end loop;
+  return next;
+end
+$$;
+comment on function rollcall.maintain_message_partitions is
+  'Creates the partitions of realtime.messages that are needed and drops expired ones; returns how many of each.';
+grant execute on function rollcall.maintain_message_partitions to service_role;
+
+-- `<ms since 1970>|<id>,<id>…` in insertion order, at most 200 ids per payload of less than 8,000 bytes.
+-- Definer: called from the trigger for any sender.
+create function rollcall_internal.on_messages_inserted() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_ids constant uuid[] := array(select n.id from new_rows n);
+begin
+  for v_first in 1 .. cardinality(v_ids) by 200 loop
+    perform rollcall_internal.notify('rollcall_messages', array_to_string(v_ids[v_first : v_first + 199], ','));
+  end loop;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_messages_inserted is
+  'Trigger function: notifies nodes of new rows of realtime.messages by their ids.';
+
+-- Definer: the owner of Rollcall may create it if it is a member of the table's owner.
+create function rollcall.enable_message_notifications() returns boolean
+  language plpgsql volatile security definer set search_path = '' set lock_timeout = '3s'
+as $$
+begin
+  if to_regclass('realtime.messages') is null then
+    return false;
+  end if;
+  if not exists (
+    select from pg_catalog.pg_trigger t
+    where t.tgrelid = to_regclass('realtime.messages') and t.tgname = 'rollcall_messages' and t.tgenabled in ('O', 'A'))
+  then
+    -- A probe of the policies sets this and is not notified.
+    execute $trigger$
+      create or replace trigger rollcall_messages after insert on realtime.messages
+        referencing new table as new_rows for each statement
+        when (current_setting('rollcall.probe', true) is distinct from 'on')
+        execute function rollcall_internal.on_messages_inserted()
+    $trigger$;
+  end if;
+  return true;
+exception when insufficient_privilege or lock_not_available then
+  return false;
+end
+$$;
+comment on function rollcall.enable_message_notifications is
+  'Creates the trigger on realtime.messages; false where that is not allowed.';
+
+-- On Supabase the table belongs to Supabase: there the operator decides, and doctor shows the statements.
+do $$
+begin
+  if exists (select from pg_roles where rolname = 'supabase_auth_admin') then
+    return;
+  end if;
+  if not rollcall.enable_message_notifications() then
+    raise notice 'no right to create a trigger on realtime.messages: broadcasts from the database are not delivered';
+  end if;
+  perform rollcall.maintain_message_partitions();
+end
+$$;
+
+-- Bus between nodes ---------------------------------------------------------------------------------------------------
+
+-- Broadcasts on their way to sockets of other nodes: at most once, in the order of each node. State does not travel
+-- here.
+create sequence rollcall_internal.bus_id;
+
+-- Three partitions take turns every twenty seconds; the oldest is truncated, which costs nothing per row.
+create table rollcall_internal.bus (
+  id bigint not null default nextval('rollcall_internal.bus_id'),
+  slot smallint not null,
+  payload bytea not null
+) partition by list (slot);
+comment on table rollcall_internal.bus is
+  'Messages between nodes: one row holds many. Each other node reads it once; kept for half a minute.';
+-- No policies: only the server reads and writes it.
+alter table rollcall_internal.bus enable row level security;
+
+create unlogged table rollcall_internal.bus_0 partition of rollcall_internal.bus (
+  constraint bus_0_pkey primary key (id)
+) for values in (0);
+comment on table rollcall_internal.bus_0 is 'A third of the bus.';
+alter table rollcall_internal.bus_0 enable row level security;
+
+create unlogged table rollcall_internal.bus_1 partition of rollcall_internal.bus (
+  constraint bus_1_pkey primary key (id)
+) for values in (1);
+comment on table rollcall_internal.bus_1 is 'A third of the bus.';
+alter table rollcall_internal.bus_1 enable row level security;
+
+create unlogged table rollcall_internal.bus_2 partition of rollcall_internal.bus (
+  constraint bus_2_pkey primary key (id)
+) for values in (2);
+comment on table rollcall_internal.bus_2 is 'A third of the bus.';
+alter table rollcall_internal.bus_2 enable row level security;
+
+-- Definer: called by definer functions only.
+create function rollcall_internal.bus_slot() returns smallint
+  language sql volatile security definer set search_path = ''
+as $$
+  select (floor(extract(epoch from clock_timestamp()) / 20)::bigint % 3)::smallint
+$$;
+comment on function rollcall_internal.bus_slot is 'The partition of the bus that takes messages now.';
+
+-- NOTIFY carries the position, never the content: any role may LISTEN.
+-- Definer: only the server writes the bus.
+create function rollcall_internal.post_to_bus(p_node uuid, p_payload bytea) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_slot constant smallint := rollcall_internal.bus_slot();
+  v_id bigint;
+begin
+  -- The row need not survive a crash.
+  perform set_config('synchronous_commit', 'off', true);
+  insert into rollcall_internal.bus (slot, payload) values (v_slot, p_payload) returning id into v_id;
+  perform rollcall_internal.notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
+end
+$$;
+comment on function rollcall_internal.post_to_bus is 'Sends a message to the other nodes.';
+
+-- In the first half of a turn, when its content is 40 seconds old and no node can write to it. Where a reader holds
+-- it, the next call tries again.
+-- Definer: only the server writes the bus.
+create function rollcall_internal.purge_bus() returns boolean
+  language plpgsql volatile security definer set search_path = '' set lock_timeout = '50ms'
+as $$
+declare
+  v_next constant int := (rollcall_internal.bus_slot() + 1) % 3;
+begin
+  if extract(epoch from clock_timestamp())::numeric % 20 > 10
+    or not pg_try_advisory_xact_lock(hashtextextended('rollcall_internal.purge_bus', 0))
+  then
+    return false;
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  execute format('truncate rollcall_internal.bus_%s', v_next);
+  return true;
+exception when lock_not_available then
+  return false;
+end
+$$;
+comment on function rollcall_internal.purge_bus is
+  'Truncates the partition of the bus that is next; returns whether it did.';
+
+-- schemas/55_channel_authorization.sql -------------------------------------------------------------------------------
+
+-- Private channels: how the server evaluates the policies on realtime.messages, and how it learns that a decision may
+-- differ. Policies are evaluated by a probe that is rolled back; nothing here decides. Every transaction that changes
+-- something a decision depends on notifies `rollcall_rights`.
+
+-- Evaluated as each caller: reads are rows of ours that it sees, writes are rows that it inserts. Call it in a
+-- transaction that is rolled back. A policy that raises for one caller, or a role that does not exist, yields one row
+-- with `error` for that caller only, and with `message` if a policy raised it. The i-th caller asks about
+-- p_topics[p_topic[i]]; callers with equal roles one after the other save planning.
+-- Invoker: it assumes the callers' roles, which only the server's login role may. Without a search_path of its own,
+-- because it evaluates users' policies: each caller's role sets its own.
+-- Over 60 lines: reads and writes of one caller share the role and the error handling.
+create function rollcall_internal.probe_channels(
+  p_topics text[], p_topic int[], p_role text[], p_sub text[], p_claims text[], p_headers text[], p_read boolean[],
+  p_write boolean[]
+) returns table (
+  caller int, broadcast_read boolean, presence_read boolean, broadcast_write boolean, presence_write boolean,
+  error text, message text
+)
+  language plpgsql volatile security invoker
+as $$
+#variable_conflict use_column
+declare
+  v_own_path constant text := current_setting('search_path');
+  -- Of each role once, before any role is assumed.
+  v_paths constant text[] := array(
+    select p.path
+    from pg_catalog.unnest(p_role) with ordinality as o (role, place)
+    join (
+      select d.role, rollcall.role_search_path(d.role) as path
+        from (select distinct pg_catalog.unnest(p_role) as role) d offset 0
+    ) p using (role)
+    order by o.place
+  );
+  v_at constant timestamp := clock_timestamp() at time zone 'utc';
+  v_broadcast constant uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
+  v_presence constant uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
+  v_messages constant regclass := 'realtime.messages';
+  -- A refusal by a policy and an error inside a policy, such as a missing grant on a table that it reads, have the
+  -- same SQLSTATE. The message tells them apart; in other languages than English it names the table.
+  v_refusal constant text := case when current_setting('lc_messages') ~* '^(c|posix|en)' then '%row-level security%'
+    else '%"messages"%' end;
+  v_topic text;
+  v_has_role boolean;
+  v_may_select boolean;
+  v_may_insert boolean;
+begin
+  perform set_config('rollcall.probe', 'on', true);
+  if true = any (p_read) then
+    insert into realtime.messages (id, topic, extension, private, inserted_at, updated_at)
+      select row.id, probe.topic, row.extension, false, v_at, v_at
+      from unnest(p_topics, v_broadcast, v_presence) as probe (topic, broadcast_id, presence_id)
+      cross join lateral (values (broadcast_id, 'broadcast'), (presence_id, 'presence')) as row (id, extension);
+  end if;
+
+  for i in 1 .. pg_catalog.cardinality(p_role) loop
+    begin
+      v_has_role := false;
+      v_topic := p_topics[p_topic[i]];
+      -- `none` resets the role to the session's own.
+      perform set_config('role', case p_role[i] when 'none' then '' else p_role[i] end, true),
+        set_config('search_path', v_paths[i], true),
+        set_config('realtime.topic', v_topic, true),
+        set_config('request.jwt.claims', p_claims[i], true),
+        set_config('request.jwt.claim.sub', coalesce(p_sub[i], ''), true),
+        set_config('request.jwt.claim.role', p_role[i], true),
+        set_config('request.headers', p_headers[i], true);
+      v_has_role := true;
+      v_may_select := has_table_privilege(v_messages, 'select');
+      v_may_insert := has_table_privilege(v_messages, 'insert');
+      caller := i; error := null; message := null;
+      broadcast_read := null; presence_read := null; broadcast_write := null; presence_write := null;
+      if p_read[i] then
+        select coalesce(bool_or(m.extension = 'broadcast'), false), coalesce(bool_or(m.extension = 'presence'), false)
+          into broadcast_read, presence_read
+          from realtime.messages m
+          where m.id in (v_broadcast[p_topic[i]], v_presence[p_topic[i]]) and m.inserted_at = v_at;
+      end if;
+      if p_write[i] then
+        -- Both in one statement, because most callers may do both or neither; each alone only where that is refused.
+        begin
+          insert into realtime.messages (topic, extension, private, inserted_at, updated_at)
+            values (v_topic, 'broadcast', false, v_at, v_at), (v_topic, 'presence', false, v_at, v_at);
+          broadcast_write := true; presence_write := true;
+        exception when insufficient_privilege then
+          begin
+            insert into realtime.messages (topic, extension, private, inserted_at, updated_at)
+              values (v_topic, 'broadcast', false, v_at, v_at);
+            broadcast_write := true;
+          exception when insufficient_privilege then
+            if v_may_insert and sqlerrm not like v_refusal then
+              raise;
+            end if;
+            broadcast_write := false;
+          end;
+          begin
+            insert into realtime.messages (topic, extension, private, inserted_at, updated_at)
+              values (v_topic, 'presence', false, v_at, v_at);
+            presence_write := true;
+          exception when insufficient_privilege then
+            if v_may_insert and sqlerrm not like v_refusal then
+              raise;
+            end if;
+            presence_write := false;
+          end;
+        end;
+      end if;
+    exception when others then
+      broadcast_read := null; presence_read := null; broadcast_write := null; presence_write := null;
+      caller := i; error := sqlstate;
+      -- No message without the role, or without a grant to read.
+      message := case when v_has_role and (sqlstate <> '42501' or v_may_select) then sqlerrm end;
+    end;
+    return next;
+  end loop;
+  perform set_config('role', 'none', true), set_config('search_path', v_own_path, true),
+    set_config('rollcall.probe', '', true);
+end
+$$;
+comment on function rollcall_internal.probe_channels is
+  'What each of several callers may do in a private channel, evaluated by its policies.';
+
+-- `p_claims` as in the token of a subscriber, `p_topic` without `realtime:`. One row per action and reason; `allowed`
+-- is equal in all rows of an action. The row of the probe has the topic, the extension, and no payload.
+-- Invoker: it assumes the subscriber's role, which only the server's login role may. Without a search_path of its own,
+-- because it evaluates users' policies.
+-- Over 60 lines: the probe, and each policy alone.
+create function rollcall.explain_channel(p_claims jsonb, p_topic text)
+  returns table (action text, allowed boolean, reason text)
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_own_path constant text := current_setting('search_path');
+  v_own_role constant text := current_setting('role');
+  v_role constant text := coalesce(p_claims ->> 'role', 'anon');
+  v_messages constant regclass := 'realtime.messages';
+  v_oid constant oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = v_role);
+  v_probe record;
+  v_policy record;
+  v_action record;
+  v_reasons text[];
+  v_holds boolean;
+begin
+  if v_oid is null then
+    return query select a.name, false, pg_catalog.format('there is no role %s', v_role)
+      from pg_catalog.unnest(array['read broadcast', 'read presence', 'write broadcast', 'write presence']) as a (name);
+    return;
+  end if;
+  begin
+    select * into v_probe
+      from rollcall_internal.probe_channels(array[p_topic], array[1], array[v_role], array[p_claims ->> 'sub'],
+        array[p_claims::text], array['{}'], array[true], array[true]);
+    raise exception using errcode = 'ZZ999';
+  exception
+    when sqlstate 'ZZ999' then
+      -- The rows of the probe are gone.
+    when others then
+      select false as broadcast_read, false as presence_read, false as broadcast_write, false as presence_write,
+        sqlstate as error, sqlerrm as message into v_probe;
+  end;
+
+  for v_action in
+    select a.name, a.extension, a.command, a.allowed
+    from (values
+      ('read broadcast', 'broadcast', 'r', v_probe.broadcast_read),
+      ('read presence', 'presence', 'r', v_probe.presence_read),
+      ('write broadcast', 'broadcast', 'a', v_probe.broadcast_write),
+      ('write presence', 'presence', 'a', v_probe.presence_write)
+    ) as a (name, extension, command, allowed)
+  loop
+    v_reasons := case
+      when v_probe.message is not null then
+        array[pg_catalog.format('the evaluation raises %s: %s', v_probe.error, v_probe.message)]
+      when v_probe.error is not null then
+        array[pg_catalog.format('the role %s may not be assumed, or not use the table: %s', v_role, v_probe.error)]
+      else '{}' end;
+    if not has_table_privilege(v_oid, v_messages, case v_action.command when 'r' then 'select' else 'insert' end) then
+      v_reasons := v_reasons || pg_catalog.format('the role %s may not %s realtime.messages (grants)', v_role,
+        case v_action.command when 'r' then 'select' else 'insert into' end);
+    elsif (select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.oid = v_oid) then
+      v_reasons := v_reasons || pg_catalog.format('row-level security does not bind the role %s', v_role);
+    end if;
+    -- Each policy that applies, alone, as the subscriber.
+    perform set_config('search_path', '', true);
+    for v_policy in
+      select p.polname, case when p.polpermissive then 'permissive' else 'restrictive' end as kind,
+        pg_get_expr(case when p.polcmd in ('a', '*') and v_action.command = 'a' then coalesce(p.polwithcheck, p.polqual)
+          else p.polqual end, p.polrelid) as condition
+      from pg_catalog.pg_policy p
+      where p.polrelid = v_messages and p.polcmd::text in (v_action.command, '*')
+        and rollcall_internal.policy_applies(p.polroles, v_oid)
+      order by p.polpermissive, p.polname
+    loop
+      begin
+        perform set_config('search_path', rollcall.role_search_path(v_role), true), set_config('role', v_role, true),
+          set_config('realtime.topic', p_topic, true), set_config('request.jwt.claims', p_claims::text, true),
+          set_config('request.jwt.claim.sub', coalesce(p_claims ->> 'sub', ''), true),
+          set_config('request.jwt.claim.role', v_role, true), set_config('request.headers', '{}', true);
+        execute pg_catalog.format(
+            'select coalesce(%s, false) from pg_catalog.jsonb_populate_record(null::realtime.messages, $1) as messages',
+            coalesce(v_policy.condition, 'true')) into v_holds
+          using pg_catalog.jsonb_build_object('id', gen_random_uuid(), 'topic', p_topic, 'extension',
+            v_action.extension,
+            'private', false, 'inserted_at', localtimestamp, 'updated_at', localtimestamp);
+        v_reasons := v_reasons || pg_catalog.format('the %s policy "%s" %s', v_policy.kind, v_policy.polname,
+          case when v_holds then 'allows it' else 'does not allow it' end);
+      exception when others then
+        -- As text, a policy may need rights that it does not need in the table, such as usage of a function's schema.
+        v_reasons := v_reasons || case
+          when (sqlstate, sqlerrm) = (v_probe.error, v_probe.message) then
+            pg_catalog.format('the policy "%s" on realtime.messages raises %s for the role %s: %s', v_policy.polname,
+              sqlstate,
+              v_role, sqlerrm)
+          else pg_catalog.format('the %s policy "%s" cannot be evaluated alone', v_policy.kind, v_policy.polname) end;
+      end;
+      -- The next policies are read with the empty path, which qualifies the names in their text.
+      perform set_config('role', v_own_role, true), set_config('search_path', '', true);
+    end loop;
+    perform set_config('search_path', v_own_path, true);
+    if pg_catalog.cardinality(v_reasons) = 0 then
+      v_reasons := array[pg_catalog.format('no policy on realtime.messages allows it for the role %s', v_role)];
+    end if;
+    return query select v_action.name, coalesce(v_action.allowed, false), r.reason
+      from pg_catalog.unnest(v_reasons) as r (reason);
+  end loop;
+end
+$$;
+comment on function rollcall.explain_channel is
+  'Why a subscriber may read or write broadcasts and presence of a private channel, or not.';
+
+-- What a decision depends on ------------------------------------------------------------------------------------------
+
+-- Notifies `<what>|<masked hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
+-- values in the changed rows; callers whose user or topic has one of these hashes are evaluated first. Without hashes
+-- all are evaluated at once.
+-- Definer: called from triggers of any writer.
+create function rollcall.invalidate_channel_authorization(p_what text, p_hashes text[] default '{}') returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_what constant text := left(replace(p_what, '|', ' '), 200);
+  v_nonce text;
+begin
+  if cardinality(p_hashes) between 1 and 500 and not exists (
+    select from unnest(p_hashes) as hashes (hash) where hashes.hash !~ '^[0-9a-f]{8}$' or hashes.hash is null
+  ) then
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_rights',
+      v_what || '|' || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+  else
+    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
+  end if;
+end
+$$;
+comment on function rollcall.invalidate_channel_authorization is
+  'Makes every node evaluate the policies of private channels again.';
+grant execute on function rollcall.invalidate_channel_authorization to service_role;
+
+-- Invoker: computes from its arguments.
+create function rollcall_internal.value_hashes(p_rows jsonb[]) returns text[]
+  language sql immutable security invoker set search_path = ''
+as $$
+  select case when cardinality(p_rows) <= 100 then array(
+    select distinct left(encode(sha256(convert_to(field.value, 'UTF8')), 'hex'), 8)
+    from unnest(p_rows) as changed (fields)
+    cross join lateral jsonb_each_text(changed.fields) field
+    where length(field.value) between 1 and 200
+  ) else '{}' end
+$$;
+comment on function rollcall_internal.value_hashes is
+  'Hashes of the values in some rows; none for more than 100 rows, which stands for all callers.';
+
+-- Definer: see invalidate_channel_authorization.
+create function rollcall_internal.on_authorization_source_inserted() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_rows constant jsonb[] := array(select to_jsonb(n) from new_rows n limit 101);
+begin
+  if cardinality(v_rows) > 0 then
+    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
+      rollcall_internal.value_hashes(v_rows));
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_authorization_source_inserted is
+  'Trigger function: rows inserted in a table that channel policies read invalidate authorization.';
+
+-- A statement that changes no value is ignored.
+-- Definer: see invalidate_channel_authorization.
+create function rollcall_internal.on_authorization_source_updated() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_rows constant jsonb[] := array(
+    (select to_jsonb(n) from new_rows n except all select to_jsonb(o) from old_rows o limit 51)
+    union all
+    (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51));
+begin
+  if cardinality(v_rows) > 0 then
+    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
+      rollcall_internal.value_hashes(v_rows));
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_authorization_source_updated is
+  'Trigger function: rows updated in a table that channel policies read invalidate authorization.';
+
+-- Definer: see invalidate_channel_authorization.
+create function rollcall_internal.on_authorization_source_deleted() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_rows constant jsonb[] := array(select to_jsonb(o) from old_rows o limit 101);
+begin
+  if cardinality(v_rows) > 0 then
+    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
+      rollcall_internal.value_hashes(v_rows));
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_authorization_source_deleted is
+  'Trigger function: rows deleted in a table that channel policies read invalidate authorization.';
+
+-- Definer: see invalidate_channel_authorization.
+create function rollcall_internal.on_authorization_source_truncated() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name);
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_authorization_source_truncated is
+  'Trigger function: truncating a table that channel policies read invalidates authorization.';
+
+-- Functions of Rollcall are examined, because policies on realtime.messages may call them; functions in `realtime` are
+-- not.
+-- Definer: reads catalogs only.
+create function rollcall.authorization_sources() returns setof regclass
+  language sql stable security definer set search_path = ''
+as $$
+  select rollcall_internal.policy_sources(array[to_regclass('realtime.messages')],
+    array['realtime', 'rollcall_internal'])
+$$;
+comment on function rollcall.authorization_sources is 'Tables that decide who may use private channels.';
+
+-- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
+-- Invoker: needs the right to create triggers on that table.
+create function rollcall.watch_authorization_source(p_table regclass) returns boolean
+  language plpgsql security invoker set search_path = ''
+as $$
+begin
+  if exists (select from pg_catalog.pg_trigger t where t.tgrelid = p_table
+    and t.tgname = 'rollcall_authorization_truncate') then
+    return false;
+  end if;
+  execute format('create trigger rollcall_authorization_insert after insert on %s referencing new table as new_rows
+    for each statement execute function rollcall_internal.on_authorization_source_inserted()', p_table);
+  execute format('create trigger rollcall_authorization_update after update on %s
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function rollcall_internal.on_authorization_source_updated()', p_table);
+  execute format('create trigger rollcall_authorization_delete after delete on %s referencing old table as old_rows
+    for each statement execute function rollcall_internal.on_authorization_source_deleted()', p_table);
+  execute format('create trigger rollcall_authorization_truncate after truncate on %s
+    for each statement execute function rollcall_internal.on_authorization_source_truncated()', p_table);
+  return true;
+end
+$$;
+comment on function rollcall.watch_authorization_source is
+  'Makes open private channels follow a table that decides who may use them; false when it is followed already.';
+grant execute on function rollcall.watch_authorization_source to service_role;
+
+-- Definer: the owner may create triggers on tables that it owns; doctor reports the others.
+create function rollcall.watch_authorization_sources() returns setof regclass
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_table regclass;
+begin
+  for v_table in select s from rollcall.authorization_sources() s loop
+    begin
+      if rollcall.watch_authorization_source(v_table) then
+        return next v_table;
+      end if;
+    exception when insufficient_privilege then
+      raise warning 'Rollcall cannot watch %: its changes reach open private channels only when something else changes',
+        v_table
+        using hint = format('grant trigger on %s to %I; select rollcall.watch_authorization_sources();', v_table,
+          current_user);
+    end;
+  end loop;
+end
+$$;
+comment on function rollcall.watch_authorization_sources is
+  'Follows every table that policies on realtime.messages depend on; returns the tables that were added.';
+
+-- Then a decision may change without a change of data. Found by text, so it may be true without need.
+-- Definer: reads catalogs only.
+create function rollcall_internal.authorization_depends_on_time() returns boolean
+  language sql stable security definer set search_path = ''
+as $$
+  with asked (text) as (
+    select concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+    from pg_catalog.pg_policy p
+    where p.polrelid = to_regclass('realtime.messages')
+  )
+  select exists (
+    select from (
+      select a.text from asked a
+      union all
+      select f.prosrc
+      from pg_catalog.pg_proc f
+      join pg_catalog.pg_namespace s on s.oid = f.pronamespace
+        and s.nspname !~ '^pg_' and s.nspname not in ('information_schema', 'realtime', 'auth')
+      where exists (select from asked a where position(f.proname || '(' in a.text) > 0)
+    ) texts
+    where texts.text ~* ('(now|clock_timestamp|transaction_timestamp|statement_timestamp|timeofday)\('
+      '|current_(date|time)|localtime|''now''')
+  )
+$$;
+comment on function rollcall_internal.authorization_depends_on_time is
+  'Whether policies on realtime.messages, or functions they call, read the time.';
+
+-- Definer: runs for any role that issues DDL.
+create function rollcall_internal.on_authorization_ddl() returns event_trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- Objects of Rollcall may be missing while they are dropped together.
+  if to_regclass('realtime.messages') is null
+    or to_regprocedure('rollcall.invalidate_channel_authorization(text, text[])') is null then
+    return;
+  end if;
+  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'DROP POLICY', 'ALTER TABLE', 'DROP TABLE', 'GRANT', 'REVOKE',
+      'CREATE FUNCTION', 'ALTER FUNCTION', 'DROP FUNCTION', 'CREATE PROCEDURE',
+      'ALTER ROUTINE', 'DROP ROUTINE', 'CREATE VIEW', 'ALTER VIEW', 'DROP VIEW', 'CREATE MATERIALIZED VIEW',
+      'ALTER MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW', 'DROP MATERIALIZED VIEW', 'CREATE RULE', 'DROP RULE',
+      'DROP TYPE', 'DROP SCHEMA', 'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP OWNED')
+  then
+    perform rollcall.invalidate_channel_authorization(lower(tg_tag));
+  end if;
+  -- A table may be created after the function that reads it, and a partition after its parent. Temporary ones are
+  -- ignored.
+  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'ALTER TABLE', 'CREATE FUNCTION', 'CREATE VIEW',
+    'CREATE MATERIALIZED VIEW')
+    or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
+      and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
+  then
+    perform rollcall.watch_authorization_sources();
+  end if;
+end
+$$;
+comment on function rollcall_internal.on_authorization_ddl is
+  'Event trigger function: DDL invalidates the authorization of private channels.';
+
+-- schemas/60_channel_presence.sql ------------------------------------------------------------------------------------
+
+-- Who is present in realtime channels, as rows: for SQL, and for the other nodes. Each node writes its own rows only,
+-- in batches that notify the other nodes in the same transaction; they are deleted with the node's row in
+-- nodes. Sockets never wait for these writes.
+
+-- Who may read in SQL who is in a channel? On Supabase the right to see presence is a policy on realtime.messages that
+-- reads realtime.topic(), a setting of the session and not a column, so it cannot be evaluated for many topics at
+-- once. So service_role reads all rows, users read their own, and a DBA adds what the application needs, for example:
+-- create policy "members read channel presence" on rollcall_internal.channel_presence for select to authenticated
+-- using (private and exists (select from members m where m.room = channel_presence.topic and m.user_id = (select auth.uid()))).
+create unlogged table rollcall_internal.channel_presence (
+  node uuid not null,
+  channel bigint not null,
+  topic text not null,
+  private boolean not null,
+  key text not null,
+  phx_ref text not null,
+  meta jsonb,
+  payload text not null,
+  user_id uuid,
+  joined_at timestamptz not null,
+  updated_at timestamptz not null,
+  constraint presence_pkey primary key (node, channel)
+) with (fillfactor = 80);
+comment on table rollcall_internal.channel_presence is
+  'What each realtime channel tracks, one row per meta. Derived: only servers write it. A channel is a join of one '
+  'socket; several may use one key. Unlogged.';
+comment on column rollcall_internal.channel_presence.topic is 'The topic of the channel without realtime:.';
+comment on column rollcall_internal.channel_presence.channel is 'The number of the channel on its node.';
+comment on column rollcall_internal.channel_presence.phx_ref is
+  'The name of this state of the meta, as clients know it (presence_ref).';
+comment on column rollcall_internal.channel_presence.meta is
+  'The tracked value; null where jsonb cannot represent it (\u0000, lone surrogates, numbers beyond numeric).';
+comment on column rollcall_internal.channel_presence.payload is 'The same value as the text that the client sent.';
+comment on column rollcall_internal.channel_presence.user_id is 'The sub of the channel''s token, where it is a UUID.';
+create index presence_topic on rollcall_internal.channel_presence (topic, private, key);
+create index presence_user_id on rollcall_internal.channel_presence (user_id) where user_id is not null;
+alter table rollcall_internal.channel_presence enable row level security;
+create policy "own channel presence" on rollcall_internal.channel_presence for select to authenticated
+  using (user_id = (select auth.uid()));
+create policy "service_role reads" on rollcall_internal.channel_presence for select to service_role using (true);
+revoke all on rollcall_internal.channel_presence from anon, authenticated, service_role;
+grant select on rollcall_internal.channel_presence to anon, authenticated, service_role;
+
+-- Invoker: shows what the policies on rollcall_internal.channel_presence show.
+create view rollcall.presence with (security_invoker = true) as
+  select p.node, p.channel, p.topic, p.private, p.key, p.phx_ref, p.meta, p.payload, p.user_id, p.joined_at,
+    p.updated_at
+  from rollcall_internal.channel_presence p;
+comment on view rollcall.presence is 'What each realtime channel tracks, one row per meta, also on nodes that ended.';
+revoke all on rollcall.presence from anon, authenticated, service_role;
+grant select on rollcall.presence to anon, authenticated, service_role;
+
+-- A node that has just started, or whose rows were lost, has no row here until it has written all of its rows.
+-- Unlogged as the rows are, so both are lost together.
+create unlogged table rollcall_internal.channel_nodes (
+  node uuid primary key,
+  generation text not null default pg_current_xact_id()::text
+);
+comment on table rollcall_internal.channel_nodes is
+  'Nodes whose rows in channel_presence are complete. The generation changes when they are rewritten. Unlogged.';
+-- No policies: only the server reads it.
+alter table rollcall_internal.channel_nodes enable row level security;
+
+-- Invoker: shows what the policies on rollcall_internal.channel_presence show.
+create view rollcall.channel_presence with (security_invoker = true) as
+  select p.topic, p.private, p.key, p.meta, p.user_id, p.joined_at, p.updated_at, p.phx_ref, p.node, p.channel
+  from rollcall_internal.channel_presence p
+  where rollcall.any_node_lives(array[p.node]);
+comment on view rollcall.channel_presence is
+  'Who is present in realtime channels now, on living nodes, one row per meta.';
+revoke all on rollcall.channel_presence from anon, authenticated, service_role;
+grant select on rollcall.channel_presence to authenticated, service_role;
+
+-- Writing -------------------------------------------------------------------------------------------------------------
+
+-- Invoker: computes from its argument.
+create function rollcall_internal.jsonb_or_null(p_text text) returns jsonb
+  language plpgsql immutable strict security invoker set search_path = ''
+as $$
+begin
+  return p_text::jsonb;
+exception when others then
+  return null;
+end
+$$;
+comment on function rollcall_internal.jsonb_or_null is 'Text as jsonb, or null where jsonb cannot represent it.';
+
+-- At most 350 channels per notification.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.notify_channel_presence(p_node uuid, p_channels bigint[]) returns void
+  language sql volatile security invoker set search_path = ''
+as $$
+  select rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
+  from (
+    select channel, (row_number() over () - 1) / 350 as part from unnest(p_channels) as channel
+  ) c
+  group by c.part
+$$;
+comment on function rollcall_internal.notify_channel_presence is
+  'Notifies the other nodes which rows of a node to read again.';
+
+-- Each channel at most once: those in p_gone track nothing any more, the others what the arrays say. With p_notify the
+-- other nodes are notified, if there are any; a node that reads the initial state waits for writers that began before
+-- (wait_for_channel_writers). The commit need not wait for the disk: the rows do not survive a crash.
+-- Definer: only the server writes these rows.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.write_channel_presence(
+  p_node uuid, p_gone bigint[], p_channel bigint[], p_topic text[], p_private boolean[], p_key text[], p_ref text[],
+  p_payload text[], p_user uuid[], p_joined timestamptz[], p_updated timestamptz[], p_notify boolean
+) returns void
+  language plpgsql volatile security definer set lock_timeout = '5s'
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('synchronous_commit', 'off', true);
+  perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
+  if pg_catalog.cardinality(p_gone) > 0 then
+    delete from rollcall_internal.channel_presence p where p.node = p_node and p.channel = any (p_gone);
+  end if;
+  if pg_catalog.cardinality(p_channel) > 0 then
+    begin
+      insert into rollcall_internal.channel_presence as p
+          (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
+        select p_node, o.channel, o.topic, o.private, o.key, o.ref, o.payload::jsonb, o.payload, o.usr, o.joined,
+          o.updated
+        from unnest(p_channel, p_topic, p_private, p_key, p_ref, p_payload, p_user, p_joined, p_updated)
+          as o (channel, topic, private, key, ref, payload, usr, joined, updated)
+        on conflict (node, channel) do update set
+          phx_ref = excluded.phx_ref, meta = excluded.meta, payload = excluded.payload, user_id = excluded.user_id,
+          updated_at = excluded.updated_at
+        where p.phx_ref <> excluded.phx_ref;
+    exception when others then
+      -- A payload that jsonb cannot represent must not block the others.
+      insert into rollcall_internal.channel_presence as p
+          (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
+        select p_node, o.channel, o.topic, o.private, o.key, o.ref, rollcall_internal.jsonb_or_null(o.payload),
+          o.payload, o.usr,
+          o.joined, o.updated
+        from unnest(p_channel, p_topic, p_private, p_key, p_ref, p_payload, p_user, p_joined, p_updated)
+          as o (channel, topic, private, key, ref, payload, usr, joined, updated)
+        on conflict (node, channel) do update set
+          phx_ref = excluded.phx_ref, meta = excluded.meta, payload = excluded.payload, user_id = excluded.user_id,
+          updated_at = excluded.updated_at
+        where p.phx_ref <> excluded.phx_ref;
+    end;
+  end if;
+  if p_notify and exists (select from rollcall_internal.nodes n where n.id <> p_node) then
+    perform rollcall_internal.notify_channel_presence(p_node, p_gone || p_channel);
+  end if;
+end
+$$;
+comment on function rollcall_internal.write_channel_presence is 'Writes a batch of channel presence of a node.';
+
+-- Rows of channels that are not in p_channels are deleted, and the other nodes read all. On false nothing has changed
+-- and the node must start again.
+-- Definer: only the server writes these rows.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.complete_channel_presence(p_node uuid, p_channels bigint[]) returns boolean
+  language plpgsql volatile security definer set lock_timeout = '5s'
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('synchronous_commit', 'off', true);
+  perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
+  -- Locked until the commit: the deletion of the node waits for it and then finds it in channel_nodes.
+  perform from rollcall_internal.nodes n where n.id = p_node for key share;
+  if not found then
+    return false;
+  end if;
+  delete from rollcall_internal.channel_presence p
+    where p.node = p_node and p.channel not in (select channel from pg_catalog.unnest(p_channels) as channel);
+  if (select count(*) from rollcall_internal.channel_presence p where p.node = p_node)
+    <> pg_catalog.cardinality(p_channels)
+  then
+    return false;
+  end if;
+  insert into rollcall_internal.channel_nodes (node) values (p_node)
+    on conflict (node) do update set generation = excluded.generation;
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
+  return true;
+end
+$$;
+comment on function rollcall_internal.complete_channel_presence is
+  'Ends a complete rewrite of a nodes rows; false when rows or its lease were lost meanwhile.';
+
+-- The other nodes need not wait for its lease to expire.
+-- Definer: only the server writes these rows.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.leave_channel_presence(p_node uuid) returns void
+  language plpgsql volatile security definer set lock_timeout = '5s'
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('synchronous_commit', 'off', true);
+  delete from rollcall_internal.channel_nodes c where c.node = p_node;
+  delete from rollcall_internal.channel_presence p where p.node = p_node;
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
+end
+$$;
+comment on function rollcall_internal.leave_channel_presence is 'Deletes the channel presence of a node that stops.';
+
+-- What is read afterwards is complete except for writes that notify.
+-- Definer: the lock belongs to the server.
+create function rollcall_internal.wait_for_channel_writers() returns void
+  language sql volatile security definer set search_path = '' set lock_timeout = '5s'
+as $$
+  select pg_advisory_xact_lock(hashtextextended('rollcall.channel_presence', 0))
+$$;
+comment on function rollcall_internal.wait_for_channel_writers is
+  'Waits for writes of channel presence that have begun.';
+
+-- Dead nodes ----------------------------------------------------------------------------------------------------------
+
+-- A node that was only cut off finds that it is no longer in channel_nodes, and writes all rows again. Waits for
+-- writes that have begun, so that none of them leaves rows behind.
+-- Definer: only the server writes these rows.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.remove_dead_nodes() returns trigger
+  language plpgsql security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  if not exists (select from old_rows) then
+    return null;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('rollcall.channel_presence', 0));
+  delete from rollcall_internal.channel_nodes c where c.node in (select g.id from old_rows g);
+  delete from rollcall_internal.channel_presence p where p.node in (select g.id from old_rows g);
+  return null;
+end
+$$;
+comment on function rollcall_internal.remove_dead_nodes is
+  'Trigger function: deletes the channel presence of deleted nodes.';
+
+create trigger remove_dead_nodes after delete on rollcall_internal.nodes
+  referencing old table as old_rows
+  for each statement execute function rollcall_internal.remove_dead_nodes();
+
+-- Definer: see remove_dead_nodes.
+create function rollcall_internal.reset_channel_nodes() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  delete from rollcall_internal.channel_nodes;
+  return null;
+end
+$$;
+comment on function rollcall_internal.reset_channel_nodes is
+  'Trigger function: after TRUNCATE every node writes its channel presence again.';
+
+create trigger reset_channel_nodes after truncate on rollcall_internal.channel_presence
+  for each statement execute function rollcall_internal.reset_channel_nodes();
+
+-- schemas/65_postgres_changes.sql ------------------------------------------------------------------------------------
+
+-- What the server reads from the catalogs to deliver `postgres_changes`. Nothing here decides who may see a row:
+-- grants and row-level security do, evaluated as the subscriber.
+
+create table rollcall_internal.change_settings (
+  relation regclass primary key,
+  delete_rls boolean not null default false
+);
+comment on table rollcall_internal.change_settings is
+  'How changes of a table are delivered. delete_rls: a DELETE only to subscribers that row-level security lets see the '
+  'row; without a row here this holds for tables of the schema rollcall only.';
+-- No policies: the owner writes it, the server reads it.
+alter table rollcall_internal.change_settings enable row level security;
+revoke all on rollcall_internal.change_settings from anon, authenticated, service_role;
+
+-- Invoker: for the owner.
+create view rollcall.change_settings with (security_invoker = true) as
+  select s.relation, s.delete_rls from rollcall_internal.change_settings s;
+comment on view rollcall.change_settings is
+  'How changes of a table are delivered. delete_rls: a DELETE only to subscribers that row-level security lets see the '
+  'row; without a row here this holds for tables of the schema rollcall only.';
+revoke all on rollcall.change_settings from anon, authenticated, service_role;
+
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.published_tables(p_schema text, p_table text)
+  returns table (relation oid, schema_name text, table_name text)
+  language sql stable security invoker set search_path = ''
+as $$
+  select c.oid, t.schemaname::text, t.tablename::text
+  from pg_catalog.pg_publication_tables t
+  join pg_catalog.pg_namespace n on n.nspname = t.schemaname
+  join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
+  where t.pubname = 'supabase_realtime'
+    and p_schema in ('*', t.schemaname)
+    and p_table in ('*', t.tablename)
+$$;
+comment on function rollcall_internal.published_tables is
+  'Published tables that a subscription selects; `*` selects all.';
+
+-- PostgreSQL before 18 publishes no generated columns, although the catalog may list them.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.published_columns(p_relation oid) returns text[]
+  language sql stable security invoker set search_path = ''
+as $$
+  select array(
+    select a.attname::text
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_publication_tables t on t.schemaname = n.nspname and t.tablename = c.relname
+      and t.pubname = 'supabase_realtime'
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = any (t.attnames)
+    where c.oid = p_relation
+      and (a.attgenerated = '' or current_setting('server_version_num')::int >= 180000)
+    order by a.attnum
+  )
+$$;
+comment on function rollcall_internal.published_columns is
+  'Columns of a table that the publication supabase_realtime publishes.';
+
+-- The operator of the type's default operator class, which only superusers create, or one in the type's schema. A
+-- domain has the operators of its base type.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.operator_schema(p_type oid, p_name text) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  with recursive base (oid, parent, type_schema) as (
+    select t.oid, t.typbasetype, t.typnamespace from pg_catalog.pg_type t where t.oid = p_type
+    union all
+    select t.oid, t.typbasetype, t.typnamespace
+    from base
+    join pg_catalog.pg_type t on t.oid = base.parent
+  ),
+  candidate (schema_oid, rank) as (
+    select o.oprnamespace, case m.amname when 'btree' then 1 else 2 end
+    from base
+    join pg_catalog.pg_opclass k on k.opcintype = base.oid and k.opcdefault
+    join pg_catalog.pg_am m on m.oid = k.opcmethod and m.amname in ('btree', 'hash')
+    join pg_catalog.pg_amop p on p.amopfamily = k.opcfamily and p.amoplefttype = base.oid and p.amoprighttype = base.oid
+    join pg_catalog.pg_operator o on o.oid = p.amopopr and o.oprname = p_name
+    where base.parent = 0
+    union all
+    select o.oprnamespace, 3
+    from base
+    join pg_catalog.pg_operator o on o.oprleft = base.oid and o.oprname = p_name and o.oprnamespace = base.type_schema
+    where base.parent = 0
+  )
+  select coalesce((
+    select quote_ident(n.nspname)
+    from candidate
+    join pg_catalog.pg_namespace n on n.oid = candidate.schema_oid
+    order by candidate.rank
+    limit 1
+  ), 'pg_catalog')
+$$;
+comment on function rollcall_internal.operator_schema is
+  'Quoted schema of the operator with which values of a type compare.';
+
+-- To everyone (0), or to a role whose privileges it has.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.policy_applies(p_roles oid[], p_role oid) returns boolean
+  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
+as $$
+begin
+  return exists (select from unnest(p_roles) as applies (oid) where applies.oid = 0
+    or pg_has_role(p_role, applies.oid, 'usage'));
+end
+$$;
+comment on function rollcall_internal.policy_applies is 'Whether policies for these roles apply to a role.';
+
+-- See change_access. One row. The expressions are read as text, which is evaluated, and as trees, which show what
+-- PostgreSQL does not record: references to the whole row, and functions of its own. Columns are recorded as
+-- dependencies.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.change_condition(p_relation oid, p_role oid)
+  returns table (condition text, reads text[], read_types text[], is_steady boolean)
+  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with policy as materialized (
+    select p.oid, p.polpermissive, pg_get_expr(p.polqual, p.polrelid) as says, p.polqual::text as tree
+    from pg_catalog.pg_policy p
+    where p.polrelid = p_relation and p.polcmd in ('r', '*') and p.polqual is not null
+      and rollcall_internal.policy_applies(p.polroles, p_role)
+  ),
+  column_read as (
+    select a.attname, format_type(a.atttypid, a.atttypmod) as of,
+      -- The value must survive a conversion to text and back, with the same collation.
+      a.attcollation in (0, t.typcollation) and t.typname !~ '^reg' as survives
+    from pg_catalog.pg_attribute a
+    join pg_catalog.pg_type t on t.oid = a.atttypid
+    where a.attrelid = p_relation and a.attnum > 0 and not a.attisdropped and a.attnum in (
+      select d.refobjsubid
+      from policy
+      join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = policy.oid
+        and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = p_relation
+    )
+  )
+  select
+    -- The row is relation 1 of the outermost level; column 0 is the whole row, system columns are negative.
+    case when not exists (select from policy where tree ~ '\{VAR (?!:varno \d+ :varattno [1-9])(?!:varno (?!1 )\d)')
+      and not exists (select from column_read where not survives)
+    then coalesce((
+      -- Without a permissive policy no row is visible.
+      select '(' || string_agg('(' || says || ')', ' or ') filter (where polpermissive) || ')'
+        || coalesce(' and ' || string_agg('(' || says || ')', ' and ') filter (where not polpermissive), '')
+      from policy
+    ), 'false') end,
+    array(select attname::text from column_read order by attname),
+    array(select of from column_read order by attname),
+    not exists (
+      select from policy
+      cross join regexp_matches(policy.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') as called (part)
+      join pg_catalog.pg_proc f on f.oid = called.part[1]::oid
+      where f.provolatile = 'v'
+    ) and not exists (select from policy where tree ~ 'TABLESAMPLECLAUSE');
+end
+$$;
+comment on function rollcall_internal.change_condition is
+  'The policies of a table for a role, as a condition over values.';
+
+-- One row per table and role; none for a table that does not exist.
+--   is_known       the role exists
+--   columns        columns that the role may select
+--   key            columns of the primary key
+--   is_exempt      row-level security does not apply to the role
+--   owner_columns  if every policy that applies compares a uuid column with auth.uid() for equality: these columns; a
+--               row is
+--                  visible if one of them holds the viewer's id. Null if a policy says anything else
+--   name           the table's name, quoted, under which the condition knows its columns
+--   condition      the policies, with qualified names; null where they cannot be evaluated on values: a policy reads
+--               the whole
+--                  row, a system column, or a column whose value does not survive as text
+--   reads          columns that the condition reads, with their types in read_types
+--   is_steady      equal values give equal results within one statement: no function in it is volatile
+-- Only policies for roles whose privileges the role has apply, as in PostgreSQL; membership alone is not enough.
+-- Invoker: reads catalogs that every role may read.
+-- Over 60 lines: one statement.
+create function rollcall_internal.change_access(p_relations oid[], p_roles text[])
+  returns table (
+    relation oid, role text, is_known boolean, columns text[], key text[], key_types text[], qualified text,
+    is_secured boolean, is_exempt boolean, deletes_are_secured boolean, owner_columns text[],
+    name text, condition text, reads text[], read_types text[], is_steady boolean
+  )
+  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select c.oid, requested.role, r.oid is not null,
+    case when r.oid is null or not has_schema_privilege(r.oid, c.relnamespace, 'usage') then '{}'
+      else array(
+        select a.attname::text
+        from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+          and has_column_privilege(r.oid, c.oid, a.attnum, 'select')
+        order by a.attnum
+      )
+    end,
+    k.names, k.types, format('%I.%I', n.nspname, c.relname),
+    c.relrowsecurity, bound.is_exempt,
+    coalesce((select s.delete_rls from rollcall_internal.change_settings s where s.relation = c.oid),
+      n.nspname = 'rollcall'),
+    owned.columns, quote_ident(c.relname), asks.condition, asks.reads, asks.read_types, asks.is_steady
+  from unnest(p_relations) as wanted (oid)
+  join pg_catalog.pg_class c on c.oid = wanted.oid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  cross join unnest(p_roles) as requested (role)
+  left join pg_catalog.pg_roles r on r.rolname = requested.role
+  cross join lateral (
+    select not c.relrowsecurity
+      or coalesce(r.rolsuper or r.rolbypassrls
+        or not c.relforcerowsecurity and pg_has_role(r.oid, c.relowner, 'usage'), false) as is_exempt
+  ) bound
+  cross join lateral (
+    select coalesce(array_agg(a.attname::text order by part.place), '{}') as names,
+      coalesce(array_agg(format('%I.%I', tn.nspname, t.typname) order by part.place), '{}') as types
+    from pg_catalog.pg_index i
+    cross join unnest(i.indkey::int2[]) with ordinality as part (attnum, place)
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = part.attnum
+    join pg_catalog.pg_type t on t.oid = a.atttypid
+    join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
+    where i.indrelid = c.oid and i.indisprimary and part.place <= i.indnkeyatts
+  ) k
+  cross join lateral (
+    select case
+      when bool_and(p.polpermissive and own.attname is not null) is not false and (
+        -- auth.uid() reads the claims directly; blanks and parentheses do not matter.
+        select regexp_replace(f.prosrc, '[\s();]', '', 'g') from pg_catalog.pg_proc f
+          where f.oid = to_regprocedure('auth.uid()')
+      ) = 'selectcoalescenullifcurrent_setting''request.jwt.claim.sub'',true,'''','
+        'nullifcurrent_setting''request.jwt.claims'',true,''''::jsonb->>''sub''::uuid'
+      then coalesce(array_agg(own.attname::text) filter (where own.attname is not null), '{}')
+    end as columns
+    from pg_catalog.pg_policy p
+    left join lateral (
+      select a.attname
+      from pg_catalog.pg_attribute a
+      where a.attrelid = p.polrelid and a.attnum > 0 and not a.attisdropped and a.atttypid = 'uuid'::regtype
+        and pg_get_expr(p.polqual, p.polrelid) in (
+          format('(%I = auth.uid())', a.attname), format('(auth.uid() = %I)', a.attname),
+          format('(%I = ( SELECT auth.uid() AS uid))', a.attname),
+            format('(( SELECT auth.uid() AS uid) = %I)', a.attname)
+        )
+    ) own on true
+    where p.polrelid = c.oid and p.polcmd in ('r', '*') and rollcall_internal.policy_applies(p.polroles, r.oid)
+  ) owned
+  left join lateral rollcall_internal.change_condition(c.oid, r.oid) asks on c.relrowsecurity and not bound.is_exempt;
+end
+$$;
+comment on function rollcall_internal.change_access is 'What roles may read of tables that are subscribed to.';
+
+-- A backend writes its commit to the WAL before it leaves the list of running transactions. Ids come without their
+-- epoch.
+-- Invoker: reads snapshots only.
+create function rollcall_internal.wait_until_visible(p_xids bigint[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_next constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  v_xid bigint;
+begin
+  foreach v_xid in array p_xids loop
+    -- The full id is the one within 2^31 of the next.
+    v_xid := v_xid + (v_next - v_next % 4294967296);
+    v_xid := v_xid - case when v_xid - v_next > 2147483648 then 4294967296 else 0 end;
+    v_xid := v_xid + case when v_next - v_xid > 2147483648 then 4294967296 else 0 end;
+    while not pg_visible_in_snapshot(v_xid::text::xid8, pg_current_snapshot()) loop
+      perform pg_sleep(0.0005);
+    end loop;
+  end loop;
+end
+$$;
+comment on function rollcall_internal.wait_until_visible is
+  'Waits until committed transactions are visible to new snapshots.';
+
+-- Patterns and the keywords of `is` stay as they are.
+-- Invoker: casts only.
+create function rollcall_internal.canonical_literals(p_type oid, p_operator text, p_value text) returns text[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_type constant text := rollcall_internal.type_name(p_type);
+  v_literals text[];
+begin
+  if p_operator in ('is', 'like', 'ilike', 'match', 'imatch') then
+    return array[p_value];
+  end if;
+  if p_operator = 'in' then
+    execute format('select coalesce(array_agg(case when num_nulls(v) = 0 then format(''%%s'', v) end order by place), '
+      '''{}'') '
+      'from unnest($1::%s[]) with ordinality as list (v, place)', v_type)
+      into v_literals using p_value;
+  else
+    -- Not a cast to text, which differs from the output function for some types: true instead of t.
+    execute format('select array[format(''%%s'', $1::%s)]', v_type) into v_literals using p_value;
+  end if;
+  return v_literals;
+end
+$$;
+comment on function rollcall_internal.canonical_literals is
+  'The literals of a filter in the types output form, one per list member.';
+
+-- As the server evaluates filters: with the operators of the type.
+-- Invoker: compares literals only.
+create function rollcall_internal.filter_matches(p_type oid, p_operator text, p_negated boolean, p_value text,
+  p_values text[])
+  returns boolean[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_equality constant text := rollcall_internal.operator_schema(p_type, '=');
+  v_pattern constant text := rollcall_internal.operator_schema(p_type, '~~');
+  v_type constant text := rollcall_internal.type_name(p_type);
+  v_test text;
+  v_holds boolean[];
+begin
+  v_test := case p_operator
+    when 'in' then format('v::%1$s operator(%2$s.=) any ($2::%1$s[])', v_type, v_equality)
+    when 'isdistinct' then format('not coalesce(v::%1$s operator(%2$s.=) $2::%1$s, false)', v_type, v_equality)
+    when 'like' then format('v::%s operator(%s.~~) $2', v_type, v_pattern)
+    when 'ilike' then format('v::%s operator(%s.~~*) $2', v_type, v_pattern)
+    when 'match' then format('v::%s operator(%s.~) $2', v_type, v_pattern)
+    when 'imatch' then format('v::%s operator(%s.~*) $2', v_type, v_pattern)
+    else format('v::%1$s operator(%2$s.%3$s) $2::%1$s', v_type, v_equality, case p_operator
+      when 'eq' then '=' when 'neq' then '<>' when 'lt' then '<' when 'lte' then '<=' when 'gt' then '>'
+      when 'gte' then '>=' end)
+  end;
+  execute format(
+    'select array_agg(coalesce((%s) <> $3, false) order by place) '
+    'from unnest($1) with ordinality as list (v, place)', v_test
+  ) into v_holds using p_values, p_value, p_negated;
+  return v_holds;
+end
+$$;
+comment on function rollcall_internal.filter_matches is
+  'Which of some values match a filter, in their order; never null.';
+
+-- Some types compare their members only when there are values, so the literal is compared with itself.
+-- Invoker: compares literals only.
+create function rollcall_internal.check_operator(p_type oid, p_operator text, p_value text) returns void
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_literals constant text[] := rollcall_internal.canonical_literals(p_type, p_operator, p_value);
+begin
+  perform rollcall_internal.filter_matches(p_type, p_operator, false, p_value, v_literals);
+exception when undefined_function then
+  raise exception 'operator % requires a column type with that comparison, got %',
+    p_operator, format_type(p_type, null);
+end
+$$;
+comment on function rollcall_internal.check_operator is 'Raises an error if a type has no operator for a filter.';
+
+-- With the messages of Supabase Realtime's trigger.
+-- Invoker: reads privileges of a role and casts literals.
+-- Over 60 lines: one check per operator.
+create function rollcall_internal.check_change_params(
+  p_relation oid, p_role text, p_columns text[], p_operators text[], p_values text[], p_select text[]
+) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_role constant oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = p_role);
+  v_readable constant text[] := array(
+    select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = p_relation and a.attnum > 0 and not a.attisdropped
+      and has_column_privilege(v_role, p_relation, a.attnum, 'select')
+  );
+  v_published constant text[] := rollcall_internal.published_columns(p_relation);
+  v_type oid;
+  v_shown text;
+  v_castable text;
+begin
+  if v_role is null then
+    raise exception using errcode = 'undefined_object', message = format('role "%s" does not exist', p_role);
+  end if;
+  for i in 1 .. coalesce(cardinality(p_columns), 0) loop
+    if not p_columns[i] = any (v_readable) then
+      raise exception 'invalid column for filter %', p_columns[i];
+    elsif not p_columns[i] = any (v_published) then
+      raise exception 'invalid column for filter %: the publication supabase_realtime does not publish it',
+        p_columns[i];
+    end if;
+    select t.oid, format_type(t.oid, null), format('%I.%I', n.nspname, t.typname) into v_type, v_shown, v_castable
+      from pg_catalog.pg_attribute a
+      join pg_catalog.pg_type t on t.oid = a.atttypid
+      join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+      where a.attrelid = p_relation and a.attname = p_columns[i];
+    case p_operators[i]
+      when 'in' then
+        if cardinality(rollcall_internal.canonical_literals(v_type, 'in', p_values[i])) > 100 then
+          raise exception 'too many values for `in` filter. Maximum 100';
+        end if;
+        perform rollcall_internal.check_operator(v_type, p_operators[i], p_values[i]);
+      when 'is' then
+        if lower(p_values[i]) not in ('null', 'true', 'false', 'unknown') then
+          raise exception 'invalid value for is filter: must be null, true, false, or unknown';
+        elsif lower(p_values[i]) <> 'null' and v_type <> 'boolean'::regtype then
+          raise exception 'is % filter requires a boolean column, got %', p_values[i], v_shown;
+        end if;
+      when 'like', 'ilike', 'match', 'imatch' then
+        if not exists (
+          select from pg_catalog.pg_operator o
+          where o.oprname = '~~' and o.oprleft = rollcall_internal.base_type(v_type)
+        ) and rollcall_internal.base_type(v_type) not in ('varchar'::regtype, 'text'::regtype) then
+          raise exception 'operator % requires a text-compatible column type, got %', p_operators[i], v_shown;
+        end if;
+        if p_operators[i] in ('match', 'imatch') then
+          begin
+            perform '' ~ p_values[i];
+          exception when invalid_regular_expression then
+            raise exception 'invalid regular expression for % filter: %', p_operators[i], sqlerrm;
+          end;
+        end if;
+      else
+        perform rollcall_internal.check_operator(v_type, p_operators[i], p_values[i]);
+    end case;
+  end loop;
+  for i in 1 .. coalesce(cardinality(p_select), 0) loop
+    if not p_select[i] = any (v_readable) then
+      raise exception 'invalid column for select %', p_select[i];
+    elsif not p_select[i] = any (v_published) then
+      raise exception 'invalid column for select %: the publication supabase_realtime does not publish it', p_select[i];
+    end if;
+  end loop;
+end
+$$;
+comment on function rollcall_internal.check_change_params is
+  'Raises an error for filters and columns that a subscription may not use.';
+
+-- For types that the server cannot render.
+-- Invoker: casts only.
+create function rollcall_internal.render_values(p_type oid, p_values text[]) returns text[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_type constant text := rollcall_internal.type_name(p_type);
+  v_json text[];
+begin
+  execute format(
+    'select array_agg(to_jsonb(v::%s)::text order by place) from unnest($1) with ordinality as list (v, place)', v_type
+  ) into v_json using p_values;
+  return v_json;
+end
+$$;
+comment on function rollcall_internal.render_values is 'Values as to_jsonb writes them, in their order.';
+
+-- One row per note; none if every change may be delivered.
+-- Invoker: reads catalogs that every role may read.
+-- Over 60 lines: one statement.
+create function rollcall_internal.change_notes(p_relation oid, p_role text) returns setof text
+  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
+as $$
+begin
+  return query
+  with found as (
+    select a.*, p_relation::regclass::text as shown, a.is_secured and not a.is_exempt as is_bound,
+      coalesce(a.condition = 'false' or a.owner_columns = '{}', false) as is_barred
+    from rollcall_internal.change_access(array[p_relation], array[p_role]) a
+  )
+  select note.says
+  from found f
+  left join lateral (
+    select string_agg(name, ', ') as columns
+    from unnest(f.reads) as read (name)
+    where not exists (
+      select from pg_catalog.pg_class c
+      left join pg_catalog.pg_index i on i.indrelid = c.oid
+        and case c.relreplident when 'd' then i.indisprimary when 'i' then i.indisreplident end
+      join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = read.name
+      where c.oid = p_relation and (c.relreplident = 'f' or a.attnum = any (i.indkey::int2[]))
+    )
+  ) unknown on true
+  left join lateral (
+    select nullif(concat_ws(', ', case when not p.pubinsert then 'INSERT' end, case when not p.pubupdate
+      then 'UPDATE' end,
+      case when not p.pubdelete then 'DELETE' end), '') as left_out,
+      (select t.rowfilter from pg_catalog.pg_publication_tables t
+       join pg_catalog.pg_namespace n on n.nspname = t.schemaname
+       join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
+       where t.pubname = p.pubname and c.oid = p_relation) as rowfilter
+    from pg_catalog.pg_publication p
+    where p.pubname = 'supabase_realtime'
+  ) published on true
+  -- Only columns that the role may select are named.
+  cross join lateral (
+    select string_agg(a.attname, ', ' order by a.attnum) filter (where not kind.is_generated) as columns,
+      string_agg(a.attname, ', ' order by a.attnum) filter (where kind.is_generated) as generated
+    from pg_catalog.pg_attribute a
+    cross join lateral (
+      select a.attgenerated <> '' and current_setting('server_version_num')::int < 180000 as is_generated
+    ) kind
+    where a.attrelid = p_relation and a.attnum > 0 and a.attname::text = any (f.columns)
+      and not a.attname::text = any (rollcall_internal.published_columns(p_relation))
+  ) absent
+  cross join lateral (values
+    (not f.is_known, format('there is no role %s', p_role)),
+    (f.is_known and (f.columns = '{}' or not f.key <@ f.columns),
+      format('the role %s may not select the primary key of %s: its changes come as errors, once', p_role, f.shown)),
+    (f.key = '{}', format('%s has no primary key: its INSERTs and UPDATEs come as errors, once', f.shown)),
+    (f.is_bound and f.is_barred,
+      format('row-level security of %s is on, and no policy lets the role %s select: '
+        'none of its INSERTs and UPDATEs come', f.shown, p_role)),
+    (f.is_bound and f.deletes_are_secured and not f.is_barred and f.condition is null,
+      format('no DELETE of %s comes: its policies take the row as a whole, and cannot be asked about one that is gone',
+        f.shown)),
+    (f.is_bound and f.deletes_are_secured and not f.is_barred and unknown.columns is not null,
+      format('no DELETE of %1$s comes: policies read %2$s, which is not in its replica identity '
+        '(alter table %1$s replica identity full)', f.shown, unknown.columns)),
+    (published.left_out is not null, format('the publication supabase_realtime does not publish %s',
+      published.left_out)),
+    (absent.columns is not null, format('the publication supabase_realtime does not publish these columns of %s: %s',
+      f.shown, absent.columns)),
+    (absent.generated is not null, format('PostgreSQL before 18 does not publish generated columns, so these columns '
+      'of %s do not come: %s', f.shown, absent.generated)),
+    (published.rowfilter is not null, format('of %s the publication supabase_realtime publishes only rows with %s',
+      f.shown, published.rowfilter))
+  ) as note (is_so, says)
+  where note.is_so;
+end
+$$;
+comment on function rollcall_internal.change_notes is 'Which changes of a table a role never receives, and why.';
+
+-- `p_claims` as in the subscriber's token, `p_key` the primary key as an object, `p_filter` one condition of the
+-- subscription (`column=op.value`) or empty. One row per reason; `delivered` is equal in all of them. Includes
+-- change_notes.
+-- Invoker: it assumes the subscriber's role, which only the server's login role may. Without a search_path of its own,
+-- because it evaluates users' policies.
+-- Over 60 lines: the checks of the server, in its order.
+create function rollcall.explain_change(p_claims jsonb, p_relation regclass, p_key jsonb, p_filter text default '')
+  returns table (delivered boolean, reason text)
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_own_path constant text := current_setting('search_path');
+  v_role constant text := coalesce(p_claims ->> 'role', 'anon');
+  -- Under the table's own name, which policies use.
+  v_name constant text := (select quote_ident(c.relname) from pg_catalog.pg_class c where c.oid = p_relation);
+  v_oid oid;
+  v_access record;
+  v_where text;
+  v_exists boolean;
+  v_delivered boolean;
+  v_filter text[];
+  v_type oid;
+  v_value text;
+  v_holds boolean;
+  v_policy record;
+  v_reasons text[] := '{}';
+begin
+  if not exists (select from rollcall_internal.published_tables('*', '*') p where p.relation = p_relation) then
+    return query select false, pg_catalog.format('%s is not in the publication supabase_realtime', p_relation);
+    return;
+  end if;
+  select * into v_access from rollcall_internal.change_access(array[p_relation::oid], array[v_role]);
+  if not v_access.is_known then
+    return query select false, pg_catalog.format('there is no role %s', v_role);
+    return;
+  elsif pg_catalog.cardinality(v_access.key) = 0 then
+    return query select false, pg_catalog.format('%s has no primary key', p_relation);
+    return;
+  elsif not v_access.key <@ v_access.columns then
+    return query select false,
+      pg_catalog.format('the role %s may not select the primary key of %s (grants)', v_role, p_relation);
+    return;
+  end if;
+  select pg_catalog.format('from %s as %s where ', v_access.qualified, v_name)
+      || pg_catalog.string_agg(pg_catalog.format('%s.%I = %L::%s', v_name, k.name, p_key ->> k.name, k.of), ' and ')
+        into v_where
+    from unnest(v_access.key, v_access.key_types) as k (name, of);
+  execute pg_catalog.format('select exists (select %s)', v_where) into v_exists;
+  if not v_exists then
+    return query select false, 'there is no such row (any more)';
+    return;
+  end if;
+
+  if p_filter <> '' then
+    v_filter := regexp_match(p_filter, '^([^=]+)=(not\.)?([a-z]+)\.(.*)$');
+    if v_filter is null or not v_filter[1] = any (v_access.columns) then
+      return query select false, pg_catalog.format('the filter %s names no column that the role may select', p_filter);
+      return;
+    elsif not v_filter[1] = any (rollcall_internal.published_columns(p_relation)) then
+      return query select false,
+        pg_catalog.format('the filter %s names a column that the publication supabase_realtime does not publish',
+          p_filter);
+      return;
+    end if;
+    -- Within quotes, \x stands for x.
+    if v_filter[3] <> 'in' and v_filter[4] like '"%"' then
+      v_filter[4] := regexp_replace(substr(v_filter[4], 2, length(v_filter[4]) - 2), '\\(.)', '\1', 'g');
+    end if;
+    select atttypid into v_type from pg_catalog.pg_attribute where attrelid = p_relation and attname = v_filter[1];
+    execute pg_catalog.format('select %s.%I::text %s', v_name, v_filter[1], v_where) into v_value;
+    if v_filter[3] = 'is' then
+      v_holds := coalesce(v_value, 'null') = replace(v_filter[4], 'unknown', 'null');
+      v_holds := v_holds <> (v_filter[2] is not null);
+    else
+      v_holds := (rollcall_internal.filter_matches(v_type, v_filter[3], v_filter[2] is not null,
+        case when v_filter[3] = 'in' then '{' || trim(both '()' from v_filter[4]) || '}' else v_filter[4] end,
+        array[v_value]))[1];
+    end if;
+    if not v_holds then
+      return query select false, pg_catalog.format('the filter %s does not hold', p_filter);
+      return;
+    end if;
+  end if;
+
+  if v_access.is_exempt then
+    return query select true, case
+      when v_access.is_secured then pg_catalog.format('row-level security does not bind the role %s', v_role)
+      else pg_catalog.format('%s has no row-level security, and the role %s may select it', p_relation, v_role)
+    end
+    union all
+    select true, n from rollcall_internal.change_notes(p_relation, v_role) n;
+    return;
+  end if;
+
+  perform set_config('request.jwt.claims', p_claims::text, true),
+    set_config('request.jwt.claim.sub', coalesce(p_claims ->> 'sub', ''), true),
+    set_config('request.jwt.claim.role', v_role, true);
+  begin
+    perform set_config('search_path', rollcall.role_search_path(v_role), true), set_config('role', v_role, true);
+    execute pg_catalog.format('select exists (select %s)', v_where) into v_delivered;
+    perform set_config('role', 'none', true), set_config('search_path', v_own_path, true);
+  exception when others then
+    perform set_config('role', 'none', true);
+    return query select false, pg_catalog.format('row-level security of %s raises for this subscriber: %s', p_relation,
+      sqlerrm);
+    return;
+  end;
+  -- Each policy that applies, alone. What a policy reads elsewhere is read with the rights of the session here, so
+  -- only the result above counts.
+  select oid into v_oid from pg_catalog.pg_roles where rolname = v_role;
+  for v_policy in
+    select p.polname, p.polpermissive, pg_get_expr(p.polqual, p.polrelid) as condition
+    from pg_catalog.pg_policy p
+    where p.polrelid = p_relation and p.polcmd in ('r', '*')
+      and rollcall_internal.policy_applies(p.polroles, v_oid)
+    order by p.polpermissive, p.polname
+  loop
+    begin
+      execute pg_catalog.format('select coalesce(%s, false) %s', coalesce(v_policy.condition, 'false'), v_where)
+        into v_holds;
+    exception when others then
+      v_holds := null;
+    end;
+    v_reasons := v_reasons || pg_catalog.format('the %s policy "%s" %s',
+      case when v_policy.polpermissive then 'permissive' else 'restrictive' end, v_policy.polname,
+      case when v_holds then 'lets it through' when v_holds is null then 'cannot be looked at alone'
+        else 'does not let it through' end);
+  end loop;
+  if pg_catalog.cardinality(v_reasons) = 0 then
+    v_reasons := array[pg_catalog.format('row-level security is on, and no policy lets the role %s select', v_role)];
+  end if;
+  return query select v_delivered, r.reason from pg_catalog.unnest(v_reasons || array(select n
+    from rollcall_internal.change_notes(p_relation, v_role) n))
+    as r (reason);
+end
+$$;
+comment on function rollcall.explain_change is 'Why a change of a row is delivered to a subscriber, or not.';
+
+-- schemas/68_channels_finish.sql -------------------------------------------------------------------------------------
+
+-- Rights of functions, and what depends on everything before: the event trigger and followed tables.
+
+-- PostgreSQL lets PUBLIC call every new function, and default privileges of one schema cannot change that.
+revoke execute on all functions in schema rollcall from public;
+revoke execute on all functions in schema rollcall_internal from public;
+
+-- Without the right to create event triggers, servers compare fingerprints of the policies instead.
+do $$
+begin
+  if not exists (select from pg_event_trigger where evtname = 'rollcall_authorization_watch') then
+    create event trigger rollcall_authorization_watch on ddl_command_end
+      execute function rollcall_internal.on_authorization_ddl();
+  end if;
+exception when insufficient_privilege then
+  raise notice 'no right to create an event trigger: policies are compared by fingerprint instead';
+end
+$$;
+
+do $$
+begin
+  perform rollcall.watch_authorization_sources();
+  perform rollcall_internal.record_triggers();
+end
+$$;
+
+-- Records itself, whichever tool applies it.
+insert into rollcall.schema_migrations (version, name) values ('20261128000000', 'channels');
