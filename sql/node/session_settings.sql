@@ -17,4 +17,4 @@ set standard_conforming_strings = on;
 -- PostgreSQL 17 and later.
 select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null;
 select set_config('search_path', '"$user", public, extensions', false)
-  where current_setting('search_path') = '"$user", public';
+  where current_setting('search_path', true) = '"$user", public';

@@ -261,6 +261,11 @@ impl Drop for ReplicationProcess {
     }
 }
 
+/// Undoes a replacement of a function of PostgreSQL.
+const RESTORE_SETTINGS: &str = "set allow_system_table_mods = on;
+    create or replace function pg_catalog.current_setting(text) returns text language internal stable strict
+      parallel safe as 'show_config_by_name'";
+
 /// Faults that SQL cannot fix: check, cause, SQL that undoes it, and text that the finding contains.
 const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 6] = [
     (
@@ -278,20 +283,19 @@ const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 6] = [
     // Older than any version that can be installed here, so it is simulated.
     (
         "server_version",
-        "create schema lies;
-         create function lies.current_setting(text) returns text language sql stable as
-           $$select case $1 when 'server_version_num' then '140011' else pg_catalog.current_setting($1) end$$;
-         grant usage on schema lies to postgres; alter role postgres set search_path = lies, pg_catalog, public",
-        "alter role postgres reset search_path; drop schema lies cascade",
+        "set allow_system_table_mods = on;
+         create or replace function pg_catalog.current_setting(text) returns text language sql stable as
+           $$select case $1 when 'server_version_num' then '140011' else pg_catalog.current_setting($1, false) end$$",
+        RESTORE_SETTINGS,
         "15 or newer is needed",
     ),
     // A check that cannot run is reported and does not count as passed.
     (
         "catalog",
-        "create schema lies;
-         create function lies.current_setting(text) returns text language plpgsql as $$begin raise 'out of order'; end$$;
-         grant usage on schema lies to postgres; alter role postgres set search_path = lies, pg_catalog, public",
-        "alter role postgres reset search_path; drop schema lies cascade",
+        "set allow_system_table_mods = on;
+         create or replace function pg_catalog.current_setting(text) returns text language plpgsql stable as
+           $$begin raise 'out of order'; end$$",
+        RESTORE_SETTINGS,
         "out of order",
     ),
     (
