@@ -30,7 +30,7 @@ check: ## Check format and lints, quickly
 fmt: ## Format the code
 	@cargo fmt --all
 
-schema: ## Generate the baseline migration from supabase/schemas
+schema: ## Generate the baseline migrations from supabase/schemas
 	@supabase/generate
 
 bench: ## Run the benchmarks and keep them in benches/RESULTS.md; ARGS=quick for a short run

@@ -4,10 +4,25 @@ do $do$
 declare
   v_owner constant name := coalesce(nullif(current_setting('rollcall.owner', true), ''), current_user);
   v_function text;
+  v_is_ours boolean := false;
 begin
   if to_regnamespace('auth') is null then
     create schema auth;
     grant usage on schema auth to anon, authenticated, service_role;
+    if current_user <> v_owner then
+      execute pg_catalog.format('grant usage on schema auth to %I', v_owner);
+    end if;
+    insert into pg_temp.rollcall_created (kind, name, undo) values ('schema', 'auth', 'drop schema if exists auth');
+    v_is_ours := true;
+  elsif to_regclass('rollcall_internal.installed_objects') is not null then
+    execute $$select exists (select from rollcall_internal.installed_objects where kind = 'schema' and name = 'auth')$$
+      into v_is_ours;
+  end if;
+
+  -- Channels alone need no accounts.
+  if v_is_ours and to_regclass('auth.users') is null
+    and current_setting('rollcall.modules', true) is distinct from 'channels'
+  then
     create table auth.users (
       id uuid primary key default gen_random_uuid(),
       aud text default 'authenticated',
@@ -28,11 +43,9 @@ begin
     create policy "service_role has full access" on auth.users for all to service_role using (true) with check (true);
     grant all on auth.users to service_role;
     if current_user <> v_owner then
-      execute pg_catalog.format('grant usage on schema auth to %I', v_owner);
       execute pg_catalog.format('grant all on auth.users to %I with grant option', v_owner);
     end if;
     insert into pg_temp.rollcall_created (kind, name, undo) values
-      ('schema', 'auth', 'drop schema if exists auth'),
       ('table', 'auth.users', 'drop table if exists auth.users');
   end if;
 

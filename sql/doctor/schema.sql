@@ -18,7 +18,7 @@ functions as (
 api_table as (
   select o.* from ours o
   where o.nspname = 'rollcall'
-    and o.relname not in ('presence_nodes', 'schema_migrations', 'change_settings', 'retention', 'limits', 'quotas', 'presence', 'personal_data')
+    and o.relname not in ('retention', 'limits', 'quotas', 'personal_data')
 ),
 -- One row a thing that is wrong.
 wrong (check_name, what, remedy) as (
@@ -48,16 +48,10 @@ wrong (check_name, what, remedy) as (
   from api_table where not has_table_privilege('authenticated', oid, 'select')
   union all
   select 'api_grants', name || ' by service_role', format('grant all on %s to service_role;', name)
-  from ours where (oid in (select a.oid from api_table a) or relname = 'presence_nodes')
+  from ours where (oid in (select a.oid from api_table a) or name = 'rollcall_internal.nodes')
     and not (has_table_privilege('service_role', oid, 'select')
     and has_table_privilege('service_role', oid, 'insert') and has_table_privilege('service_role', oid, 'update')
     and has_table_privilege('service_role', oid, 'delete'))
-  union all
-  select 'browsers_write_no_faces', 'user_presence by ' || role,
-    format('revoke insert, update, delete, truncate on rollcall.user_presence from %I;', role)
-  from unnest(array['anon', 'authenticated']) role
-  where has_any_column_privilege(role, 'rollcall.user_presence', 'insert, update')
-    or has_table_privilege(role, 'rollcall.user_presence', 'delete, truncate')
   union all
   select 'functions_closed', name, format('revoke execute on function %s from public;', name)
   from functions f
@@ -86,24 +80,6 @@ wrong (check_name, what, remedy) as (
   union all
   select 'policy_watch', evtname::text, format('alter event trigger %I enable;', evtname)
   from pg_event_trigger where evtname in ('rollcall_policy_watch', 'rollcall_authorization_watch') and evtenabled not in ('O', 'A')
-  union all
-  select 'sources_watched', s::text, format('select rollcall.watch_table(%L);', s)
-  from rollcall.visibility_sources() s
-  where not exists (select from pg_trigger t
-    where t.tgrelid = s and t.tgname in ('rollcall_watch', 'invalidate_after_insert', 'notify_after_insert') and t.tgenabled in ('O', 'A'))
-  union all
-  select 'own_tables', format('%s of %s', o.relation, o.source),
-    format('select rollcall.use_built_in(%L);', o.relation)
-  from rollcall_internal.own_tables o
-  where o.shape is distinct from rollcall_internal.own_table_shape(o.source, array[o.user_column, o.other_column, o.group_column])
-    or (select count(*) from pg_trigger t where t.tgrelid = o.source and t.tgenabled in ('O', 'A')
-      and t.tgname like 'rollcall\_follow\_' || o.relation || '\_%') < 4
-  union all
-  select 'presence_published', 'user_presence', 'alter publication supabase_realtime add table rollcall.user_presence;'
-  from pg_publication p
-  where p.pubname = 'supabase_realtime' and not p.puballtables
-    and not exists (select from pg_publication_tables t
-      where t.pubname = p.pubname and t.schemaname = 'rollcall' and t.tablename = 'user_presence')
 ),
 -- What is looked at, and how it is said when all is well and when not.
 checks (place, name, well, unwell) as (
@@ -114,15 +90,11 @@ checks (place, name, well, unwell) as (
     (4, 'own_row_level_security', 'on in every table of Rollcall', 'off'),
     (5, 'server_rights', 'the server may read and write its tables', 'the server may not read and write'),
     (6, 'api_grants', 'the API''s roles have what the policies are for', 'not granted'),
-    (7, 'browsers_write_no_faces', 'faces are written by the database itself', 'faces can be written'),
     (8, 'functions_closed', 'functions are for those who were granted them', 'anybody may call'),
     (9, 'functions_granted', 'policies and users can call what they need', 'authenticated may not call'),
     (10, 'search_path_pinned', 'every definer function sets or checks its search_path', 'search_path is not set'),
     (11, 'triggers', 'all are there and enabled', 'faces or prepared context do not follow, or sockets do not hear'),
-    (12, 'policy_watch', 'changes of policies are noticed', 'disabled'),
-    (13, 'sources_watched', 'sockets follow every table that a policy mentions', 'sockets do not follow'),
-    (14, 'own_tables', 'every declared table can be read and is followed', 'altered or not followed (declare the table again with rollcall.use_table)'),
-    (15, 'presence_published', 'user_presence is in the publication supabase_realtime', 'not in the publication supabase_realtime')
+    (12, 'policy_watch', 'changes of policies are noticed', 'disabled')
 )
 select c.name, count(w.check_name) = 0 as ok,
   case when count(w.check_name) = 0 then c.well else c.unwell || ': ' || string_agg(w.what, ', ' order by w.what) end as finding,

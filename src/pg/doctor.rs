@@ -8,10 +8,10 @@ use tokio_postgres::{AsyncMessage, Client, Row};
 use uuid::Uuid;
 
 use super::Connector;
-use super::migrate::{Sources, pending};
+use super::migrate::{Sources, installed_modules, pending};
 use super::session::StatementLimits;
 use crate::lifecycle::{BoxError, ErrorChain};
-use crate::model::Secret;
+use crate::model::{Module, Secret};
 
 /// Timeout of all checks together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,6 +92,13 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
             Ok(results) => checks.extend(results),
             Err(error) => checks.push(Check::new("schema", false, ErrorChain(&error).to_string())),
         }
+        let modules = installed_modules(&client).await.ok().flatten();
+        if modules.is_some_and(|modules| modules.contains(Module::Presence)) {
+            match query_checks(&client, include_str!("../../sql/doctor/presence.sql")).await {
+                Ok(results) => checks.extend(results),
+                Err(error) => checks.push(Check::new("presence", false, ErrorChain(&error).to_string())),
+            }
+        }
     }
     if is_checkable && !failed(checks, "catalog") {
         match query_checks(&client, include_str!("../../sql/doctor/channel_policies.sql")).await {
@@ -115,6 +122,10 @@ pub struct Suggestion {
 pub async fn suggest(url: &Secret) -> Result<Vec<Suggestion>, BoxError> {
     let read = async {
         let client = connect(url).await?;
+        let modules = installed_modules(&client).await?;
+        if !modules.is_some_and(|modules| modules.contains(Module::Presence)) {
+            return Err("the module presence is not installed; run `rollcall migrate --modules presence`".into());
+        }
         let rows = client.query(include_str!("../../sql/doctor/suggest.sql"), &[]).await?;
         let suggestion = |row: &Row| {
             Ok(Suggestion { statement: row.try_get("statement")?, reason: row.try_get("reason")? })

@@ -1093,7 +1093,8 @@ comment on function rollcall_internal.on_authorization_ddl is
 -- reads realtime.topic(), a setting of the session and not a column, so it cannot be evaluated for many topics at
 -- once. So service_role reads all rows, users read their own, and a DBA adds what the application needs, for example:
 -- create policy "members read channel presence" on rollcall_internal.channel_presence for select to authenticated
--- using (private and exists (select from members m where m.room = channel_presence.topic and m.user_id = (select auth.uid()))).
+-- using (private and exists (
+--   select from members m where m.room = channel_presence.topic and m.user_id = (select auth.uid()))).
 create unlogged table rollcall_internal.channel_presence (
   node uuid not null,
   channel bigint not null,

@@ -323,7 +323,7 @@ async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
     wait_until("ann is visible", || !watcher.lock().payloads().is_empty()).await;
     let diffs = watcher.lock().diff_count;
 
-    db.execute("truncate rollcall.presence", &[]).await;
+    db.execute("truncate rollcall_internal.channel_presence", &[]).await;
     wait_for_rows(&db, row.clone()).await;
     // The node is considered dead, as after a long pause of its process.
     db.execute("delete from rollcall.presence_nodes where id = $node", &[("node", here.node.0)]).await;
@@ -342,7 +342,7 @@ async fn presence_works_without_the_database(db: Arc<TestDatabase>) {
     wait_until("ann is visible", || !far.lock().payloads().is_empty()).await;
 
     // Every statement on the table fails or blocks, and every connection is cut.
-    db.execute("alter table rollcall.presence rename to presence_away", &[]).await;
+    db.execute("alter table rollcall_internal.channel_presence rename to presence_away", &[]).await;
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid()";
     db.execute(cut, &[]).await;
@@ -355,7 +355,7 @@ async fn presence_works_without_the_database(db: Arc<TestDatabase>) {
         "sockets of the same node receive it at once"
     );
 
-    db.execute("alter table rollcall.presence_away rename to presence", &[]).await;
+    db.execute("alter table rollcall_internal.presence_away rename to channel_presence", &[]).await;
     wait_until("the other node receives it", || {
         far.lock().payloads() == single_entry("ann", json!({"n": 1}))
     })
@@ -397,7 +397,7 @@ async fn rows_are_visible_by_policy(db: Arc<TestDatabase>) {
     assert_eq!(as_role("service_role", "rollcall.channel_presence").await, ["mine", "other"]);
 
     db.execute(
-        "create policy \"the lobby is open\" on rollcall.presence for select to anon using (topic = 'lobby')",
+        "create policy \"the lobby is open\" on rollcall_internal.channel_presence for select to anon using (topic = 'lobby')",
         &[],
     )
     .await;

@@ -294,9 +294,7 @@ async fn a_deleted_account_leaves_no_content_and_no_relations(db: Arc<TestDataba
 
 /// UUID columns that hold no user ID.
 const NOT_USER_COLUMNS: &[&str] = &[
-    "rollcall.presence_nodes.id",
     "rollcall_internal.channel_nodes.node",
-    "rollcall.presence.node",
     "rollcall.presence_devices.nodes",
     "rollcall.presence_devices.active_conversation_id",
     "rollcall.presence_devices.visible_conversation_ids",

@@ -160,17 +160,18 @@ async fn install(
     let become_owner = installer.become_owner();
     let uses_bootstrap = !installer.is_supabase;
     let transaction = begin(&mut installer.client).await?;
+    let modules = History::read(&transaction).await?.modules_with(sources.modules);
+    if with_seed && sources.seed.is_some() && modules != Modules::ALL {
+        return Err(MigrateError::SeedNeedsModules(modules));
+    }
     if uses_bootstrap {
-        let owner = "select set_config('rollcall.owner', $1, true)";
-        transaction.query_one(owner, &[&installer.owner]).await?;
+        let settings =
+            "select set_config('rollcall.owner', $1, true), set_config('rollcall.modules', $2, true)";
+        transaction.query_one(settings, &[&installer.owner, &modules.to_string()]).await?;
         run_all(&transaction, &sources.bootstrap).await?;
     }
     if let Some(statement) = &become_owner {
         transaction.batch_execute(statement).await?;
-    }
-    let modules = History::read(&transaction).await?.modules_with(sources.modules);
-    if with_seed && sources.seed.is_some() && modules != Modules::ALL {
-        return Err(MigrateError::SeedNeedsModules(modules));
     }
     let applied = apply_in(&transaction, &sources.migrations, modules).await?;
     if become_owner.is_some() {
@@ -212,9 +213,14 @@ pub async fn dry_run(target: &MigrationTarget, sources: &Sources) -> Result<Stri
             add(&mut sources.migrations.iter().filter(|file| pending.contains(&&*file.name)));
         } else {
             let owner = installer.owner.replace('\'', "''");
+            let modules = History::read(&installer.client).await?.modules_with(sources.modules);
             let set_owner = SqlFile {
-                name: "the role that will own the schemas".into(),
-                text: format!("select set_config('rollcall.owner', '{owner}', true);\n").into(),
+                name: "the role that will own the schemas, and the modules".into(),
+                text: format!(
+                    "select set_config('rollcall.owner', '{owner}', true), \
+                     set_config('rollcall.modules', '{modules}', true);\n"
+                )
+                .into(),
             };
             let role = |name: &'static str, text: Option<String>| {
                 text.map(|text| SqlFile { name: name.into(), text: format!("{text}\n").into() })
