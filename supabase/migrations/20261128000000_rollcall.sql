@@ -1721,7 +1721,8 @@ comment on column rollcall.presence_devices.last_heartbeat_at is
 comment on column rollcall.presence_devices.signed_off_at is
   'Set when the client itself reported offline: a late heartbeat does not bring the device back.';
 comment on column rollcall.presence_devices.background_seconds is
-  'The device is in the background: without a socket it stays away for this time after it was last live. Null: it is not.';
+  'The device is in the background: without a socket it stays away for this time after it was last live. Null: it is '
+  'not.';
 comment on column rollcall.presence_devices.live is 'Whether the device is not offline.';
 comment on column rollcall.presence_devices.visible_conversation_ids is
   'The conversations in view, for example in a sidebar; at most 100.';
@@ -3246,8 +3247,8 @@ begin
   end if;
 
   -- The choice comes first: going invisible stores the state of that moment. Only changed rows are written. Going
-  -- offline and to the background keep the choice: busy holds until changed. Users without a choice get an empty one first, so that one
-  -- statement locks all rows that others can see, in order, and two batches never deadlock.
+  -- offline and to the background keep the choice: busy holds until changed. Users without a choice get an empty one
+  -- first, so that one statement locks all rows that others can see, in order, and two batches never deadlock.
   if 'status' = any (p_kind) then
     if p_status && array['busy', 'dnd', 'invisible']::rollcall.presence_status[] or true = any (p_set_custom) then
       insert into rollcall.presence_choices (user_id)
@@ -3413,7 +3414,8 @@ create function rollcall.check_background(p_status rollcall.presence_status, p_b
 as $$
 begin
   if p_background is not null and p_status in ('online', 'offline') then
-    raise exception 'p_background: only with status away, busy, dnd or invisible' using errcode = 'invalid_parameter_value';
+    raise exception 'p_background: only with status away, busy, dnd or invisible'
+      using errcode = 'invalid_parameter_value';
   end if;
 end
 $$;

@@ -85,7 +85,8 @@ comment on column rollcall.presence_devices.last_heartbeat_at is
 comment on column rollcall.presence_devices.signed_off_at is
   'Set when the client itself reported offline: a late heartbeat does not bring the device back.';
 comment on column rollcall.presence_devices.background_seconds is
-  'The device is in the background: without a socket it stays away for this time after it was last live. Null: it is not.';
+  'The device is in the background: without a socket it stays away for this time after it was last live. Null: it is '
+  'not.';
 comment on column rollcall.presence_devices.live is 'Whether the device is not offline.';
 comment on column rollcall.presence_devices.visible_conversation_ids is
   'The conversations in view, for example in a sidebar; at most 100.';

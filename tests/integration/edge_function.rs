@@ -177,7 +177,7 @@ async fn writes_reach_open_sockets(db: Arc<TestDatabase>) {
         .expect_status(200);
     db.wait_until(
         "still off",
-        "select not live from rollcall.presence_devices where user_id = $u",
+        "select not live from rollcall.presence_devices where user_id = $u and device_id = 'phone'",
         &[("u", user.id)],
     )
     .await;
