@@ -320,6 +320,9 @@ impl PresenceService {
 }
 
 fn typing_error(error: PgError) -> PresenceError {
+    if let Some(limited) = error.rate_limit().and_then(RateLimitExceeded::from_database) {
+        return limited.into();
+    }
     match error.invalid_value("conversation_id") {
         Some(expected) => PresenceError::InvalidConversation(expected.to_owned()),
         None => error.into(),

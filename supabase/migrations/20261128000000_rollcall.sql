@@ -2656,6 +2656,35 @@ $$;
 comment on function rollcall_internal.limit_typing_times is
   'Trigger function: normalizes conversation_id, limits updated_at to now and expires_at to five seconds from now.';
 
+-- Typing that starts counts against a quota; a refresh by `insert … on conflict` starts nothing. An update that
+-- extends the typing by less than half a second is left out (typing ends with a delete), and updated_at is kept for two
+-- seconds: so a flood of updates writes a row twice a second, and notifies every two seconds.
+-- Definer: counts typing that policies may hide; see consume_quota.
+create function rollcall_internal.limit_typing_writes() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'INSERT' then
+    if auth.uid() is not null and not exists (
+      select from rollcall.typing_indicators t
+      where t.conversation_id = new.conversation_id and t.user_id = new.user_id)
+    then
+      perform rollcall_internal.consume_quota('typing_starts');
+    end if;
+    return new;
+  end if;
+  if new.expires_at < old.expires_at + interval '500 milliseconds' then
+    return null;
+  end if;
+  if new.updated_at < old.updated_at + interval '2 seconds' then
+    new.updated_at := old.updated_at;
+  end if;
+  return new;
+end
+$$;
+comment on function rollcall_internal.limit_typing_writes is
+  'Trigger function: counts typing that a user starts, and leaves out updates that are too frequent.';
+
 -- The format of notify_ids with one pair per line, at most 6,000 bytes and one pair each: IDs have up to 255 characters
 -- and no control characters.
 -- Definer: called from triggers of any writer.
@@ -2774,6 +2803,10 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create trigger limit_typing_times before insert or update on rollcall.typing_indicators
   for each row execute function rollcall_internal.limit_typing_times();
+-- After limit_typing_times, in the order of names.
+create trigger refuse_frequent_writes before insert or update on rollcall.typing_indicators
+  for each row when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_typing_writes();
 create trigger notify_after_insert after insert on rollcall.typing_indicators
   referencing new table as new_rows for each statement execute function rollcall_internal.on_typing_started();
 create trigger notify_after_update after update on rollcall.typing_indicators
@@ -2903,18 +2936,20 @@ grant select, update (keep) on rollcall.retention to service_role;
 insert into rollcall.retention (key, keep)
   values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year');
 
--- Limits of functions -------------------------------------------------------------------------------------------------
+-- Limits of writes without the server ---------------------------------------------------------------------------------
 
--- How often users may set a status without the server: as often as over REST and sockets. Refused calls and repeats
--- change nothing and do not count.
+-- How often users may write by function or on the tables. Refused writes and repeats change nothing and do not count.
 
 create table rollcall.limits (
-  key text primary key constraint limits_key_is_known check (key = 'status_updates'),
+  key text primary key
+    constraint limits_key_is_known check (key in ('status_updates', 'presence_writes', 'typing_starts')),
   per_minute int not null constraint limits_per_minute_is_not_negative check (per_minute >= 0)
 );
 comment on table rollcall.limits is
-  'How often per minute, and at once, each user may call a function; 0 for no limit. The server counts REST and '
-  'sockets with limits of its own.';
+  'How often per minute, and at once, each user may write without the server; 0 for no limit. status_updates: calls of '
+  'set_my_status. presence_writes: statements on presence_devices and presence_choices that others may notice. '
+  'typing_starts: typing that starts, also through the server. The server counts REST and sockets with limits of its '
+  'own.';
 -- No policies for users: for operators.
 alter table rollcall.limits enable row level security;
 create policy "service_role reads" on rollcall.limits for select to service_role using (true);
@@ -2922,55 +2957,93 @@ create policy "service_role updates" on rollcall.limits for update to service_ro
 revoke all on rollcall.limits from anon, authenticated, service_role;
 grant select, update (per_minute) on rollcall.limits to service_role;
 
-insert into rollcall.limits (key, per_minute) values ('status_updates', 10);
+insert into rollcall.limits (key, per_minute)
+  values ('status_updates', 10), ('presence_writes', 120), ('typing_starts', 300);
 
-create unlogged table rollcall_internal.status_rate_limits (
-  user_id uuid primary key,
-  full_at timestamptz not null
-);
-comment on table rollcall_internal.status_rate_limits is
-  'When a user''s quota of status updates is full again. Expired rows are deleted. Unlogged.';
+create unlogged table rollcall_internal.rate_limits (
+  user_id uuid,
+  key text,
+  full_at timestamptz not null,
+  constraint rate_limits_pkey primary key (user_id, key)
+) with (fillfactor = 50);
+comment on table rollcall_internal.rate_limits is
+  'When a quota of a user is full again. Expired rows are deleted. Unlogged.';
 -- No policies: only the server uses it.
-alter table rollcall_internal.status_rate_limits enable row level security;
+alter table rollcall_internal.rate_limits enable row level security;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall_internal.status_rate_limits', 'user_id', false, null,
+  ('rollcall_internal.rate_limits', 'user_id', false, null,
     'a time, deleted within minutes; erasing it would reset the limit');
 
--- PostgREST answers PT429 with status 429. The detail is JSON: the limit, and the milliseconds until one more update
--- is allowed and until the quota is full again.
+-- PostgREST answers PT429 with status 429. The detail is JSON: the limit, and the milliseconds until one more write is
+-- allowed and until the quota is full again.
 -- Definer: users must not reset their own count; acts for auth.uid() only.
-create function rollcall.consume_status_quota() returns void
+create function rollcall_internal.consume_quota(p_key text) returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
 declare
   v_me constant uuid := auth.uid();
-  v_limit constant int := (select nullif(l.per_minute, 0) from rollcall.limits l where l.key = 'status_updates');
+  v_limit constant int := (select nullif(l.per_minute, 0) from rollcall.limits l where l.key = p_key);
   v_step constant interval := interval '1 minute' / v_limit;
   v_full timestamptz;
   v_wait bigint;
 begin
-  if v_me is null then
-    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
-  end if;
   if v_limit is null then
     return;
   end if;
-  insert into rollcall_internal.status_rate_limits as a (user_id, full_at) values (v_me, clock_timestamp() + v_step)
-    on conflict (user_id) do update set full_at = greatest(a.full_at, clock_timestamp()) + v_step
+  insert into rollcall_internal.rate_limits as a (user_id, key, full_at)
+    values (v_me, p_key, clock_timestamp() + v_step)
+    on conflict (user_id, key) do update set full_at = greatest(a.full_at, clock_timestamp()) + v_step
       where greatest(a.full_at, clock_timestamp()) + v_step <= clock_timestamp() + interval '1 minute';
   if found then
     return;
   end if;
-  select a.full_at into v_full from rollcall_internal.status_rate_limits a where a.user_id = v_me;
+  select a.full_at into v_full from rollcall_internal.rate_limits a where a.user_id = v_me and a.key = p_key;
   v_wait := greatest(1, ceil(extract(epoch from v_full + v_step - clock_timestamp() - interval '1 minute') * 1000));
-  raise exception 'too many status updates, try again in % s', ceil(v_wait / 1000.0) using errcode = 'PT429',
-    detail = json_build_object('limit', v_limit, 'retry_after_ms', v_wait,
+  raise exception 'too many %, try again in % s', replace(p_key, '_', ' '), ceil(v_wait / 1000.0)
+    using errcode = 'PT429', detail = json_build_object('limit', v_limit, 'retry_after_ms', v_wait,
       'reset_ms', ceil(extract(epoch from v_full - clock_timestamp()) * 1000))::text;
+end
+$$;
+comment on function rollcall_internal.consume_quota is
+  'Counts a write of the caller, or refuses it with SQLSTATE PT429.';
+
+-- Definer: see consume_quota.
+create function rollcall.consume_status_quota() returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if auth.uid() is null then
+    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
+  end if;
+  perform rollcall_internal.consume_quota('status_updates');
 end
 $$;
 comment on function rollcall.consume_status_quota is
   'Counts a status update of the caller, or refuses it with SQLSTATE PT429.';
 grant execute on function rollcall.consume_status_quota to authenticated;
+
+-- Before the statement, so that a refused one writes no row.
+-- Definer: see consume_quota.
+create function rollcall_internal.limit_presence_writes() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if auth.uid() is not null then
+    perform rollcall_internal.consume_quota('presence_writes');
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.limit_presence_writes is
+  'Trigger function: counts a statement of a user against the quota of writes.';
+
+create trigger limit_writes before insert or delete or update of status, activity, current_page
+  on rollcall.presence_devices
+  for each statement when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_presence_writes();
+create trigger limit_writes before insert or update or delete on rollcall.presence_choices
+  for each statement when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_presence_writes();
 
 -- Quotas of rows ------------------------------------------------------------------------------------------------------
 
@@ -3126,7 +3199,7 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
-  delete from rollcall_internal.status_rate_limits a where a.full_at < now();
+  delete from rollcall_internal.rate_limits a where a.full_at < now();
   -- A publication that was created again gets its table back.
   perform rollcall_internal.publish_presence();
 
@@ -3667,11 +3740,14 @@ declare
   v_running xid;
 begin
   perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
-  insert into rollcall.user_last_seen as l (user_id) values (p_user)
-    on conflict (user_id) do update set last_seen = l.last_seen
-    returning xmin into v_running;
-  perform set_config('rollcall.batch', v_batch, true);
+  -- A transaction without a number has written nothing. Refusing it writes nothing either.
+  if pg_current_xact_id_if_assigned() is not null then
+    perform set_config('rollcall.batch', 'on', true);
+    insert into rollcall.user_last_seen as l (user_id) values (p_user)
+      on conflict (user_id) do update set last_seen = l.last_seen
+      returning xmin into v_running;
+    perform set_config('rollcall.batch', v_batch, true);
+  end if;
   perform from rollcall.presence_devices d
     where d.user_id = p_user and d.device_id = p_device and d.xmin = v_running;
   if not found then
@@ -3683,7 +3759,8 @@ $$;
 comment on function rollcall_internal.require_written_device is
   'Raises an error unless the running transaction has written this device.';
 
--- Changes nothing: row-level security, grants and triggers decide whether the caller may write the device.
+-- Changes nothing: row-level security, grants and triggers decide whether the caller may write the device. Names a
+-- column that no trigger limits.
 -- Invoker: that is its purpose.
 create function rollcall.touch_device(p_device text, p_create boolean) returns boolean
   language plpgsql volatile security invoker
@@ -3694,7 +3771,8 @@ begin
   if v_me is null then
     raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
   end if;
-  update rollcall.presence_devices d set status = d.status where d.user_id = v_me and d.device_id = p_device;
+  update rollcall.presence_devices d set device_name = d.device_name
+    where d.user_id = v_me and d.device_id = p_device;
   if found then
     return true;
   end if;
@@ -3738,12 +3816,24 @@ $$;
 comment on function rollcall.record_heartbeat is 'Second half of heartbeat_mine.';
 grant execute on function rollcall.record_heartbeat to authenticated;
 
--- With p_active the device also counts as in use. A device that signed off stays off.
+-- With p_active the device also counts as in use. A device that signed off stays off. Writes nothing within five
+-- seconds of the last heartbeat, or for a device that stays off: honest clients send one every ten seconds.
 -- Invoker: policies of presence_devices decide whether the caller may write the device.
 create function rollcall.heartbeat_mine(p_device text default 'default', p_active boolean default false) returns boolean
   language plpgsql volatile security invoker set lock_timeout = '2s'
 as $$
+declare
+  v_recent constant timestamptz := clock_timestamp() - interval '5 seconds';
+  v_device record;
 begin
+  select d.live, d.signed_off_at is not null as signed_off,
+      d.last_heartbeat_at > v_recent and (not p_active or d.last_active_at > v_recent and d.idle_since is null)
+        as repeated
+    into v_device
+    from rollcall.presence_devices d where d.user_id = auth.uid() and d.device_id = p_device;
+  if v_device.live and v_device.repeated or not v_device.live and v_device.signed_off then
+    return v_device.live;
+  end if;
   perform rollcall.touch_device(p_device, true);
   return rollcall.record_heartbeat(p_device, p_active);
 end
@@ -3753,7 +3843,7 @@ comment on function rollcall.heartbeat_mine is
 grant execute on function rollcall.heartbeat_mine to authenticated;
 
 -- A custom status is set only with p_set_custom; an activity or page that is null stays, an empty one is cleared. A
--- repeat within five seconds changes nothing; every other call counts against the quota.
+-- repeat within five seconds changes nothing; every other call counts against the quotas of status updates and writes.
 -- Invoker: writes the caller's rows under their policies and grants.
 -- Over 60 lines: the check for a repeat compares every field that the writes below set.
 create function rollcall.set_my_status(
@@ -3863,11 +3953,18 @@ $$;
 comment on function rollcall.record_sign_off is 'Second half of sign_off_mine.';
 grant execute on function rollcall.record_sign_off to authenticated, service_role;
 
+-- Writes nothing if the device is signed off and has no socket.
 -- Invoker: policies of presence_devices decide whether the caller may write the device.
 create function rollcall.sign_off_mine(p_device text) returns boolean
   language plpgsql volatile security invoker
 as $$
 begin
+  if exists (
+    select from rollcall.presence_devices d where d.user_id = auth.uid() and d.device_id = p_device
+      and not d.live and d.signed_off_at is not null and d.nodes = '{}')
+  then
+    return true;
+  end if;
   return rollcall.touch_device(p_device, false) and rollcall.record_sign_off(p_device);
 end
 $$;

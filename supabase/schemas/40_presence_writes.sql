@@ -488,11 +488,14 @@ declare
   v_running xid;
 begin
   perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
-  insert into rollcall.user_last_seen as l (user_id) values (p_user)
-    on conflict (user_id) do update set last_seen = l.last_seen
-    returning xmin into v_running;
-  perform set_config('rollcall.batch', v_batch, true);
+  -- A transaction without a number has written nothing. Refusing it writes nothing either.
+  if pg_current_xact_id_if_assigned() is not null then
+    perform set_config('rollcall.batch', 'on', true);
+    insert into rollcall.user_last_seen as l (user_id) values (p_user)
+      on conflict (user_id) do update set last_seen = l.last_seen
+      returning xmin into v_running;
+    perform set_config('rollcall.batch', v_batch, true);
+  end if;
   perform from rollcall.presence_devices d
     where d.user_id = p_user and d.device_id = p_device and d.xmin = v_running;
   if not found then
@@ -504,7 +507,8 @@ $$;
 comment on function rollcall_internal.require_written_device is
   'Raises an error unless the running transaction has written this device.';
 
--- Changes nothing: row-level security, grants and triggers decide whether the caller may write the device.
+-- Changes nothing: row-level security, grants and triggers decide whether the caller may write the device. Names a
+-- column that no trigger limits.
 -- Invoker: that is its purpose.
 create function rollcall.touch_device(p_device text, p_create boolean) returns boolean
   language plpgsql volatile security invoker
@@ -515,7 +519,8 @@ begin
   if v_me is null then
     raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
   end if;
-  update rollcall.presence_devices d set status = d.status where d.user_id = v_me and d.device_id = p_device;
+  update rollcall.presence_devices d set device_name = d.device_name
+    where d.user_id = v_me and d.device_id = p_device;
   if found then
     return true;
   end if;
@@ -559,12 +564,24 @@ $$;
 comment on function rollcall.record_heartbeat is 'Second half of heartbeat_mine.';
 grant execute on function rollcall.record_heartbeat to authenticated;
 
--- With p_active the device also counts as in use. A device that signed off stays off.
+-- With p_active the device also counts as in use. A device that signed off stays off. Writes nothing within five
+-- seconds of the last heartbeat, or for a device that stays off: honest clients send one every ten seconds.
 -- Invoker: policies of presence_devices decide whether the caller may write the device.
 create function rollcall.heartbeat_mine(p_device text default 'default', p_active boolean default false) returns boolean
   language plpgsql volatile security invoker set lock_timeout = '2s'
 as $$
+declare
+  v_recent constant timestamptz := clock_timestamp() - interval '5 seconds';
+  v_device record;
 begin
+  select d.live, d.signed_off_at is not null as signed_off,
+      d.last_heartbeat_at > v_recent and (not p_active or d.last_active_at > v_recent and d.idle_since is null)
+        as repeated
+    into v_device
+    from rollcall.presence_devices d where d.user_id = auth.uid() and d.device_id = p_device;
+  if v_device.live and v_device.repeated or not v_device.live and v_device.signed_off then
+    return v_device.live;
+  end if;
   perform rollcall.touch_device(p_device, true);
   return rollcall.record_heartbeat(p_device, p_active);
 end
@@ -574,7 +591,7 @@ comment on function rollcall.heartbeat_mine is
 grant execute on function rollcall.heartbeat_mine to authenticated;
 
 -- A custom status is set only with p_set_custom; an activity or page that is null stays, an empty one is cleared. A
--- repeat within five seconds changes nothing; every other call counts against the quota.
+-- repeat within five seconds changes nothing; every other call counts against the quotas of status updates and writes.
 -- Invoker: writes the caller's rows under their policies and grants.
 -- Over 60 lines: the check for a repeat compares every field that the writes below set.
 create function rollcall.set_my_status(
@@ -684,11 +701,18 @@ $$;
 comment on function rollcall.record_sign_off is 'Second half of sign_off_mine.';
 grant execute on function rollcall.record_sign_off to authenticated, service_role;
 
+-- Writes nothing if the device is signed off and has no socket.
 -- Invoker: policies of presence_devices decide whether the caller may write the device.
 create function rollcall.sign_off_mine(p_device text) returns boolean
   language plpgsql volatile security invoker
 as $$
 begin
+  if exists (
+    select from rollcall.presence_devices d where d.user_id = auth.uid() and d.device_id = p_device
+      and not d.live and d.signed_off_at is not null and d.nodes = '{}')
+  then
+    return true;
+  end if;
   return rollcall.touch_device(p_device, false) and rollcall.record_sign_off(p_device);
 end
 $$;
