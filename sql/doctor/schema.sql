@@ -80,6 +80,16 @@ wrong (check_name, what, remedy) as (
   union all
   select 'policy_watch', evtname::text, format('alter event trigger %I enable;', evtname)
   from pg_event_trigger where evtname in ('rollcall_policy_watch', 'rollcall_authorization_watch') and evtenabled not in ('O', 'A')
+  union all
+  -- The server checks deleted rows by the text of the policies, whose names it resolves as itself.
+  select distinct 'policy_functions', format('%I.%I', n.nspname, f.proname),
+    format('grant usage on schema %I to %I;', n.nspname, current_user)
+  from rollcall_internal.published_tables('*', '*') t
+  join pg_policy p on p.polrelid = t.relation and p.polcmd in ('r', '*')
+  cross join regexp_matches(p.polqual::text, ':funcid (\d+)', 'g') as called (part)
+  join pg_proc f on f.oid = called.part[1]::oid
+  join pg_namespace n on n.oid = f.pronamespace
+  where rollcall_internal.delete_is_secured(t.relation) and not has_schema_privilege(n.oid, 'usage')
 ),
 -- What is looked at, and how it is said when all is well and when not.
 checks (place, name, well, unwell) as (
@@ -94,7 +104,9 @@ checks (place, name, well, unwell) as (
     (9, 'functions_granted', 'policies and users can call what they need', 'authenticated may not call'),
     (10, 'search_path_pinned', 'every definer function sets or checks its search_path', 'search_path is not set'),
     (11, 'triggers', 'all are there and enabled', 'faces or prepared context do not follow, or sockets do not hear'),
-    (12, 'policy_watch', 'changes of policies are noticed', 'disabled')
+    (12, 'policy_watch', 'changes of policies are noticed', 'disabled'),
+    (16, 'policy_functions', 'the server may use the functions in policies of published tables',
+      'deletes are not told, because policies call functions in schemas that the server may not use')
 )
 select c.name, count(w.check_name) = 0 as ok,
   case when count(w.check_name) = 0 then c.well else c.unwell || ': ' || string_agg(w.what, ', ' order by w.what) end as finding,

@@ -48,6 +48,10 @@ insert into matrix values
     $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
   ('rollcall.memories', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
+  ('rollcall.memory_settings', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, conversation_id, learns) values (tests.u(1), tests.node(11), false)$$,
+    $$(user_id, conversation_id, learns) values (tests.u(1), tests.node(15), false)$$),
+  ('rollcall.model_usage', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.personas', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, name) values (tests.u(1), 'x')$$, $$(user_id, name) values (tests.u(2), 'x')$$),
   ('rollcall.notebooks', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
@@ -72,6 +76,8 @@ insert into matrix values
   ('rollcall_internal.context_access_version', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.topic_words', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.deleted_accounts', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.messages_to_learn', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.learning_turns', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.roll_ups', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.dirty_bundles', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.invalidation_queue', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
@@ -91,7 +97,7 @@ insert into matrix values
   ('rollcall_internal.triggers', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.limits', '----', 's-u-', 'no', 'no', 'no', null, null),
   ('rollcall.quotas', '----', 's-u-', 'no', 'no', 'no', null, null),
-  ('rollcall_internal.status_rate_limits', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.rate_limits', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.personal_data', '----', 's---', 'true', 'no', 'no', null, null),
   ('rollcall.change_settings', '----', '----', 'no', 'no', 'no', null, null),
   -- Closed until the DBA opens channels with policies.
@@ -136,13 +142,17 @@ insert into rollcall.conversations (id, created_by) values
 insert into rollcall.conversation_participants (conversation_id, user_id) values
   (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(1)), (tests.node(13), tests.u(3)),
   (tests.node(15), tests.u(3));
-insert into rollcall.typing_indicators (conversation_id, user_id) values
-  (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3));
+insert into rollcall.typing_indicators (conversation_id, user_id, expires_at)
+  select n.c, n.u, now() + interval '3 seconds' from (values
+  (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3))) n (c, u);
 -- Prepared context, of users 1 and 2.
 insert into rollcall.messages (conversation_id, user_id, content) values
   (tests.node(11), tests.u(1), 'a'), (tests.node(11), tests.u(2), 'b'), (tests.node(13), tests.u(3), 'c'), (tests.node(15), tests.u(3), 'd');
 insert into rollcall.atomic_chat_units (id, user_id, content) values (tests.node(41), tests.u(1), 'x'), (tests.node(45), tests.u(1), 'y'), (tests.node(42), tests.u(2), 'x');
 insert into rollcall.memories (user_id, content) values (tests.u(1), 'x'), (tests.u(2), 'x');
+insert into rollcall.memory_settings (user_id, learns) values (tests.u(1), true), (tests.u(2), true);
+insert into rollcall.model_usage (user_id, purpose, provider, model, prompt_tokens, completion_tokens)
+  select tests.u(n), 'chat', 'p', 'm', 1, 1 from generate_series(1, 2) n;
 insert into rollcall.personas (user_id, name) values (tests.u(1), 'x'), (tests.u(2), 'x');
 insert into rollcall.notebooks (user_id, title) values (tests.u(1), 'n'), (tests.u(2), 'n');
 insert into rollcall.custom_instructions (user_id, content) values (tests.u(1), 'i'), (tests.u(2), 'i');
@@ -177,7 +187,10 @@ $$;
 
 -- A column that the role may update, or any: refused either way without the right.
 create function pg_temp.touch(p_table text) returns text language sql stable as $$
-  select format('update %s set %I = %2$I', p_table, a.attname)
+  select case p_table
+    -- An update that does not extend the typing is left out.
+    when 'rollcall.typing_indicators' then 'update rollcall.typing_indicators set expires_at = now() + interval ''5 seconds'''
+    else format('update %s set %I = %2$I', p_table, a.attname) end
   from pg_attribute a
   where a.attrelid = (
       select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname || '.' || c.relname = p_table)
