@@ -134,7 +134,8 @@ impl Server {
         let database = Database::new(&database_url, direct_url.as_deref(), config.database.pool_size)?;
         let node = NodeId::random();
         let modules = installed_modules(&database).await?;
-        let (has_presence, has_context) = (modules.contains(Module::Presence), modules.contains(Module::Context));
+        let (has_presence, has_context) =
+            (modules.contains(Module::Presence), modules.contains(Module::Context));
         if modules != Modules::ALL {
             tracing::info!(%modules, "routes of other modules answer 404");
         }

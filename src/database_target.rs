@@ -3,7 +3,7 @@
 use crate::config::{Config, Secret};
 
 use crate::pg::embedded::{self, ClusterUrls, EmbeddedCluster, EmbeddedError};
-use crate::pg::migrate::MigrationTarget;
+use crate::pg::migrate::{MigrationTarget, Sources};
 
 /// URLs of the selected database, and the embedded PostgreSQL if this process owns it.
 #[derive(Debug)]
@@ -55,6 +55,13 @@ impl DatabaseTarget {
 
     fn embedded(urls: ClusterUrls, cluster: Option<EmbeddedCluster>) -> Self {
         Self { url: urls.url, direct_url: None, admin_url: Some(urls.admin_url), cluster }
+    }
+
+    /// The SQL files for this database.
+    pub fn sources(&self, config: &Config) -> Sources {
+        let sources = Sources::of_modules(config.database.modules);
+        // Only an embedded PostgreSQL has a superuser's URL.
+        if self.admin_url.is_some() { sources.for_own_cluster() } else { sources }
     }
 
     pub fn migration_target(&self) -> MigrationTarget {

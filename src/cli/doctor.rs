@@ -25,7 +25,12 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let checks = run_checks(&provided.url, provided.direct_url.as_ref(), &Sources::of_modules(config.database.modules)).await;
+    let checks = run_checks(
+        &provided.url,
+        provided.direct_url.as_ref(),
+        &Sources::of_modules(config.database.modules),
+    )
+    .await;
     provided.stop().await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&checks)?);

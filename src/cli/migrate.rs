@@ -8,7 +8,7 @@ use rollcall::pg::migrate::{MigrateError, MigrationTarget, Sources, dry_run, pre
 
 pub(super) async fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let database = DatabaseTarget::for_command(config).await?;
-    let sources = Sources::of_modules(config.database.modules);
+    let sources = database.sources(config);
     let outcome = migrate(args, &database.migration_target(), &sources).await;
     // An embedded PostgreSQL that was started for this command stops in any case.
     database.stop().await?;

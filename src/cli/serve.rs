@@ -10,7 +10,7 @@ use rollcall::config::{Config, Secret, ServeArgs};
 use rollcall::database_target::DatabaseTarget;
 use rollcall::lifecycle::Shutdown;
 use rollcall::pg::embedded::Keys;
-use rollcall::pg::migrate::{Sources, prepare};
+use rollcall::pg::migrate::prepare;
 use rollcall::telemetry;
 use rollcall::transport::descriptors;
 use tracing::info;
@@ -45,8 +45,7 @@ async fn serve(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let keys = keys(config, database)?;
-    let sources = Sources::of_modules(config.database.modules);
-    prepare(&database.migration_target(), &sources, args.seed).await?;
+    prepare(&database.migration_target(), &database.sources(config), args.seed).await?;
     let text = |secret: &Secret| secret.expose().to_owned();
     let jwt_secret = keys.as_ref().map(|keys| &keys.jwt_secret).or(config.auth.jwt_secret.as_ref());
     let environment = Environment {

@@ -1,9 +1,12 @@
 //! The database from variables of other programs: Supabase's Realtime container (`DB_HOST`, …) and libpq (`PGHOST`, …).
-//! They count when `DATABASE_URL` is unset.
+//! They count when `DATABASE_URL` is unset; those of libpq also complete it.
 
 use std::collections::BTreeMap;
 
-use crate::settings::{Problem, boolean, port};
+use crate::{
+    pg::complete_connection_string,
+    settings::{Problem, boolean, port},
+};
 
 /// Variables that are not empty.
 type Variables<'a> = BTreeMap<&'a str, &'a str>;
@@ -149,6 +152,14 @@ pub(super) fn connection_string(settings: &Variables) -> Result<Option<(&'static
     let parameters: Vec<_> =
         LIBPQ.iter().filter_map(|(variable, name)| Some((*name, *settings.get(variable)?))).collect();
     Ok(Some((target, to_list(&parameters))))
+}
+
+/// The connection string with the variables of libpq for what it lacks. A service is not looked up.
+pub(super) fn completed(url: &str, settings: &Variables) -> String {
+    let variables = LIBPQ.iter().filter(|(_, name)| *name != "service");
+    let defaults: Vec<_> =
+        variables.filter_map(|(variable, name)| Some((*name, *settings.get(variable)?))).collect();
+    complete_connection_string(url, &defaults)
 }
 
 fn supabase_parameters<'a>(

@@ -27,7 +27,7 @@ const OTHER_VARIABLES: &str = "
 Without `DATABASE_URL`, and unless `EMBEDDED_DATABASE` is true, the variables of Supabase's Realtime name the database: `DB_HOST`, `DB_PORT` (5432), `DB_USER` \
 (`postgres`), `DB_PASSWORD`, `DB_NAME` (`postgres`), `DB_SSL`, `DB_SSL_CA_CERT`. Its other variables, such as \
 `DB_AFTER_CONNECT_QUERY`, are not needed; one line of the log names them. Without `DB_HOST`, the variables of libpq \
-apply if one of `PGHOST`, `PGHOSTADDR`, `PGDATABASE` is set; a password file is read when `PGPASSFILE` names it; `PGSERVICE` is not supported.
+apply if one of `PGHOST`, `PGHOSTADDR`, `PGDATABASE` is set; they also complete a `DATABASE_URL` that lacks a user, a password or another parameter. A password file is read as libpq reads it: `PGPASSFILE`, else `~/.pgpass`. `PGSERVICE` is not supported.
 ";
 
 #[test]

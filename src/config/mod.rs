@@ -27,8 +27,9 @@ use crate::{
         middleware::{CorsOrigins, CorsSettings},
     },
     hub::HubSettings,
+    lifecycle::ErrorChain,
     limits::LimitSettings,
-    pg::DatabaseSettings,
+    pg::{Connector, DatabaseSettings},
     presence::devices::DeviceTimeouts,
     settings::{ParseResult, Problem, port},
     transport::AcceptSettings,
@@ -167,6 +168,18 @@ impl Config {
             .and_then(|matches| Self::from_arg_matches(&matches))
             .map_err(|error| Problem::new("settings", texts::reason(&error)))?;
         let variables = settings.non_empty();
+        if variables.contains_key("DATABASE_URL")
+            && let Some(url) = &mut config.database.url
+        {
+            let completed = database_variables::completed(url.expose(), &variables);
+            if let Err(error) = Connector::new(&completed) {
+                problems.push(Problem::new(
+                    "PG*",
+                    format!("cannot complete DATABASE_URL: {}", ErrorChain(&error)),
+                ));
+            }
+            *url = Secret::new(completed);
+        }
         config.notice = database_variables::notice(&variables);
         config.supabase_variable = database_variables::marker(&variables);
         // A rule about a malformed setting would only repeat its problem.

@@ -271,6 +271,17 @@ fn variables_of_libpq_select_the_database() {
 fn database_url_precedes_other_variables() {
     let config = config([("DATABASE_URL", "postgres://a/b"), ("DB_HOST", "c"), ("PGHOST", "d")]);
     assert_eq!(database_url(&config), "postgres://a/b");
+    // Variables of libpq complete it, as in libpq.
+    let config = self::config([
+        ("DATABASE_URL", "postgres://a/b?sslmode=disable"),
+        ("PGUSER", "me"),
+        ("PGPORT", "6543"),
+        ("PGSSLMODE", "require"),
+        ("PGSERVICE", "production"),
+    ]);
+    assert_eq!(database_url(&config), "postgres://a:6543/b?sslmode=disable&user=me");
+    let invalid = problems([("DATABASE_URL", "postgres://a/b"), ("PGSSLMODE", "no")]);
+    assert!(invalid.contains("cannot complete DATABASE_URL"), "{invalid}");
 }
 
 #[test]

@@ -80,11 +80,7 @@ fn described_routes(
 }
 
 /// The routes of a module, which answer 404 where it is not installed.
-fn of_module(
-    module: Module,
-    modules: Modules,
-    routes: OpenApiRouter<HttpState>,
-) -> OpenApiRouter<HttpState> {
+fn of_module(module: Module, modules: Modules, routes: OpenApiRouter<HttpState>) -> OpenApiRouter<HttpState> {
     if modules.contains(module) {
         return routes;
     }

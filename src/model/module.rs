@@ -68,9 +68,9 @@ impl FromStr for Modules {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
         let modules: Option<Vec<Self>> = names.map(|name| Module::from_name(name).map(Self::up_to)).collect();
-        modules
-            .and_then(|modules| modules.into_iter().reduce(Self::with))
-            .ok_or_else(|| format!("must be a comma-separated list of channels, presence and context (got \"{text}\")"))
+        modules.and_then(|modules| modules.into_iter().reduce(Self::with)).ok_or_else(|| {
+            format!("must be a comma-separated list of channels, presence and context (got \"{text}\")")
+        })
     }
 }
 
@@ -94,7 +94,11 @@ mod tests {
             ("context", "channels,presence,context"),
             ("context,channels", "channels,presence,context"),
         ] {
-            assert_eq!(text.parse::<Modules>().map(|modules| modules.to_string()).as_deref(), Ok(all), "{text}");
+            assert_eq!(
+                text.parse::<Modules>().map(|modules| modules.to_string()).as_deref(),
+                Ok(all),
+                "{text}"
+            );
         }
         assert_eq!("channels,presence,context".parse(), Ok(Modules::ALL));
     }

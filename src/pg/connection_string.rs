@@ -143,11 +143,21 @@ impl FromStr for ConnectionString {
                 None => config.host("localhost"),
             };
         }
-        if let Some(file) = password_file.filter(|_| config.get_password().is_none())
-            && let Some(password) =
-                find_password(&file, &config).map_err(InvalidConnectionString::PasswordFile)?
-        {
-            config.password(password);
+        if config.get_password().is_none() {
+            let password = match (password_file, default_password_file()) {
+                (Some(file), _) => {
+                    find_password(&file, &config).map_err(InvalidConnectionString::PasswordFile)?
+                }
+                // As in libpq, a default file that cannot be used is no error.
+                (None, Some(file)) => find_password(&file, &config).unwrap_or_else(|error| {
+                    ignored.push(format!("~/.pgpass: {error}"));
+                    None
+                }),
+                (None, None) => None,
+            };
+            if let Some(password) = password {
+                config.password(password);
+            }
         }
         config.ssl_mode(tls.mode);
         // As in libpq, a local socket is never encrypted.
@@ -170,6 +180,60 @@ impl FromStr for ConnectionString {
         };
         Ok(Self { config, verification, client_certificate, ignored })
     }
+}
+
+/// Adds the parameters that a connection string lacks, as libpq does with its variables. A string that cannot be parsed
+/// stays as it is.
+pub fn complete(text: &str, defaults: &[(&str, &str)]) -> String {
+    let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    let (base, query) = text.split_once('?').unwrap_or((text, ""));
+    let parameters = if is_url { parse_query(query) } else { parse_list(text) };
+    let Ok(parameters) = parameters else { return text.to_owned() };
+    let base = if is_url { base } else { "" };
+    let Ok(known) = parse_with_driver(base, is_url, &[]) else { return text.to_owned() };
+    let named = |name: &str| parameters.iter().any(|(given, _)| given == name);
+    let has_host = named("host") || named("hostaddr") || !known.get_hosts().is_empty();
+    let is_given = |name: &str| {
+        named(name)
+            || match name {
+                "user" => known.get_user().is_some(),
+                "password" => known.get_password().is_some(),
+                "dbname" => known.get_dbname().is_some(),
+                "host" | "hostaddr" => has_host,
+                // The driver adds the default port to each host of a URL.
+                "port" => known.get_hosts().len() > 1 || authority_port(base).is_some(),
+                _ => false,
+            }
+    };
+    let mut text = text.to_owned();
+    for (name, value) in defaults.iter().filter(|(name, _)| !is_given(name)) {
+        if !is_url {
+            text.push_str(&format!(" {name}={}", quoted(value)));
+        } else if *name == "port" && !known.get_hosts().is_empty() {
+            let end = base.find("://").map_or(0, |at| at + 3);
+            let end = base[end..].find('/').map_or(base.len(), |at| end + at);
+            text.insert_str(end, &format!(":{}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        } else {
+            let separator = if text.contains('?') { '&' } else { '?' };
+            text.push_str(&format!("{separator}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        }
+    }
+    text
+}
+
+/// The port in the authority of a URL.
+fn authority_port(base: &str) -> Option<&str> {
+    let (_, rest) = base.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    // The colons of an IPv6 address are in brackets.
+    hosts.rsplit(']').next()?.split_once(':').map(|(_, port)| port)
+}
+
+/// The password file that libpq reads by default, if it exists.
+fn default_password_file() -> Option<PathBuf> {
+    let file = PathBuf::from(std::env::var_os("HOME")?).join(".pgpass");
+    file.is_file().then_some(file)
 }
 
 struct TlsParameters {
@@ -355,6 +419,46 @@ mod tests {
         }
         let parsed = parse("host=h user=u sslcert=/c.pem sslkey=/k.pem");
         assert_eq!(parsed.client_certificate, Some(("/c.pem".into(), "/k.pem".into())));
+    }
+
+    #[test]
+    fn variables_complete_a_connection_string() {
+        let variables = [
+            ("dbname", "na me"),
+            ("host", "h2"),
+            ("password", "p&w"),
+            ("port", "7"),
+            ("sslmode", "require"),
+            ("user", "me"),
+        ];
+        for (text, expected) in [
+            ("postgresql://", "h2:7 me p&w na me"),
+            ("postgresql:///app", "h2:7 me p&w app"),
+            ("postgresql://a", "a:7 me p&w na me"),
+            ("postgresql://a/app", "a:7 me p&w app"),
+            ("postgresql://u@a:5/app", "a:5 u p&w app"),
+            ("postgresql://u:x@a/app?sslmode=disable", "a:7 u x app"),
+            ("postgresql://u%40:x@[::1]/app", "::1:7 u@ x app"),
+            ("postgresql://u@[::1]:5/app", "::1:5 u p&w app"),
+            ("postgresql://u@/app?host=b&port=6", "b:6 u p&w app"),
+            ("postgresql://u@a,b/app", "a:5432 u p&w app"),
+            ("host=a", "a:7 me p&w na me"),
+            ("dbname=app port=9", "h2:9 me p&w app"),
+        ] {
+            let completed = complete(text, &variables);
+            let parsed = parse(&completed);
+            let config = parsed.config;
+            let Host::Tcp(host) = &config.get_hosts()[0] else { panic!("{completed}") };
+            let password = String::from_utf8_lossy(config.get_password().expect("a password"));
+            let (user, name) =
+                (config.get_user().unwrap_or_default(), config.get_dbname().unwrap_or_default());
+            let found = format!("{host}:{} {user} {password} {name}", config.get_ports()[0]);
+            assert_eq!(found, expected, "{text}: {completed}");
+            let is_disabled = config.get_ssl_mode() == SslMode::Disable;
+            assert_eq!(is_disabled, text.contains("disable"), "{text}: {completed}");
+        }
+        assert_eq!(complete("postgresql://u:p@h:1/d", &variables[..4]), "postgresql://u:p@h:1/d");
+        assert_eq!(complete("host", &variables), "host");
     }
 
     #[test]

@@ -124,7 +124,9 @@ pub async fn suggest(url: &Secret) -> Result<Vec<Suggestion>, BoxError> {
         let client = connect(url).await?;
         let modules = installed_modules(&client).await?;
         if !modules.is_some_and(|modules| modules.contains(Module::Presence)) {
-            return Err("the module presence is not installed; run `rollcall migrate --modules presence`".into());
+            return Err(
+                "the module presence is not installed; run `rollcall migrate --modules presence`".into()
+            );
         }
         let rows = client.query(include_str!("../../sql/doctor/suggest.sql"), &[]).await?;
         let suggestion = |row: &Row| {

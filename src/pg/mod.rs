@@ -23,6 +23,7 @@ mod tx;
 
 pub use connect::{ConnectError, Connector};
 pub use connection::Connection;
+pub use connection_string::complete as complete_connection_string;
 pub use database::{AUTHORIZATION_CONNECTIONS, Database, Writability};
 pub use error::PgError;
 pub use session::within;

@@ -282,6 +282,71 @@ async fn tables_of_the_application_need_no_superuser_and_keep_no_trace(_: Arc<Te
     }
 }
 
+/// A cluster of our own has the extensions and privileges of a local Supabase project. They can be taken away for good, and
+/// no other database gets them.
+#[testkit::test]
+async fn a_cluster_of_our_own_looks_like_that_of_supabase(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_bare("own-cluster").await;
+    let server = connect(&cluster.admin_url("postgres")).await;
+    server.batch_execute("create database app; create database other").await.expect("databases");
+    for name in ["app", "other"] {
+        let admin = connect(&cluster.admin_url(name)).await;
+        let grant =
+            format!("grant create on database {name} to postgres; alter schema public owner to postgres");
+        admin.batch_execute(&grant).await.expect("as the embedded cluster grants it");
+    }
+    let target = |name: &str| MigrationTarget {
+        url: Secret::new(cluster.url(name)),
+        admin_url: Some(Secret::new(cluster.admin_url(name))),
+    };
+    let privileges = "select count(*) from pg_default_acl";
+    prepare(&target("other"), &Sources::built_in(), false).await.expect("it installs");
+    let other = connect(&cluster.url("other")).await;
+    assert_eq!(other.query_one(privileges, &[]).await.expect("a count").get::<_, i64>(0), 0);
+    let extensions = "select count(*) from pg_extension where extname in ('pgcrypto', 'uuid-ossp')";
+    assert_eq!(other.query_one(extensions, &[]).await.expect("a count").get::<_, i64>(0), 0);
+
+    let sources = Sources::built_in().for_own_cluster();
+    prepare(&target("app"), &sources, false).await.expect("it installs");
+    let owner = connect(&cluster.url("app")).await;
+    owner
+        .batch_execute(
+            "create table public.notes (id uuid primary key default uuid_generate_v4(), secret text default crypt('x', gen_salt('bf')));
+             insert into public.notes default values;
+             create sequence public.numbers;
+             create function public.answer() returns int language sql as 'select 42';
+             begin;
+             set local role anon;
+             select * from public.notes; select nextval('public.numbers'), public.answer();
+             set local role authenticated;
+             set local request.jwt.claims = '{\"email\": \"a@example.test\"}';
+             insert into public.notes default values; delete from public.notes;
+             do $$ begin assert auth.email() = 'a@example.test' and auth.uid() is null; end $$;
+             commit",
+        )
+        .await
+        .expect("the API roles may use what the owner creates");
+    // The statements of docs/supabase.md take the privileges away, and the next start does not bring them back.
+    let page = include_str!("../../docs/supabase.md");
+    let statements: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("alter default privileges")).collect();
+    assert_eq!(statements.len(), 3, "{statements:?}");
+    owner.batch_execute(&statements.join("\n")).await.expect("the privileges are taken away");
+    prepare(&target("app"), &sources, false).await.expect("again");
+    owner.batch_execute("create table public.later (id int)").await.expect("a table");
+    let granted = "select count(*) from information_schema.role_table_grants where table_name = 'later' and grantee = 'anon'";
+    assert_eq!(owner.query_one(granted, &[]).await.expect("a count").get::<_, i64>(0), 0);
+
+    owner.batch_execute("drop table public.notes, public.later; drop sequence public.numbers; drop function public.answer()").await.expect("dropped");
+    remove(&target("other")).await.expect("it is removed");
+    assert_eq!(remove(&target("app")).await.expect("it is removed").kept, []);
+    let traces = "select (select count(*) from pg_default_acl) + (select count(*) from pg_db_role_setting)
+        + (select count(*) from pg_roles where rolname = 'anon') + (select count(*) from pg_extension where extname <> 'plpgsql')";
+    assert_eq!(owner.query_one(traces, &[]).await.expect("a count").get::<_, i64>(0), 0);
+    drop((server, other, owner));
+    cluster.stop().await;
+}
+
 #[testkit::test]
 async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>) {
     let app = Application::start("collisions", None).await;

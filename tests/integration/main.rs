@@ -21,6 +21,7 @@ mod channels_limits;
 mod channels_postgres_changes;
 mod channels_presence;
 mod connection_attacks;
+mod connection_strings;
 mod context_access;
 mod context_chat;
 mod context_embeddings;

@@ -67,8 +67,10 @@ impl Installation {
     }
 
     fn dump(&self) -> String {
-        let output =
-            Command::new("pg_dump").arg(self.cluster.admin_url("app")).output().expect("pg_dump is installed");
+        let output = Command::new("pg_dump")
+            .arg(self.cluster.admin_url("app"))
+            .output()
+            .expect("pg_dump is installed");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         // Newer versions write a random token.
@@ -221,7 +223,10 @@ async fn modules_are_added_later(_: Arc<TestDatabase>) {
     let contact = format!("insert into rollcall.contacts values ('{}', '{}', now())", viewer.id, subject.id);
     owner.batch_execute(&contact).await.expect("a contact");
     node.put(&subject, "/api/presence/status", json!({"status": "online"})).await;
-    owner.batch_execute(&format!("select rollcall.set_status('{}', 'online')", subject.id)).await.expect("online");
+    owner
+        .batch_execute(&format!("select rollcall.set_status('{}', 'online')", subject.id))
+        .await
+        .expect("online");
     socket.wait_until("a contact", |socket| socket.shows_online(subject.id)).await;
     let (of_presence, of_context) = check_routes(&node, Modules::up_to(Module::Presence)).await;
     assert!(of_presence == 0 && of_context > 5, "{of_presence} {of_context}");
@@ -235,7 +240,10 @@ async fn modules_are_added_later(_: Arc<TestDatabase>) {
     assert_eq!(check_routes(&node, Modules::ALL).await, (0, 0));
     node.stop().await.expect("stops");
 
-    app.admin.batch_execute("drop policy everyone on realtime.messages").await.expect("it is the application's");
+    app.admin
+        .batch_execute("drop policy everyone on realtime.messages")
+        .await
+        .expect("it is the application's");
     assert_eq!(remove(&app.target()).await.expect("it is removed").kept, []);
     assert_eq!(app.dump(), before);
     // A new database gets everything.

@@ -208,7 +208,11 @@ pub fn has_cluster(data_dir: &Path) -> bool {
 /// Whether `url` is the URL in the data directory's `env` file, as when a shell sourced that file. The cluster must then
 /// be started, not only used.
 pub fn is_own_url(data_dir: &Path, url: &Secret) -> bool {
-    env_file::database_url(data_dir).is_some_and(|own| own == *url)
+    // Variables of libpq may have completed it.
+    env_file::database_url(data_dir).is_some_and(|own| {
+        let rest = url.expose().strip_prefix(own.expose());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['?', '&']))
+    })
 }
 
 /// Creates the role of `DATABASE_URL` and sets its password.

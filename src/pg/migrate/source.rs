@@ -39,6 +39,14 @@ impl Sources {
         Self { modules, ..Self::built_in() }
     }
 
+    /// Also gives a new database of the server's own cluster the extensions and privileges of a Supabase project.
+    #[must_use]
+    pub fn for_own_cluster(mut self) -> Self {
+        let text = include_str!("../../../sql/embedded/project.sql");
+        self.bootstrap.push(SqlFile { name: "project.sql".into(), text: text.into() });
+        self
+    }
+
     /// The files in the binary.
     pub fn built_in() -> Self {
         let list = |files: &'static [(&str, &str)]| {

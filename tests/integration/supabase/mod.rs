@@ -105,7 +105,10 @@ async fn every_migration_upgrades_a_database_with_data_in_it(_: Arc<TestDatabase
         }
         let loaded = run_demo_data(&sql, seed).await;
         let has_presence = name.contains("_presence");
-        assert!(loaded > 2 || !has_presence, "only {loaded} statements of the demo data applied after {name}");
+        assert!(
+            loaded > 2 || !has_presence,
+            "only {loaded} statements of the demo data applied after {name}"
+        );
         kept = all_rows(&sql).await;
         if kept.get("rollcall.user_presence").is_some_and(|rows| *rows != Value::Array(vec![])) {
             let stale: i64 = sql.query_one(COUNT_STALE_FACES, &[]).await.expect("faces").get(0);
@@ -132,7 +135,10 @@ async fn run_demo_data(sql: &Client, seed: &str) -> usize {
         match sql.batch_execute(statement).await {
             Ok(()) => loaded += 1,
             // A table, column, function or type of a later migration.
-            Err(error) if error.code().is_some_and(|code| ["42P01", "42703", "42883", "42704"].contains(&code.code())) => {}
+            Err(error)
+                if error
+                    .code()
+                    .is_some_and(|code| ["42P01", "42703", "42883", "42704"].contains(&code.code())) => {}
             Err(error) => panic!("{statement}: {error:?}"),
         }
     }
