@@ -288,8 +288,8 @@ async fn tables_of_the_application_need_no_superuser_and_keep_no_trace(_: Arc<Te
 async fn a_cluster_of_our_own_looks_like_that_of_supabase(_: Arc<TestDatabase>) {
     let cluster = Cluster::start_bare("own-cluster").await;
     let server = connect(&cluster.admin_url("postgres")).await;
-    server.batch_execute("create database app; create database other").await.expect("databases");
     for name in ["app", "other"] {
+        server.batch_execute(&format!("create database {name}")).await.expect("a database");
         let admin = connect(&cluster.admin_url(name)).await;
         let grant =
             format!("grant create on database {name} to postgres; alter schema public owner to postgres");

@@ -14,7 +14,9 @@ use rollcall::{
 use serde_json::json;
 use testkit::{
     client::Socket,
-    harness::{TestDatabase, User, WAIT_TIMEOUT},
+    cluster::{Cluster, connect},
+    harness::{TestDatabase, User, WAIT_TIMEOUT, server_binary},
+    phoenix::SerializerVersion,
 };
 use tokio::time::{Instant, sleep};
 use tokio_postgres::SimpleQueryMessage;
@@ -45,6 +47,86 @@ async fn readme_sql_runs_on_the_demo_data(db: Arc<TestDatabase>) {
     for example in examples {
         db.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
     }
+}
+
+/// The example of private channels in docs/sql.md works as pasted in an empty database.
+#[testkit::test]
+async fn readme_private_channels_work_in_an_empty_database(db: Arc<TestDatabase>) {
+    let text = read_page("docs/sql.md");
+    let (_, section) = text.split_once("## Private channels").expect("the section");
+    let (_, block) = section.split_once("```sql\n").expect("an example");
+    let (block, _) = block.split_once("```").expect("its end");
+    let (policies, send) = block.split_once("select realtime.send").expect("a message");
+    db.sql.batch_execute(policies).await.expect("the example runs");
+    let (member, stranger) = (User::new(), User::new());
+    db.execute("insert into members values ('room:1', $member)", &[("member", member.id)]).await;
+    let node = db.start_server().await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let refused = json!({"config": {"private": true}, "access_token": stranger.token});
+    socket.join_error("realtime:room:1", refused).await;
+    socket.join_private("realtime:room:1", &member.token, json!({})).await;
+    db.sql.batch_execute(&format!("select realtime.send{send}")).await.expect("the message is sent");
+    assert_eq!(socket.next_broadcast("realtime:room:1").await["payload"]["text"], "hello");
+    db.execute("delete from members", &[]).await;
+    socket.expect_channel_error("realtime:room:1").await;
+}
+
+/// Runs the commands of docs/supabase.md as a role that owns the database and has CREATEROLE, as on managed services.
+#[testkit::test]
+async fn supabase_page_step_by_step(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_bare("page").await;
+    let server = connect(&cluster.admin_url("postgres")).await;
+    let create = "create role app_owner login createrole password 'app'";
+    server.batch_execute(create).await.expect("a role");
+    server.batch_execute("create database app owner app_owner").await.expect("a database");
+    let url = cluster.url("app");
+    let (_, address) = url.split_once('@').expect("a URL with a user");
+    let url = format!("postgresql://app_owner:app@{address}");
+    let run = async |command: &str| {
+        let arguments = command.strip_prefix("rollcall ").expect("a command of rollcall").split(' ');
+        let output = tokio::process::Command::new(server_binary())
+            .args(arguments)
+            .env("DATABASE_URL", &url)
+            .env("JWT_SECRET", "integration-tests-only-0123456789abcdef")
+            .output()
+            .await
+            .expect("it runs");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), printed + &String::from_utf8_lossy(&output.stderr))
+    };
+    let text = read_page("docs/supabase.md");
+    let commands: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("| `rollcall ")?.split('`').next()).collect();
+    assert_eq!(commands, ["migrate --dry-run", "migrate", "migrate --down", "doctor"]);
+    let client = connect(&url).await;
+    let installed = async || {
+        let modules = "select string_agg(name, ',' order by version) from rollcall.schema_migrations";
+        client.query_one(modules, &[]).await.map(|row| row.get::<_, String>(0)).ok()
+    };
+    let (ok, script) = run("rollcall migrate --dry-run").await;
+    assert!(ok && script.contains("create schema rollcall"), "{script}");
+    assert_eq!(installed().await, None);
+    // Modules, one after the other.
+    assert!(text.contains("`rollcall migrate --modules channels`"));
+    let (ok, printed) = run("rollcall migrate --modules channels").await;
+    assert!(ok && printed.contains("_channels.sql"), "{printed}");
+    assert_eq!(installed().await.as_deref(), Some("channels"));
+    assert!(run("rollcall migrate").await.1.contains("up to date"));
+    let (ok, printed) = run("rollcall migrate --modules context").await;
+    assert!(ok, "{printed}");
+    assert_eq!(installed().await.as_deref(), Some("channels,presence,context"));
+    // Row changes need a role that may replicate, which the doctor says.
+    let (_, printed) = run("rollcall doctor").await;
+    let failed: Vec<&str> = printed.lines().filter(|line| line.starts_with("FAIL")).collect();
+    assert!(failed.iter().all(|line| line.contains("replication")), "{failed:#?}");
+    assert!(run("rollcall doctor --suggest").await.0);
+    let (ok, printed) = run("rollcall migrate --down").await;
+    assert!(ok && printed.contains("removed Rollcall"), "{printed}");
+    assert_eq!(installed().await, None);
+    let (ok, printed) = run("rollcall migrate --modules nothing").await;
+    assert!(!ok && printed.contains("MODULES: must be a comma-separated list"), "{printed}");
+    drop((client, server));
+    cluster.stop().await;
 }
 
 /// Runs the blocks of docs/adopt.md in order. A block of text is what the statement before it returns.
