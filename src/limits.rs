@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponseParts, ResponseParts},
 };
 use parking_lot::Mutex;
+use serde::Deserialize;
 
 use crate::{
     model::UserId,
@@ -121,7 +122,29 @@ pub struct RateLimitExceeded {
     state: RateLimitState,
 }
 
+/// The detail of the error that `rollcall_internal.consume_quota` raises.
+#[derive(Debug, Deserialize)]
+struct ExceededInDatabase {
+    limit: u32,
+    retry_after_ms: u64,
+    reset_ms: u64,
+}
+
 impl RateLimitExceeded {
+    /// The limit that the database reports; `None` if the detail is not of this format.
+    #[must_use]
+    pub fn from_database(detail: &str) -> Option<Self> {
+        let exceeded: ExceededInDatabase = serde_json::from_str(detail).ok()?;
+        Some(Self {
+            retry_after: Duration::from_millis(exceeded.retry_after_ms),
+            state: RateLimitState {
+                limit: exceeded.limit,
+                remaining: 0,
+                reset: Duration::from_millis(exceeded.reset_ms),
+            },
+        })
+    }
+
     pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
         self.state.write_headers(headers);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(self.retry_after)));

@@ -1,2 +1,2 @@
--- Ends finished actions. $1 bigint[]. Returns one row.
+-- Ends finished actions. $1 uuid[]. Returns one row.
 select rollcall_internal.complete_actions($1)

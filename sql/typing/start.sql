@@ -1,4 +1,5 @@
--- The caller types, or types on. $1 conversation text, $2 whether the caller gave it as a number bool or null. Returns one row.
+-- The caller types, or types on. $1 conversation text, $2 whether the caller gave it as a number bool or null. Returns no row
+-- for a refresh that is left out (rollcall_internal.limit_typing_writes).
 -- A conversation in which the caller takes no part, or that does not exist, raises 42501 (policy "participants start typing");
 -- an ID that cannot be one raises 22P02 (rollcall.conversation_key).
 -- The update of updated_at is what others are told of: at most every two seconds.

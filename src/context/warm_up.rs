@@ -213,7 +213,7 @@ impl ContextEngine {
         let updates = async {
             match &outcome {
                 Ok(()) => {
-                    let ids: Vec<i64> = actions.iter().map(|action| action.id).collect();
+                    let ids: Vec<_> = actions.iter().map(|action| action.id).collect();
                     bundles::complete_actions(&self.database, &ids).await?;
                 }
                 Err(error) => {

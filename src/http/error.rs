@@ -328,6 +328,10 @@ impl From<PgError> for ApiError {
             // The routes validate their own rules first; this is a constraint that the operator added.
             PgError::CheckViolation(_) => Self::bad_request("a value violates a constraint of the database"),
             PgError::TooManyDevices(_) => Self::TooManyDevices,
+            PgError::RateLimited(_) => match error.rate_limit().and_then(RateLimitExceeded::from_database) {
+                Some(limited) => limited.into(),
+                None => Self::Internal(error.into()),
+            },
             PgError::Failed(_) => Self::Internal(error.into()),
         }
     }

@@ -4,6 +4,8 @@ use tokio_postgres::error::{DbError, SqlState};
 
 /// Name under which the database reports that the quota of devices is reached.
 const DEVICE_QUOTA: &str = "presence_devices_per_user";
+/// SQLSTATE with which the database reports that a user writes too often.
+const RATE_LIMIT: &str = "PT429";
 
 #[derive(Debug, thiserror::Error)]
 pub enum PgError {
@@ -33,6 +35,9 @@ pub enum PgError {
     /// The user has as many devices as allowed, all of them online.
     #[error("too many devices: every device of the user is online")]
     TooManyDevices(#[source] tokio_postgres::Error),
+    /// The user writes more often than `rollcall.limits` allows.
+    #[error("the user writes too often")]
+    RateLimited(#[source] tokio_postgres::Error),
     /// Any other error: a bug in the server or in a policy.
     #[error("the statement failed")]
     Failed(#[source] tokio_postgres::Error),
@@ -46,6 +51,13 @@ impl PgError {
         let error =
             error.as_db_error().filter(|error| *error.code() == SqlState::INVALID_TEXT_REPRESENTATION)?;
         error.message().strip_prefix(field)?.strip_prefix(": ")
+    }
+
+    /// The limit and the time to wait, as JSON, if the user writes too often.
+    #[must_use]
+    pub fn rate_limit(&self) -> Option<&str> {
+        let Self::RateLimited(error) = self else { return None };
+        error.as_db_error().and_then(DbError::detail)
     }
 
     /// Whether the same statement may succeed when it is sent again.
@@ -89,7 +101,11 @@ impl PgError {
     pub const fn is_rejected(&self) -> bool {
         matches!(
             self,
-            Self::PermissionDenied(_) | Self::CheckViolation(_) | Self::TooManyDevices(_) | Self::Failed(_)
+            Self::PermissionDenied(_)
+                | Self::CheckViolation(_)
+                | Self::TooManyDevices(_)
+                | Self::RateLimited(_)
+                | Self::Failed(_)
         )
     }
 
@@ -119,6 +135,7 @@ impl PgError {
             Self::UniqueViolation(_) => "duplicate",
             Self::CheckViolation(_) => "violation",
             Self::TooManyDevices(_) => "too_many_devices",
+            Self::RateLimited(_) => "rate_limited",
             Self::Failed(_) => "failed",
         }
     }
@@ -143,6 +160,7 @@ impl From<tokio_postgres::Error> for PgError {
             SqlState::FOREIGN_KEY_VIOLATION => Self::ForeignKeyViolation(error),
             SqlState::UNIQUE_VIOLATION => Self::UniqueViolation(error),
             SqlState::CHECK_VIOLATION | SqlState::STRING_DATA_RIGHT_TRUNCATION => Self::CheckViolation(error),
+            ref other if other.code() == RATE_LIMIT => Self::RateLimited(error),
             ref other if is_outage(other) => Self::Unavailable(error.into()),
             _ => Self::Failed(error),
         }

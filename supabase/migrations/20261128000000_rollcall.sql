@@ -106,6 +106,20 @@ comment on function rollcall.role_search_path is
 
 grant execute on function rollcall.role_search_path to anon, authenticated, service_role;
 
+-- Times ---------------------------------------------------------------------------------------------------------------
+
+-- Of one length and in UTC, for clients whose readers of ISO 8601 take one form only.
+-- Invoker: reads nothing.
+create function rollcall.iso_time(p_time timestamptz) returns text
+  language sql immutable parallel safe security invoker set search_path = ''
+as $$
+  select case when isfinite(p_time) then to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    else p_time::text end
+$$;
+comment on function rollcall.iso_time is
+  'A time as every answer of the server has it: RFC 3339 in UTC with three fractional digits.';
+grant execute on function rollcall.iso_time to authenticated, service_role;
+
 -- Types ---------------------------------------------------------------------------------------------------------------
 
 -- Invoker: reads catalogs that every role may read.
@@ -1910,6 +1924,8 @@ create table rollcall.presence_devices (
   last_active_at timestamptz not null default now(),
   idle_since timestamptz,
   signed_off_at timestamptz,
+  background_seconds int
+    constraint presence_devices_background_seconds_range check (background_seconds between 1 and 86400),
   live boolean not null generated always as (status <> 'offline') stored,
   active_conversation_id uuid,
   visible_conversation_ids uuid[] not null default '{}'
@@ -1938,6 +1954,9 @@ comment on column rollcall.presence_devices.last_heartbeat_at is
   'The last moment at which the device is known to have been live.';
 comment on column rollcall.presence_devices.signed_off_at is
   'Set when the client itself reported offline: a late heartbeat does not bring the device back.';
+comment on column rollcall.presence_devices.background_seconds is
+  'The device is in the background: without a socket it stays away for this time after it was last live. Null: it is '
+  'not.';
 comment on column rollcall.presence_devices.live is 'Whether the device is not offline.';
 comment on column rollcall.presence_devices.visible_conversation_ids is
   'The conversations in view, for example in a sidebar; at most 100.';
@@ -1965,8 +1984,9 @@ create policy "service_role has full access" on rollcall.presence_devices
   for all to service_role using (true) with check (true);
 revoke all on rollcall.presence_devices from anon, authenticated, service_role;
 grant select, delete on rollcall.presence_devices to authenticated;
-grant insert (user_id, device_id, device_name, device_type, platform, app_version, status, activity, current_page),
-  update (device_name, device_type, platform, app_version, status, activity, current_page)
+grant insert (user_id, device_id, device_name, device_type, platform, app_version, status, activity, current_page,
+    background_seconds),
+  update (device_name, device_type, platform, app_version, status, activity, current_page, background_seconds)
   on rollcall.presence_devices to authenticated;
 grant all on rollcall.presence_devices to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
@@ -2700,6 +2720,7 @@ begin
       signed_off_at = case
         when n.signed_off_at is distinct from o.signed_off_at or n.live = o.live then n.signed_off_at
         when n.live then null else v_now end,
+      background_seconds = case when n.status = 'away' then n.background_seconds end,
       session_started_at = case
         when n.session_started_at = o.session_started_at and n.live and not o.live then v_now
         else n.session_started_at end,
@@ -2896,6 +2917,35 @@ $$;
 comment on function rollcall_internal.limit_typing_times is
   'Trigger function: normalizes conversation_id, limits updated_at to now and expires_at to five seconds from now.';
 
+-- Typing that starts counts against a quota; a refresh by `insert … on conflict` starts nothing. An update that
+-- extends the typing by less than half a second is left out (typing ends with a delete), and updated_at is kept for two
+-- seconds: so a flood of updates writes a row twice a second, and notifies every two seconds.
+-- Definer: counts typing that policies may hide; see consume_quota.
+create function rollcall_internal.limit_typing_writes() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'INSERT' then
+    if auth.uid() is not null and not exists (
+      select from rollcall.typing_indicators t
+      where t.conversation_id = new.conversation_id and t.user_id = new.user_id)
+    then
+      perform rollcall_internal.consume_quota('typing_starts');
+    end if;
+    return new;
+  end if;
+  if new.expires_at < old.expires_at + interval '500 milliseconds' then
+    return null;
+  end if;
+  if new.updated_at < old.updated_at + interval '2 seconds' then
+    new.updated_at := old.updated_at;
+  end if;
+  return new;
+end
+$$;
+comment on function rollcall_internal.limit_typing_writes is
+  'Trigger function: counts typing that a user starts, and leaves out updates that are too frequent.';
+
 -- The format of notify_ids with one pair per line, at most 6,000 bytes and one pair each: IDs have up to 255 characters
 -- and no control characters.
 -- Definer: called from triggers of any writer.
@@ -3014,6 +3064,10 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create trigger limit_typing_times before insert or update on rollcall.typing_indicators
   for each row execute function rollcall_internal.limit_typing_times();
+-- After limit_typing_times, in the order of names.
+create trigger refuse_frequent_writes before insert or update on rollcall.typing_indicators
+  for each row when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_typing_writes();
 create trigger notify_after_insert after insert on rollcall.typing_indicators
   referencing new table as new_rows for each statement execute function rollcall_internal.on_typing_started();
 create trigger notify_after_update after update on rollcall.typing_indicators
@@ -3148,18 +3202,20 @@ grant select, update (keep) on rollcall.retention to service_role;
 insert into rollcall.retention (key, keep)
   values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year');
 
--- Limits of functions -------------------------------------------------------------------------------------------------
+-- Limits of writes without the server ---------------------------------------------------------------------------------
 
--- How often users may set a status without the server: as often as over REST and sockets. Refused calls and repeats
--- change nothing and do not count.
+-- How often users may write by function or on the tables. Refused writes and repeats change nothing and do not count.
 
 create table rollcall.limits (
-  key text primary key constraint limits_key_is_known check (key = 'status_updates'),
+  key text primary key
+    constraint limits_key_is_known check (key in ('status_updates', 'presence_writes', 'typing_starts')),
   per_minute int not null constraint limits_per_minute_is_not_negative check (per_minute >= 0)
 );
 comment on table rollcall.limits is
-  'How often per minute, and at once, each user may call a function; 0 for no limit. The server counts REST and '
-  'sockets with limits of its own.';
+  'How often per minute, and at once, each user may write without the server; 0 for no limit. status_updates: calls of '
+  'set_my_status. presence_writes: statements on presence_devices and presence_choices that others may notice. '
+  'typing_starts: typing that starts, also through the server. The server counts REST and sockets with limits of its '
+  'own.';
 -- No policies for users: for operators.
 alter table rollcall.limits enable row level security;
 create policy "service_role reads" on rollcall.limits for select to service_role using (true);
@@ -3167,55 +3223,93 @@ create policy "service_role updates" on rollcall.limits for update to service_ro
 revoke all on rollcall.limits from anon, authenticated, service_role;
 grant select, update (per_minute) on rollcall.limits to service_role;
 
-insert into rollcall.limits (key, per_minute) values ('status_updates', 10);
+insert into rollcall.limits (key, per_minute)
+  values ('status_updates', 10), ('presence_writes', 120), ('typing_starts', 300);
 
-create unlogged table rollcall_internal.status_rate_limits (
-  user_id uuid primary key,
-  full_at timestamptz not null
-);
-comment on table rollcall_internal.status_rate_limits is
-  'When a user''s quota of status updates is full again. Expired rows are deleted. Unlogged.';
+create unlogged table rollcall_internal.rate_limits (
+  user_id uuid,
+  key text,
+  full_at timestamptz not null,
+  constraint rate_limits_pkey primary key (user_id, key)
+) with (fillfactor = 50);
+comment on table rollcall_internal.rate_limits is
+  'When a quota of a user is full again. Expired rows are deleted. Unlogged.';
 -- No policies: only the server uses it.
-alter table rollcall_internal.status_rate_limits enable row level security;
+alter table rollcall_internal.rate_limits enable row level security;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall_internal.status_rate_limits', 'user_id', false, null,
+  ('rollcall_internal.rate_limits', 'user_id', false, null,
     'a time, deleted within minutes; erasing it would reset the limit');
 
--- PostgREST answers PT429 with status 429. The detail is JSON: the limit, and the milliseconds until one more update
--- is allowed and until the quota is full again.
+-- PostgREST answers PT429 with status 429. The detail is JSON: the limit, and the milliseconds until one more write is
+-- allowed and until the quota is full again.
 -- Definer: users must not reset their own count; acts for auth.uid() only.
-create function rollcall.consume_status_quota() returns void
+create function rollcall_internal.consume_quota(p_key text) returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
 declare
   v_me constant uuid := auth.uid();
-  v_limit constant int := (select nullif(l.per_minute, 0) from rollcall.limits l where l.key = 'status_updates');
+  v_limit constant int := (select nullif(l.per_minute, 0) from rollcall.limits l where l.key = p_key);
   v_step constant interval := interval '1 minute' / v_limit;
   v_full timestamptz;
   v_wait bigint;
 begin
-  if v_me is null then
-    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
-  end if;
   if v_limit is null then
     return;
   end if;
-  insert into rollcall_internal.status_rate_limits as a (user_id, full_at) values (v_me, clock_timestamp() + v_step)
-    on conflict (user_id) do update set full_at = greatest(a.full_at, clock_timestamp()) + v_step
+  insert into rollcall_internal.rate_limits as a (user_id, key, full_at)
+    values (v_me, p_key, clock_timestamp() + v_step)
+    on conflict (user_id, key) do update set full_at = greatest(a.full_at, clock_timestamp()) + v_step
       where greatest(a.full_at, clock_timestamp()) + v_step <= clock_timestamp() + interval '1 minute';
   if found then
     return;
   end if;
-  select a.full_at into v_full from rollcall_internal.status_rate_limits a where a.user_id = v_me;
+  select a.full_at into v_full from rollcall_internal.rate_limits a where a.user_id = v_me and a.key = p_key;
   v_wait := greatest(1, ceil(extract(epoch from v_full + v_step - clock_timestamp() - interval '1 minute') * 1000));
-  raise exception 'too many status updates, try again in % s', ceil(v_wait / 1000.0) using errcode = 'PT429',
-    detail = json_build_object('limit', v_limit, 'retry_after_ms', v_wait,
+  raise exception 'too many %, try again in % s', replace(p_key, '_', ' '), ceil(v_wait / 1000.0)
+    using errcode = 'PT429', detail = json_build_object('limit', v_limit, 'retry_after_ms', v_wait,
       'reset_ms', ceil(extract(epoch from v_full - clock_timestamp()) * 1000))::text;
+end
+$$;
+comment on function rollcall_internal.consume_quota is
+  'Counts a write of the caller, or refuses it with SQLSTATE PT429.';
+
+-- Definer: see consume_quota.
+create function rollcall.consume_status_quota() returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if auth.uid() is null then
+    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
+  end if;
+  perform rollcall_internal.consume_quota('status_updates');
 end
 $$;
 comment on function rollcall.consume_status_quota is
   'Counts a status update of the caller, or refuses it with SQLSTATE PT429.';
 grant execute on function rollcall.consume_status_quota to authenticated;
+
+-- Before the statement, so that a refused one writes no row.
+-- Definer: see consume_quota.
+create function rollcall_internal.limit_presence_writes() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if auth.uid() is not null then
+    perform rollcall_internal.consume_quota('presence_writes');
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.limit_presence_writes is
+  'Trigger function: counts a statement of a user against the quota of writes.';
+
+create trigger limit_writes before insert or delete or update of status, activity, current_page
+  on rollcall.presence_devices
+  for each statement when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_presence_writes();
+create trigger limit_writes before insert or update or delete on rollcall.presence_choices
+  for each statement when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_presence_writes();
 
 -- Quotas of rows ------------------------------------------------------------------------------------------------------
 
@@ -3371,7 +3465,7 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
-  delete from rollcall_internal.status_rate_limits a where a.full_at < now();
+  delete from rollcall_internal.rate_limits a where a.full_at < now();
   -- A publication that was created again gets its table back.
   perform rollcall_internal.publish_presence();
 
@@ -3425,13 +3519,16 @@ comment on function rollcall_internal.purge_expired is
 -- Writing presence in batches, leases of nodes, and the sweep. Every writer updates the faces in the same transaction.
 
 -- At most one write per user. An activity or page that is null stays; an empty one is cleared. Kinds:
---   status      sets the status of a device; without a device id, of all live devices, or of `default`
+--   status      sets the status of a device; without a device id, of all live devices, or of `default`. With
+--               p_background the device goes to the background: it is away, and the choice of the user stays
 --   connect     a socket opened on p_node; brings an offline device back. A repeat changes nothing; with p_active the
 --               socket
 --               opened just now, which also brings back a device that had signed off
---   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one
+--   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one or the device
+--               is in the background
 --   silent      the socket on p_node does not respond: offline unless another node holds one, but still connected
 --   heartbeat   alive; with p_active also in use. Brings back a device that timed out, not one that signed off
+-- A socket that opened just now and a heartbeat with p_active end the background.
 -- The write of a new device is left out, and the user from the result, if the quota of devices is reached and every
 -- device is online.
 -- Locks as refresh_faces does. A lock that is not granted within the callers lock_timeout fails the batch; the server
@@ -3442,7 +3539,7 @@ comment on function rollcall_internal.purge_expired is
 create function rollcall_internal.write_presence(
   p_kind text[], p_user uuid[], p_device text[], p_node uuid[], p_age double precision[], p_active boolean[],
   p_status rollcall.presence_status[], p_set_custom boolean[], p_custom text[], p_custom_expires timestamptz[],
-  p_activity text[], p_page text[]
+  p_activity text[], p_page text[], p_background int[] default null
 ) returns setof rollcall.user_presence
   language plpgsql volatile security definer
   set plan_cache_mode = force_generic_plan set jit = off
@@ -3472,12 +3569,13 @@ begin
       select
         array_agg(o.kind), array_agg(o.user_id), array_agg(o.device_id), array_agg(o.node), array_agg(o.age),
         array_agg(o.active), array_agg(o.status), array_agg(o.set_custom), array_agg(o.custom),
-        array_agg(o.custom_expires), array_agg(o.activity), array_agg(o.page)
+        array_agg(o.custom_expires), array_agg(o.activity), array_agg(o.page), array_agg(o.background)
       into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom, p_custom_expires,
-        p_activity, p_page
+        p_activity, p_page, p_background
       from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom,
-          p_custom_expires, p_activity, p_page)
-        as o (kind, user_id, device_id, node, age, active, status, set_custom, custom, custom_expires, activity, page)
+          p_custom_expires, p_activity, p_page, p_background)
+        as o (kind, user_id, device_id, node, age, active, status, set_custom, custom, custom_expires, activity, page,
+          background)
       where o.user_id <> all (v_refused);
       v_users := p_user;
       if v_users is null then
@@ -3488,8 +3586,8 @@ begin
   end if;
 
   -- The choice comes first: going invisible stores the state of that moment. Only changed rows are written. Going
-  -- offline keeps the choice: busy holds until changed. Users without a choice get an empty one first, so that one
-  -- statement locks all rows that others can see, in order, and two batches never deadlock.
+  -- offline and to the background keep the choice: busy holds until changed. Users without a choice get an empty one
+  -- first, so that one statement locks all rows that others can see, in order, and two batches never deadlock.
   if 'status' = any (p_kind) then
     if p_status && array['busy', 'dnd', 'invisible']::rollcall.presence_status[] or true = any (p_set_custom) then
       insert into rollcall.presence_choices (user_id)
@@ -3505,20 +3603,20 @@ begin
       update rollcall.presence_choices c set
           chosen = case
             when o.status in ('busy', 'dnd', 'invisible') then o.status
-            when o.status = 'offline' then c.chosen end,
+            when o.keeps_choice then c.chosen end,
           custom_status = case when o.set_custom then o.custom else c.custom_status end,
           custom_status_expires_at = case when o.set_custom then o.custom_expires else c.custom_status_expires_at end
         from (
           select o.user_id, o.status, o.set_custom, o.custom, case when o.custom is not null then o.custom_expires end
-            as custom_expires
-          from unnest(p_kind, p_user, p_status, p_set_custom, p_custom, p_custom_expires)
-            as o (kind, user_id, status, set_custom, custom, custom_expires)
+            as custom_expires, o.status = 'offline' or o.status = 'away' and o.background is not null as keeps_choice
+          from unnest(p_kind, p_user, p_status, p_set_custom, p_custom, p_custom_expires, p_background)
+            as o (kind, user_id, status, set_custom, custom, custom_expires, background)
           where o.kind = 'status'
           order by o.user_id
         ) o
         where c.user_id = o.user_id and c.user_id = any (v_users)
           and (
-            o.status <> 'offline' and c.chosen is distinct from case when o.status in ('busy', 'dnd', 'invisible')
+            not o.keeps_choice and c.chosen is distinct from case when o.status in ('busy', 'dnd', 'invisible')
               then o.status end
             or o.set_custom and (c.custom_status, c.custom_status_expires_at) is distinct
               from (o.custom, o.custom_expires)
@@ -3532,10 +3630,11 @@ begin
   if v_unnamed then
     select
       array_agg(o.kind), array_agg(o.user_id), array_agg(coalesce(o.device_id, target.device_id)), array_agg(o.node),
-      array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page)
-    into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page
-    from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page)
-      as o (kind, user_id, device_id, node, age, active, status, activity, page)
+      array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page),
+      array_agg(o.background)
+    into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page, p_background
+    from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page, p_background)
+      as o (kind, user_id, device_id, node, age, active, status, activity, page, background)
     left join lateral (
       select d.device_id from rollcall.presence_devices d
       where o.device_id is null and d.user_id = o.user_id and d.live
@@ -3576,13 +3675,24 @@ begin
         else d.nodes end,
       status = case o.kind
         when 'status' then o.reported
-        when 'disconnect' then case when d.nodes = array[o.node] then 'offline' else d.status end
-        when 'silent' then case when d.nodes = array[o.node] then 'offline' else d.status end
+        when 'disconnect' then case when d.nodes = array[o.node] and d.background_seconds is null then 'offline'
+          else d.status end
+        when 'silent' then case
+          when d.nodes = array[o.node] and coalesce(o.age >= d.background_seconds, true) then 'offline'
+          else d.status end
         when 'connect' then case
+          when o.active and d.background_seconds is not null then 'online'
           when d.live or d.signed_off_at is not null and o.node = any (d.nodes) and not o.active then d.status
-            else 'online' end
-        else case when d.live or d.signed_off_at is not null then d.status else 'online' end
+          when d.background_seconds is not null then 'away' else 'online' end
+        else case
+          when o.active and d.background_seconds is not null then 'online'
+          when d.live or d.signed_off_at is not null then d.status
+          when d.background_seconds is not null then 'away' else 'online' end
         end,
+      background_seconds = case
+        when o.kind = 'status' then o.background
+        when o.active and o.kind in ('connect', 'heartbeat') then null
+        else d.background_seconds end,
       signed_off_at = case
         when o.kind = 'status' then case when o.reported = 'offline' then v_now end
         when o.kind = 'connect' and (o.active or not o.node = any (d.nodes)) then null
@@ -3610,10 +3720,10 @@ begin
       activity = case when o.kind = 'status' and o.activity is not null then nullif(o.activity, '') else d.activity end,
       current_page = case when o.kind = 'status' and o.page is not null then nullif(o.page, '') else d.current_page end
     from (
-      select o.*, (case when o.status in ('offline', 'away') then o.status else 'online' end)::rollcall.presence_status
-        as reported
-      from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page)
-        as o (kind, user_id, device_id, node, age, active, status, activity, page)
+      select o.*, (case when o.status in ('offline', 'away') then o.status when o.background is not null then 'away'
+        else 'online' end)::rollcall.presence_status as reported
+      from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page, p_background)
+        as o (kind, user_id, device_id, node, age, active, status, activity, page, background)
       order by o.user_id, o.device_id
     ) o
     where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users);
@@ -3637,18 +3747,36 @@ $$;
 comment on function rollcall_internal.write_presence is
   'Applies a batch of presence writes; returns the trusted faces.';
 
+-- Invoker: reads nothing.
+create function rollcall.check_background(p_status rollcall.presence_status, p_background int) returns void
+  language plpgsql immutable security invoker set search_path = ''
+as $$
+begin
+  if p_background is not null and p_status in ('online', 'offline') then
+    raise exception 'p_background: only with status away, busy, dnd or invisible'
+      using errcode = 'invalid_parameter_value';
+  end if;
+end
+$$;
+comment on function rollcall.check_background is
+  'Raises an error if a device cannot be in the background with this status.';
+grant execute on function rollcall.check_background to authenticated, service_role;
+
 -- For DBAs and services.
 -- Definer: writes devices and choices of any user; service_role only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall.set_status(p_user uuid, p_status rollcall.presence_status, p_device text default null)
-  returns setof rollcall.user_presence
+create function rollcall.set_status(
+  p_user uuid, p_status rollcall.presence_status, p_device text default null, p_background int default null
+) returns setof rollcall.user_presence
   language plpgsql volatile security definer set lock_timeout = '2s'
 as $$
 begin
   perform rollcall_internal.check_search_path();
+  perform rollcall.check_background(p_status, p_background);
   perform rollcall_internal.write_presence(
     array['status'], array[p_user], array[p_device], array[null::uuid], array[0::double precision], array[true],
-    array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text]);
+    array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text],
+    array[p_background]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
   end if;
@@ -3656,7 +3784,9 @@ begin
   return query select p.* from rollcall.user_presence p where p.user_id = p_user and p.face = 'trusted';
 end
 $$;
-comment on function rollcall.set_status is 'Sets the status of a user, or of one device; returns the trusted face.';
+comment on function rollcall.set_status is
+  'Sets the status of a user, or of one device; returns the trusted face. With p_background the device stays away for '
+  'that many seconds after its socket closed.';
 grant execute on function rollcall.set_status to service_role;
 
 -- After an expired lease other nodes may have swept the node's devices, so it must report all its sockets again.
@@ -3709,7 +3839,7 @@ begin
   dropped as (
     update rollcall.presence_devices d set
         nodes = array_remove(d.nodes, p_node),
-        status = case when d.nodes = array[p_node] then 'offline' else d.status end,
+        status = case when d.nodes = array[p_node] and d.background_seconds is null then 'offline' else d.status end,
         last_heartbeat_at = case when d.live then v_now else d.last_heartbeat_at end
       from held h
       where d.user_id = h.user_id and d.device_id = h.device_id
@@ -3785,7 +3915,7 @@ begin
   dropped as (
     update rollcall.presence_devices d set
         nodes = array(select held.node from unnest(d.nodes) as held (node) where held.node = any (v_living)),
-        status = case when d.nodes && v_living then d.status else 'offline' end,
+        status = case when d.nodes && v_living or d.background_seconds is not null then d.status else 'offline' end,
         last_heartbeat_at = case
           when d.live then greatest(d.last_heartbeat_at,
             (select max(n.renewed_at) from rollcall.presence_nodes n where n.id = any (d.nodes)
@@ -3807,7 +3937,8 @@ begin
   with silent as (
     select d.user_id, d.device_id from rollcall.presence_devices d
     join rollcall.user_last_seen l on l.user_id = d.user_id
-    where d.live and d.nodes = '{}' and d.last_heartbeat_at < v_now - p_silent_after
+    where d.live and d.nodes = '{}' and d.last_heartbeat_at < v_now
+      - case when d.background_seconds is null then p_silent_after else d.background_seconds * interval '1 second' end
     order by d.user_id, d.device_id limit p_limit
     for update skip locked
   ),
@@ -3875,11 +4006,14 @@ declare
   v_running xid;
 begin
   perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
-  insert into rollcall.user_last_seen as l (user_id) values (p_user)
-    on conflict (user_id) do update set last_seen = l.last_seen
-    returning xmin into v_running;
-  perform set_config('rollcall.batch', v_batch, true);
+  -- A transaction without a number has written nothing. Refusing it writes nothing either.
+  if pg_current_xact_id_if_assigned() is not null then
+    perform set_config('rollcall.batch', 'on', true);
+    insert into rollcall.user_last_seen as l (user_id) values (p_user)
+      on conflict (user_id) do update set last_seen = l.last_seen
+      returning xmin into v_running;
+    perform set_config('rollcall.batch', v_batch, true);
+  end if;
   perform from rollcall.presence_devices d
     where d.user_id = p_user and d.device_id = p_device and d.xmin = v_running;
   if not found then
@@ -3891,7 +4025,8 @@ $$;
 comment on function rollcall_internal.require_written_device is
   'Raises an error unless the running transaction has written this device.';
 
--- Changes nothing: row-level security, grants and triggers decide whether the caller may write the device.
+-- Changes nothing: row-level security, grants and triggers decide whether the caller may write the device. Names a
+-- column that no trigger limits.
 -- Invoker: that is its purpose.
 create function rollcall.touch_device(p_device text, p_create boolean) returns boolean
   language plpgsql volatile security invoker
@@ -3902,7 +4037,8 @@ begin
   if v_me is null then
     raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
   end if;
-  update rollcall.presence_devices d set status = d.status where d.user_id = v_me and d.device_id = p_device;
+  update rollcall.presence_devices d set device_name = d.device_name
+    where d.user_id = v_me and d.device_id = p_device;
   if found then
     return true;
   end if;
@@ -3936,7 +4072,7 @@ begin
   perform rollcall_internal.write_presence(
     array['heartbeat'], array[v_me], array[p_device], array[null::uuid], array[0::double precision], array[p_active],
     array[null::rollcall.presence_status], array[false], array[null::text], array[null::timestamptz], array[null::text],
-    array[null::text]);
+    array[null::text], array[null::int]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
   end if;
@@ -3946,12 +4082,24 @@ $$;
 comment on function rollcall.record_heartbeat is 'Second half of heartbeat_mine.';
 grant execute on function rollcall.record_heartbeat to authenticated;
 
--- With p_active the device also counts as in use. A device that signed off stays off.
+-- With p_active the device also counts as in use. A device that signed off stays off. Writes nothing within five
+-- seconds of the last heartbeat, or for a device that stays off: honest clients send one every ten seconds.
 -- Invoker: policies of presence_devices decide whether the caller may write the device.
 create function rollcall.heartbeat_mine(p_device text default 'default', p_active boolean default false) returns boolean
   language plpgsql volatile security invoker set lock_timeout = '2s'
 as $$
+declare
+  v_recent constant timestamptz := clock_timestamp() - interval '5 seconds';
+  v_device record;
 begin
+  select d.live, d.signed_off_at is not null as signed_off,
+      d.last_heartbeat_at > v_recent and (not p_active or d.last_active_at > v_recent and d.idle_since is null)
+        as repeated
+    into v_device
+    from rollcall.presence_devices d where d.user_id = auth.uid() and d.device_id = p_device;
+  if v_device.live and v_device.repeated or not v_device.live and v_device.signed_off then
+    return v_device.live;
+  end if;
   perform rollcall.touch_device(p_device, true);
   return rollcall.record_heartbeat(p_device, p_active);
 end
@@ -3961,20 +4109,24 @@ comment on function rollcall.heartbeat_mine is
 grant execute on function rollcall.heartbeat_mine to authenticated;
 
 -- A custom status is set only with p_set_custom; an activity or page that is null stays, an empty one is cleared. A
--- repeat within five seconds changes nothing; every other call counts against the quota.
+-- repeat within five seconds changes nothing; every other call counts against the quotas of status updates and writes.
 -- Invoker: writes the caller's rows under their policies and grants.
 -- Over 60 lines: the check for a repeat compares every field that the writes below set.
 create function rollcall.set_my_status(
   p_status rollcall.presence_status, p_device text default 'default', p_set_custom boolean default false,
   p_custom text default null, p_custom_expires timestamptz default null, p_activity text default null,
-    p_page text default null
+    p_page text default null, p_background int default null
 ) returns setof rollcall.user_presence
   language plpgsql volatile security invoker
 as $$
 declare
   v_me constant uuid := auth.uid();
   v_choice constant rollcall.presence_status := case when p_status in ('busy', 'dnd', 'invisible') then p_status end;
+  v_reported constant rollcall.presence_status := case
+    when p_status in ('away', 'offline') then p_status when p_background is not null then 'away' else 'online' end;
+  v_keeps_choice constant boolean := p_status = 'offline' or p_status = 'away' and p_background is not null;
 begin
+  perform rollcall.check_background(p_status, p_background);
   if v_me is null then
     raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
   end if;
@@ -3982,7 +4134,7 @@ begin
     select from rollcall.presence_devices d
     left join rollcall.presence_choices c on c.user_id = d.user_id
     where d.user_id = v_me and d.device_id = p_device
-      and d.status = case when p_status in ('away', 'offline') then p_status else 'online' end
+      and d.status = v_reported and (p_status = 'offline' or d.background_seconds is not distinct from p_background)
       and case when p_status = 'offline' then d.signed_off_at
         else d.last_active_at end > clock_timestamp() - interval '5 seconds'
       and (p_status = 'offline' or d.live and d.idle_since is null and c.chosen is not distinct from v_choice)
@@ -4002,7 +4154,7 @@ begin
       values (v_me, v_choice, case when p_set_custom then p_custom end,
         case when p_set_custom and p_custom is not null then p_custom_expires end)
       on conflict (user_id) do update set
-        chosen = case when p_status = 'offline' then c.chosen else excluded.chosen end,
+        chosen = case when v_keeps_choice then c.chosen else excluded.chosen end,
         custom_status = case when p_set_custom then excluded.custom_status else c.custom_status end,
         custom_status_expires_at = case when p_set_custom then excluded.custom_status_expires_at
           else c.custom_status_expires_at end;
@@ -4010,19 +4162,21 @@ begin
   if p_status = 'offline' then
     update rollcall.presence_devices d set status = 'offline' where d.user_id = v_me and d.device_id = p_device;
   else
-    insert into rollcall.presence_devices as d (user_id, device_id, status, activity, current_page)
-      values (v_me, p_device, case when p_status = 'away' then 'away' else 'online' end::rollcall.presence_status,
-        nullif(p_activity, ''), nullif(p_page, ''))
+    insert into rollcall.presence_devices as d (user_id, device_id, status, activity, current_page, background_seconds)
+      values (v_me, p_device, v_reported, nullif(p_activity, ''), nullif(p_page, ''), p_background)
       on conflict (user_id, device_id) do update set
         status = excluded.status,
+        background_seconds = excluded.background_seconds,
         activity = case when p_activity is null then d.activity else excluded.activity end,
         current_page = case when p_page is null then d.current_page else excluded.current_page end;
-    perform rollcall.heartbeat_mine(p_device, true);
+    perform rollcall.heartbeat_mine(p_device, p_background is null);
   end if;
   return query select p.* from rollcall.user_presence p where p.user_id = v_me and p.face = 'trusted';
 end
 $$;
-comment on function rollcall.set_my_status is 'Sets the callers status on a device; returns the callers trusted face.';
+comment on function rollcall.set_my_status is
+  'Sets the callers status on a device; returns the callers trusted face. With p_background the device stays away for '
+  'that many seconds after its socket closed.';
 grant execute on function rollcall.set_my_status to authenticated;
 
 -- Offline at once; only a new connection or status brings the device back, no late heartbeat.
@@ -4038,7 +4192,7 @@ begin
   update rollcall.presence_devices d set
       -- A connected device was live until now; one on heartbeats until the last heartbeat.
       last_heartbeat_at = case when d.status <> 'offline' and d.nodes <> '{}' then v_now else d.last_heartbeat_at end,
-      status = 'offline', nodes = '{}', signed_off_at = v_now
+      status = 'offline', nodes = '{}', signed_off_at = v_now, background_seconds = null
     where d.user_id = p_user and d.device_id = p_device;
   if not found then
     return false;
@@ -4065,11 +4219,18 @@ $$;
 comment on function rollcall.record_sign_off is 'Second half of sign_off_mine.';
 grant execute on function rollcall.record_sign_off to authenticated, service_role;
 
+-- Writes nothing if the device is signed off and has no socket.
 -- Invoker: policies of presence_devices decide whether the caller may write the device.
 create function rollcall.sign_off_mine(p_device text) returns boolean
   language plpgsql volatile security invoker
 as $$
 begin
+  if exists (
+    select from rollcall.presence_devices d where d.user_id = auth.uid() and d.device_id = p_device
+      and not d.live and d.signed_off_at is not null and d.nodes = '{}')
+  then
+    return true;
+  end if;
   return rollcall.touch_device(p_device, false) and rollcall.record_sign_off(p_device);
 end
 $$;
@@ -4088,14 +4249,20 @@ declare
   v_all jsonb := '{}';
 begin
   for v_table in
-    select d.relation, c.relname as name, string_agg(format('t.%I = $1', d.column_name), ' or ') as mine
+    select d.relation, c.relname as name, string_agg(format('t.%I = $1', d.column_name), ' or ') as mine,
+      (
+        select string_agg(format(' || jsonb_build_object(%1$L, rollcall.iso_time(t.%1$I))', a.attname), '')
+        from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.atttypid = 'timestamptz'::regtype and a.attnum > 0 and not a.attisdropped
+      ) as times
     from rollcall.personal_data d
     join pg_catalog.pg_class c on c.oid = d.relation
     where d.exported
-    group by d.relation, c.relname
+    group by d.relation, c.relname, c.oid
     order by c.relname
   loop
-    execute format('select coalesce(jsonb_agg(to_jsonb(t)), ''[]'') from %s t where %s', v_table.relation, v_table.mine)
+    execute format('select coalesce(jsonb_agg(to_jsonb(t)%s), ''[]'') from %s t where %s', v_table.times,
+        v_table.relation, v_table.mine)
       into v_rows using v_me;
     v_all := v_all || jsonb_build_object(v_table.name, v_rows);
   end loop;
@@ -4293,7 +4460,8 @@ begin
     from (
       select places.place, places.number
       from jsonb_array_elements(new.navigation_history || jsonb_build_array(
-          jsonb_build_object('path', new.last_navigation_path, 'at', new.context_updated_at)))
+          jsonb_build_object('path', new.last_navigation_path,
+            'at', rollcall.iso_time(new.context_updated_at))))
         with ordinality as places (place, number)
       order by places.number desc
       limit 10
@@ -6727,7 +6895,7 @@ create table rollcall.messages (
   role rollcall.message_role not null default 'user',
   content text not null constraint messages_content_length check (char_length(content) <= 1000000),
   parts jsonb not null default '[]' constraint messages_parts_is_a_list check (jsonb_typeof(parts) = 'array'),
-  message_index bigint not null generated by default as identity,
+  message_index bigint not null,
   token_count int constraint messages_token_count_is_a_count check (token_count >= 0),
   state rollcall.message_state not null default 'complete',
   idempotency_key text constraint messages_idempotency_key_length check (char_length(idempotency_key) between 1
@@ -6735,13 +6903,13 @@ create table rollcall.messages (
   reply_to uuid references rollcall.messages (id) on delete set null,
   metadata jsonb not null default '{}',
   created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  -- Its index also finds a conversation's last messages.
-  constraint messages_message_index unique (conversation_id, message_index)
+  updated_at timestamptz not null default now()
 );
 comment on table rollcall.messages is 'Messages in conversations, of users and of models.';
 comment on column rollcall.messages.user_id is 'The author; of a model''s message, the user that asked.';
-comment on column rollcall.messages.message_index is 'Increases within a conversation; may have gaps.';
+comment on column rollcall.messages.message_index is
+  'Increases within a conversation, with gaps: the microsecond of the message, set by a trigger. Messages of '
+  'concurrent transactions may have the same.';
 comment on column rollcall.messages.state is
   'pending: a model is answering; partial: the answer was cut off; failed: there is none. Users'' messages are '
   'complete.';
@@ -6750,6 +6918,8 @@ comment on column rollcall.messages.idempotency_key is
 -- One question and one answer per request, however often it is sent.
 create unique index messages_idempotency on rollcall.messages (conversation_id, user_id, role, idempotency_key)
   where idempotency_key is not null;
+-- Not unique: of two concurrent transactions, none must fail because of the other's microsecond.
+create index messages_message_index on rollcall.messages (conversation_id, message_index);
 create index messages_reply_to on rollcall.messages (reply_to) where reply_to is not null;
 create index messages_user_id on rollcall.messages (user_id);
 -- For touch_answer and purge_pending_answers.
@@ -6783,6 +6953,26 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create trigger set_updated_at before update on rollcall.messages
   for each row execute function rollcall_internal.set_updated_at();
+
+-- A time, because a sequence would count the messages of all conversations. One more than the last message where the
+-- clock was set back.
+-- Definer: reads messages that the author may not see; writes only the new row.
+create function rollcall_internal.set_message_index() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  new.message_index := greatest(
+    (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+    (select m.message_index from rollcall.messages m where m.conversation_id = new.conversation_id
+      order by m.message_index desc limit 1) + 1);
+  return new;
+end
+$$;
+comment on function rollcall_internal.set_message_index is
+  'Trigger function: numbers a message after the last one of its conversation.';
+
+create trigger set_message_index before insert on rollcall.messages
+  for each row when (new.message_index is null) execute function rollcall_internal.set_message_index();
 
 -- Locks in the order of ids, so that concurrent senders do not deadlock.
 -- Definer: senders need no right to write conversations.
@@ -7213,7 +7403,8 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.context_bundles', 'user_id', true, 90, null);
 
 create table rollcall.system_actions (
-  id bigint generated always as identity primary key,
+  -- Random: a sequence would count the background work of all users.
+  id uuid primary key default gen_random_uuid(),
   user_id uuid not null,
   kind text not null constraint system_actions_kind_is_known check (kind in ('compile', 'warm_up')),
   bundle_id uuid references rollcall.context_bundles (id) on delete cascade,
@@ -9553,7 +9744,7 @@ create trigger enqueue_warm_up after update of active_conversation_id, visible_c
 -- Definer: only the server writes the queue.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.claim_actions(p_limit int)
-  returns table (id bigint, user_id uuid, kind text, bundle_id uuid, bundle_type rollcall.bundle_type, ref uuid,
+  returns table (id uuid, user_id uuid, kind text, bundle_id uuid, bundle_type rollcall.bundle_type, ref uuid,
     attempts int)
   language plpgsql volatile security definer
 as $$
@@ -9583,7 +9774,7 @@ comment on function rollcall_internal.claim_actions is 'Claims due entries of th
 -- A bundle stays dirty when storing skipped it. It is retried after 500 ms unless a newer entry exists.
 -- Definer: only the server writes the queue.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall_internal.complete_actions(p_actions bigint[]) returns void
+create function rollcall_internal.complete_actions(p_actions uuid[]) returns void
   language plpgsql volatile security definer
 as $$
 begin
@@ -9608,7 +9799,7 @@ comment on function rollcall_internal.complete_actions is
 -- Given up: status `failed`, with the error.
 -- Definer: only the server writes the queue.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall_internal.fail_action(p_action bigint, p_error text, p_wait interval,
+create function rollcall_internal.fail_action(p_action uuid, p_error text, p_wait interval,
   p_max_attempts int) returns void
   language plpgsql volatile security definer
 as $$

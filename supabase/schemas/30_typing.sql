@@ -47,6 +47,35 @@ $$;
 comment on function rollcall_internal.limit_typing_times is
   'Trigger function: normalizes conversation_id, limits updated_at to now and expires_at to five seconds from now.';
 
+-- Typing that starts counts against a quota; a refresh by `insert … on conflict` starts nothing. An update that
+-- extends the typing by less than half a second is left out (typing ends with a delete), and updated_at is kept for two
+-- seconds: so a flood of updates writes a row twice a second, and notifies every two seconds.
+-- Definer: counts typing that policies may hide; see consume_quota.
+create function rollcall_internal.limit_typing_writes() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'INSERT' then
+    if auth.uid() is not null and not exists (
+      select from rollcall.typing_indicators t
+      where t.conversation_id = new.conversation_id and t.user_id = new.user_id)
+    then
+      perform rollcall_internal.consume_quota('typing_starts');
+    end if;
+    return new;
+  end if;
+  if new.expires_at < old.expires_at + interval '500 milliseconds' then
+    return null;
+  end if;
+  if new.updated_at < old.updated_at + interval '2 seconds' then
+    new.updated_at := old.updated_at;
+  end if;
+  return new;
+end
+$$;
+comment on function rollcall_internal.limit_typing_writes is
+  'Trigger function: counts typing that a user starts, and leaves out updates that are too frequent.';
+
 -- The format of notify_ids with one pair per line, at most 6,000 bytes and one pair each: IDs have up to 255 characters
 -- and no control characters.
 -- Definer: called from triggers of any writer.
@@ -165,6 +194,10 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create trigger limit_typing_times before insert or update on rollcall.typing_indicators
   for each row execute function rollcall_internal.limit_typing_times();
+-- After limit_typing_times, in the order of names.
+create trigger refuse_frequent_writes before insert or update on rollcall.typing_indicators
+  for each row when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_typing_writes();
 create trigger notify_after_insert after insert on rollcall.typing_indicators
   referencing new table as new_rows for each statement execute function rollcall_internal.on_typing_started();
 create trigger notify_after_update after update on rollcall.typing_indicators

@@ -98,18 +98,20 @@ grant select, update (keep) on rollcall.retention to service_role;
 insert into rollcall.retention (key, keep)
   values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year');
 
--- Limits of functions -------------------------------------------------------------------------------------------------
+-- Limits of writes without the server ---------------------------------------------------------------------------------
 
--- How often users may set a status without the server: as often as over REST and sockets. Refused calls and repeats
--- change nothing and do not count.
+-- How often users may write by function or on the tables. Refused writes and repeats change nothing and do not count.
 
 create table rollcall.limits (
-  key text primary key constraint limits_key_is_known check (key = 'status_updates'),
+  key text primary key
+    constraint limits_key_is_known check (key in ('status_updates', 'presence_writes', 'typing_starts')),
   per_minute int not null constraint limits_per_minute_is_not_negative check (per_minute >= 0)
 );
 comment on table rollcall.limits is
-  'How often per minute, and at once, each user may call a function; 0 for no limit. The server counts REST and '
-  'sockets with limits of its own.';
+  'How often per minute, and at once, each user may write without the server; 0 for no limit. status_updates: calls of '
+  'set_my_status. presence_writes: statements on presence_devices and presence_choices that others may notice. '
+  'typing_starts: typing that starts, also through the server. The server counts REST and sockets with limits of its '
+  'own.';
 -- No policies for users: for operators.
 alter table rollcall.limits enable row level security;
 create policy "service_role reads" on rollcall.limits for select to service_role using (true);
@@ -117,55 +119,93 @@ create policy "service_role updates" on rollcall.limits for update to service_ro
 revoke all on rollcall.limits from anon, authenticated, service_role;
 grant select, update (per_minute) on rollcall.limits to service_role;
 
-insert into rollcall.limits (key, per_minute) values ('status_updates', 10);
+insert into rollcall.limits (key, per_minute)
+  values ('status_updates', 10), ('presence_writes', 120), ('typing_starts', 300);
 
-create unlogged table rollcall_internal.status_rate_limits (
-  user_id uuid primary key,
-  full_at timestamptz not null
-);
-comment on table rollcall_internal.status_rate_limits is
-  'When a user''s quota of status updates is full again. Expired rows are deleted. Unlogged.';
+create unlogged table rollcall_internal.rate_limits (
+  user_id uuid,
+  key text,
+  full_at timestamptz not null,
+  constraint rate_limits_pkey primary key (user_id, key)
+) with (fillfactor = 50);
+comment on table rollcall_internal.rate_limits is
+  'When a quota of a user is full again. Expired rows are deleted. Unlogged.';
 -- No policies: only the server uses it.
-alter table rollcall_internal.status_rate_limits enable row level security;
+alter table rollcall_internal.rate_limits enable row level security;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall_internal.status_rate_limits', 'user_id', false, null,
+  ('rollcall_internal.rate_limits', 'user_id', false, null,
     'a time, deleted within minutes; erasing it would reset the limit');
 
--- PostgREST answers PT429 with status 429. The detail is JSON: the limit, and the milliseconds until one more update
--- is allowed and until the quota is full again.
+-- PostgREST answers PT429 with status 429. The detail is JSON: the limit, and the milliseconds until one more write is
+-- allowed and until the quota is full again.
 -- Definer: users must not reset their own count; acts for auth.uid() only.
-create function rollcall.consume_status_quota() returns void
+create function rollcall_internal.consume_quota(p_key text) returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
 declare
   v_me constant uuid := auth.uid();
-  v_limit constant int := (select nullif(l.per_minute, 0) from rollcall.limits l where l.key = 'status_updates');
+  v_limit constant int := (select nullif(l.per_minute, 0) from rollcall.limits l where l.key = p_key);
   v_step constant interval := interval '1 minute' / v_limit;
   v_full timestamptz;
   v_wait bigint;
 begin
-  if v_me is null then
-    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
-  end if;
   if v_limit is null then
     return;
   end if;
-  insert into rollcall_internal.status_rate_limits as a (user_id, full_at) values (v_me, clock_timestamp() + v_step)
-    on conflict (user_id) do update set full_at = greatest(a.full_at, clock_timestamp()) + v_step
+  insert into rollcall_internal.rate_limits as a (user_id, key, full_at)
+    values (v_me, p_key, clock_timestamp() + v_step)
+    on conflict (user_id, key) do update set full_at = greatest(a.full_at, clock_timestamp()) + v_step
       where greatest(a.full_at, clock_timestamp()) + v_step <= clock_timestamp() + interval '1 minute';
   if found then
     return;
   end if;
-  select a.full_at into v_full from rollcall_internal.status_rate_limits a where a.user_id = v_me;
+  select a.full_at into v_full from rollcall_internal.rate_limits a where a.user_id = v_me and a.key = p_key;
   v_wait := greatest(1, ceil(extract(epoch from v_full + v_step - clock_timestamp() - interval '1 minute') * 1000));
-  raise exception 'too many status updates, try again in % s', ceil(v_wait / 1000.0) using errcode = 'PT429',
-    detail = json_build_object('limit', v_limit, 'retry_after_ms', v_wait,
+  raise exception 'too many %, try again in % s', replace(p_key, '_', ' '), ceil(v_wait / 1000.0)
+    using errcode = 'PT429', detail = json_build_object('limit', v_limit, 'retry_after_ms', v_wait,
       'reset_ms', ceil(extract(epoch from v_full - clock_timestamp()) * 1000))::text;
+end
+$$;
+comment on function rollcall_internal.consume_quota is
+  'Counts a write of the caller, or refuses it with SQLSTATE PT429.';
+
+-- Definer: see consume_quota.
+create function rollcall.consume_status_quota() returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if auth.uid() is null then
+    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
+  end if;
+  perform rollcall_internal.consume_quota('status_updates');
 end
 $$;
 comment on function rollcall.consume_status_quota is
   'Counts a status update of the caller, or refuses it with SQLSTATE PT429.';
 grant execute on function rollcall.consume_status_quota to authenticated;
+
+-- Before the statement, so that a refused one writes no row.
+-- Definer: see consume_quota.
+create function rollcall_internal.limit_presence_writes() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if auth.uid() is not null then
+    perform rollcall_internal.consume_quota('presence_writes');
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.limit_presence_writes is
+  'Trigger function: counts a statement of a user against the quota of writes.';
+
+create trigger limit_writes before insert or delete or update of status, activity, current_page
+  on rollcall.presence_devices
+  for each statement when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_presence_writes();
+create trigger limit_writes before insert or update or delete on rollcall.presence_choices
+  for each statement when (current_user = 'authenticated')
+  execute function rollcall_internal.limit_presence_writes();
 
 -- Quotas of rows ------------------------------------------------------------------------------------------------------
 
@@ -321,7 +361,7 @@ declare
 begin
   perform rollcall_internal.check_search_path();
   delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
-  delete from rollcall_internal.status_rate_limits a where a.full_at < now();
+  delete from rollcall_internal.rate_limits a where a.full_at < now();
   -- A publication that was created again gets its table back.
   perform rollcall_internal.publish_presence();
 

@@ -226,7 +226,7 @@ create trigger enqueue_warm_up after update of active_conversation_id, visible_c
 -- Definer: only the server writes the queue.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.claim_actions(p_limit int)
-  returns table (id bigint, user_id uuid, kind text, bundle_id uuid, bundle_type rollcall.bundle_type, ref uuid,
+  returns table (id uuid, user_id uuid, kind text, bundle_id uuid, bundle_type rollcall.bundle_type, ref uuid,
     attempts int)
   language plpgsql volatile security definer
 as $$
@@ -256,7 +256,7 @@ comment on function rollcall_internal.claim_actions is 'Claims due entries of th
 -- A bundle stays dirty when storing skipped it. It is retried after 500 ms unless a newer entry exists.
 -- Definer: only the server writes the queue.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall_internal.complete_actions(p_actions bigint[]) returns void
+create function rollcall_internal.complete_actions(p_actions uuid[]) returns void
   language plpgsql volatile security definer
 as $$
 begin
@@ -281,7 +281,7 @@ comment on function rollcall_internal.complete_actions is
 -- Given up: status `failed`, with the error.
 -- Definer: only the server writes the queue.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall_internal.fail_action(p_action bigint, p_error text, p_wait interval,
+create function rollcall_internal.fail_action(p_action uuid, p_error text, p_wait interval,
   p_max_attempts int) returns void
   language plpgsql volatile security definer
 as $$

@@ -87,7 +87,7 @@ insert into matrix values
   ('rollcall_internal.triggers', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.limits', '----', 's-u-', 'no', 'no', 'no', null, null),
   ('rollcall.quotas', '----', 's-u-', 'no', 'no', 'no', null, null),
-  ('rollcall_internal.status_rate_limits', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.rate_limits', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.personal_data', '----', 's---', 'true', 'no', 'no', null, null),
   ('rollcall.change_settings', '----', '----', 'no', 'no', 'no', null, null),
   -- Closed until the DBA opens channels with policies.
@@ -132,8 +132,9 @@ insert into rollcall.conversations (id, created_by) values
 insert into rollcall.conversation_participants (conversation_id, user_id) values
   (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(1)), (tests.node(13), tests.u(3)),
   (tests.node(15), tests.u(3));
-insert into rollcall.typing_indicators (conversation_id, user_id) values
-  (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3));
+insert into rollcall.typing_indicators (conversation_id, user_id, expires_at)
+  select n.c, n.u, now() + interval '3 seconds' from (values
+  (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3))) n (c, u);
 -- Prepared context, of users 1 and 2.
 insert into rollcall.messages (conversation_id, user_id, content) values
   (tests.node(11), tests.u(1), 'a'), (tests.node(11), tests.u(2), 'b'), (tests.node(13), tests.u(3), 'c'), (tests.node(15), tests.u(3), 'd');
@@ -173,7 +174,10 @@ $$;
 
 -- A column that the role may update, or any: refused either way without the right.
 create function pg_temp.touch(p_table text) returns text language sql stable as $$
-  select format('update %s set %I = %2$I', p_table, a.attname)
+  select case p_table
+    -- An update that does not extend the typing is left out.
+    when 'rollcall.typing_indicators' then 'update rollcall.typing_indicators set expires_at = now() + interval ''5 seconds'''
+    else format('update %s set %I = %2$I', p_table, a.attname) end
   from pg_attribute a
   where a.attrelid = (
       select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname || '.' || c.relname = p_table)

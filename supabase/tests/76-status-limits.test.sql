@@ -11,7 +11,7 @@ $$;
 grant execute on function tests.say to authenticated;
 -- How many more are allowed at once.
 create function tests.left_over() returns numeric language sql as $$
-  select 10 - ceil(extract(epoch from greatest(a.full_at, clock_timestamp()) - clock_timestamp()) / 6) from rollcall_internal.status_rate_limits a where a.user_id = tests.u(1)
+  select 10 - ceil(extract(epoch from greatest(a.full_at, clock_timestamp()) - clock_timestamp()) / 6) from rollcall_internal.rate_limits a where a.user_id = tests.u(1) and a.key = 'status_updates'
 $$;
 
 select tests.as_user(tests.u(1));
@@ -24,7 +24,7 @@ select tests.as_owner();
 select is(tests.left_over(), 0::numeric, 'nor does it count');
 select throws_like($$ select tests.as_user(tests.u(1)), rollcall.set_my_status('busy') $$, 'too many status updates, try again in _ s', 'it says when to come back');
 select tests.as_owner();
-update rollcall_internal.status_rate_limits set full_at = full_at - interval '6 seconds';
+update rollcall_internal.rate_limits set full_at = full_at - interval '6 seconds';
 select tests.as_user(tests.u(1));
 select is(tests.say('busy') || ' ' || tests.say('dnd'), 'busy PT429', 'six seconds later one more is allowed');
 select tests.as_user(tests.u(2));
@@ -36,8 +36,8 @@ select tests.as_user(tests.u(1));
 select is(tests.say('dnd'), 'dnd', 'a DBA may lift the limit');
 
 select tests.as_owner();
-update rollcall_internal.status_rate_limits set full_at = now() - interval '1 minute' where user_id = tests.u(1);
+update rollcall_internal.rate_limits set full_at = now() - interval '1 minute' where user_id = tests.u(1);
 select rollcall_internal.purge_expired();
-select is((select array_agg(user_id) from rollcall_internal.status_rate_limits), array[tests.u(2)], 'an allowance that is whole is forgotten');
+select is((select array_agg(distinct user_id) from rollcall_internal.rate_limits), array[tests.u(2)], 'an allowance that is whole is forgotten');
 select * from finish();
 rollback;

@@ -1,4 +1,5 @@
-//! Floods of one user: heartbeats, typing and statuses, over REST and sockets. Other users' writes are as fast as before.
+//! Floods of one user: heartbeats, typing and statuses, over REST, sockets and plain SQL. Other users' writes are as fast
+//! as before.
 
 use std::{
     sync::{
@@ -190,4 +191,75 @@ async fn a_flood_of_one_user_does_not_delay_writes_of_others(db: Arc<TestDatabas
     // The flood's requests cost processor time of this process too: a bound for a noisy machine with two cores.
     let (quiet, during) = (median(quiet), median(during));
     assert!(during < quiet * 4 + Duration::from_millis(50), "{quiet:?} without and {during:?} in the flood");
+}
+
+/// As over PostgREST: each statement is a transaction with the caller's role. What the quotas refuse writes nothing, and
+/// watchers get no more messages than there were writes.
+#[testkit::test]
+async fn a_flood_in_sql_does_not_wake_watchers(db: Arc<TestDatabase>) {
+    const PER_MINUTE: u64 = 6;
+    const TURNS: u64 = 100;
+    let node = db.start_server().await;
+    let (flooder, watcher) = (User::new(), User::new());
+    db.set_status(&flooder, "online").await;
+    db.add_contact(&flooder, &watcher).await;
+    let conversation = conversation_of(&db, &flooder).await;
+    db.execute(
+        "insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $w)",
+        &[("c", conversation), ("w", watcher.id)],
+    )
+    .await;
+    db.execute("update rollcall.limits set per_minute = 6 where key <> 'status_updates'", &[]).await;
+
+    let mut socket = node.socket(&watcher).await;
+    let session = db.connect().await;
+    let claims = json!({"sub": flooder.id, "role": "authenticated"});
+    let act = format!("select set_config('request.jwt.claims', '{claims}', false); set role authenticated");
+    session.batch_execute(&act).await.expect("the role is set");
+
+    let started = Instant::now();
+    let statements = [
+        (
+            "presence",
+            "update rollcall.presence_devices
+             set status = case status when 'away' then 'online' else 'away' end::rollcall.presence_status",
+        ),
+        (
+            "presence",
+            "insert into rollcall.presence_choices as c (user_id, chosen) values (auth.uid(), 'busy')
+             on conflict (user_id) do update set
+               chosen = case c.chosen when 'busy' then 'dnd' else 'busy' end::rollcall.presence_status",
+        ),
+        (
+            "typing",
+            "insert into rollcall.typing_indicators (conversation_id, user_id) values ('$c', auth.uid())
+             on conflict (conversation_id, user_id) do update set
+               updated_at = clock_timestamp(), expires_at = now() + interval '5 s'",
+        ),
+        ("typing", "delete from rollcall.typing_indicators"),
+        ("heartbeat", "select rollcall.heartbeat_mine('phone', true)"),
+    ];
+    let mut accepted = std::collections::HashMap::from([("presence", 0), ("typing", 0), ("heartbeat", 0)]);
+    for _ in 0..TURNS {
+        for (kind, statement) in statements {
+            match session.batch_execute(&statement.replace("$c", &conversation.to_string())).await {
+                Ok(()) => *accepted.get_mut(kind).expect("a kind") += 1,
+                Err(error) => {
+                    let error = error.as_db_error().expect("an answer");
+                    assert_eq!(error.code().code(), "PT429", "{error}");
+                }
+            }
+        }
+    }
+    let allowed = PER_MINUTE + 1 + started.elapsed().as_secs() * PER_MINUTE / 60;
+    assert!(accepted["presence"] <= allowed, "{accepted:?}");
+    // Deletes are not counted; only those of started typing have an effect.
+    assert!(accepted["typing"] <= TURNS + allowed, "{accepted:?}");
+    assert_eq!(accepted["heartbeat"], TURNS, "a heartbeat is no error");
+
+    db.set_status(&flooder, "offline").await;
+    socket.wait_until("the last state", |socket| socket.shows_offline(flooder.id)).await;
+    let told = u64::try_from(socket.frames).expect("is small");
+    // The initial state, the last one, and both ends of typing.
+    assert!(told <= 2 + 3 * allowed, "{told} messages; {allowed} writes of each kind are allowed");
 }

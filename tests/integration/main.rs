@@ -6,6 +6,7 @@
 
 mod changes_harness;
 
+mod background;
 mod bad_input;
 mod channel_authorizer;
 mod channel_bus;

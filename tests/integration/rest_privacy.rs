@@ -339,6 +339,7 @@ const NOT_USER_COLUMNS: &[&str] = &[
     "rollcall.context_bundles.instruction_ids",
     "rollcall.context_bundles.conversation_ids",
     "rollcall.context_bundles.topic_ids",
+    "rollcall.system_actions.id",
     "rollcall.system_actions.bundle_id",
     "rollcall.presence_devices.predicted_topic_ids",
     "rollcall.presence_devices.predicted_entity_ids",

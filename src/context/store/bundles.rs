@@ -188,7 +188,7 @@ pub async fn purge(database: &Database) -> Result<i64, PgError> {
 /// A queue entry that this node has claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedAction {
-    pub id: i64,
+    pub id: Uuid,
     pub user: UserId,
     /// The bundle to compile again; `None` for a warm-up.
     pub subject: Option<Subject>,
@@ -215,7 +215,7 @@ pub async fn claim_actions(database: &Database, limit: i32) -> Result<Vec<Queued
 }
 
 /// Removes completed entries from the queue.
-pub async fn complete_actions(database: &Database, actions: &[i64]) -> Result<(), PgError> {
+pub async fn complete_actions(database: &Database, actions: &[Uuid]) -> Result<(), PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/complete.sql");
     client.query(statement, &[&actions]).await?;
@@ -225,7 +225,7 @@ pub async fn complete_actions(database: &Database, actions: &[i64]) -> Result<()
 /// Schedules another attempt after `delay`, or moves the entry to the dead letters after `max_attempts`.
 pub async fn fail_action(
     database: &Database,
-    action: i64,
+    action: Uuid,
     error: &str,
     delay: std::time::Duration,
     max_attempts: i32,
