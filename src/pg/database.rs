@@ -79,7 +79,13 @@ impl Database {
         let is_pooled = types.is_some();
         Ok(Self {
             request_pool: pool(&connector, "request", size, REQUEST_LIMITS, is_pooled),
-            server_pool: pool(&connector, SERVER_POOL, SERVER_CONNECTIONS, StatementLimits::DEFAULT, is_pooled),
+            server_pool: pool(
+                &connector,
+                SERVER_POOL,
+                SERVER_CONNECTIONS,
+                StatementLimits::DEFAULT,
+                is_pooled,
+            ),
             authorization_pool: pool(
                 &connector,
                 "rights",

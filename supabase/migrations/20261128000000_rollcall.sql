@@ -262,7 +262,8 @@ create table rollcall_internal.relay (
   claimed_until timestamptz not null default '-infinity',
   read_until timestamptz not null default '-infinity',
   relayed_until timestamptz not null default '-infinity',
-  missed_since timestamptz
+  missed_since timestamptz,
+  unordered_until timestamptz not null default '-infinity'
 )
 with (fillfactor = 10);
 comment on table rollcall_internal.relay is 'The node that relays notifications. One row.';
@@ -272,6 +273,8 @@ comment on column rollcall_internal.relay.relayed_until is
   'Until then transactions write notifications to the write-ahead log; later they send them.';
 comment on column rollcall_internal.relay.missed_since is
   'Notifications since this time may be in the log without having been sent. Null when there are none.';
+comment on column rollcall_internal.relay.unordered_until is
+  'Until then a notification may arrive before one that was committed earlier, because only one of them was relayed.';
 -- No policies: for the functions below and the server.
 alter table rollcall_internal.relay enable row level security;
 insert into rollcall_internal.relay default values;
@@ -328,6 +331,20 @@ begin
 end
 $$;
 comment on function rollcall_internal.notify is 'Sends an authenticated notification to the nodes.';
+
+-- While the relay is behind, or was a moment ago, a notification that was sent directly may overtake one that was
+-- committed before it. Not longer than two minutes after a relay that nobody replaces.
+-- Definer: called by the server.
+create function rollcall_internal.notifications_are_unordered() returns boolean
+  language sql volatile security definer set search_path = ''
+as $$
+  select r.unordered_until > clock_timestamp()
+    or (r.relayed_until < clock_timestamp() and r.relayed_until > clock_timestamp() - interval '2 minutes')
+    or coalesce(r.missed_since > clock_timestamp() - interval '2 minutes', false)
+  from rollcall_internal.relay r
+$$;
+comment on function rollcall_internal.notifications_are_unordered is
+  'Whether a notification may arrive before one that was committed earlier.';
 
 -- For notifications that are rare and must not be missed.
 -- Definer: reads the key; called from triggers of any writer.
@@ -403,7 +420,8 @@ begin
   end if;
   update rollcall_internal.relay
   set read_until = clock_timestamp(), claimed_until = clock_timestamp() + p_lease,
-    relayed_until = clock_timestamp() + p_lease, missed_since = null
+    relayed_until = clock_timestamp() + p_lease, missed_since = null,
+    unordered_until = clock_timestamp() + interval '2 seconds'
   where node = p_node;
   return true;
 end
@@ -435,7 +453,8 @@ begin
   update rollcall_internal.relay r
   set claimed_until = v_now + p_lease,
     read_until = greatest(r.read_until, least(p_read_until, v_now)),
-    relayed_until = greatest(r.relayed_until, least(p_read_until, v_now) + p_lease)
+    relayed_until = greatest(r.relayed_until, least(p_read_until, v_now) + p_lease),
+    unordered_until = case when r.relayed_until < v_now then v_now + interval '2 seconds' else r.unordered_until end
   where r.node = p_node;
   if not found then
     return false;

@@ -6,9 +6,15 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::json;
 use testkit::{
     client::Socket,
     harness::{TestDatabase, TestServer, User},
+    phoenix::SerializerVersion,
 };
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, NoTls};
@@ -18,7 +24,8 @@ async fn start_server(db: &TestDatabase) -> Arc<TestServer> {
 }
 
 async fn wait_for_relay(db: &TestDatabase) {
-    db.wait_until("a relay", "select relayed_until > clock_timestamp() from rollcall_internal.relay", &[]).await;
+    db.wait_until("a relay", "select relayed_until > clock_timestamp() from rollcall_internal.relay", &[])
+        .await;
 }
 
 /// A node that relays, a viewer with a socket on it, and a visible user.
@@ -117,7 +124,10 @@ async fn transactions_of_applications_do_not_notify(db: Arc<TestDatabase>) {
         ("delete from rollcall.contacts", "rollcall_visibility"),
         ("select rollcall.set_status($s, 'busy')", "rollcall_presence"),
         ("select realtime.send('{}', 'event', 'topic')", "rollcall_messages"),
-        ("insert into rollcall.presence_settings (user_id, visibility) values ($s, 'nobody')", "rollcall_visibility"),
+        (
+            "insert into rollcall.presence_settings (user_id, visibility) values ($s, 'nobody')",
+            "rollcall_visibility",
+        ),
     ] {
         pair.execute(&db, statement).await;
         loop {
@@ -171,7 +181,10 @@ async fn messages_of_other_programs_are_not_relayed(db: Arc<TestDatabase>) {
     pair.block(&db).await;
     pair.wait_until_hidden().await;
     let row = db
-        .query_row("select relayed_until < clock_timestamp() + interval '2 s' from rollcall_internal.relay", &[])
+        .query_row(
+            "select relayed_until < clock_timestamp() + interval '2 s' from rollcall_internal.relay",
+            &[],
+        )
         .await;
     assert!(row.get::<_, bool>(0), "a forged mark prolongs the lease");
 }
@@ -187,10 +200,11 @@ async fn a_failed_node_is_replaced_and_nothing_is_missed(db: Arc<TestDatabase>) 
     // Writes to the log now and commits when its relay is gone; the next stream waits for it.
     let other = db.connect().await;
     let ids = [("s", long.subject.id), ("v", long.viewer.id)];
-    let statement = ids.iter().fold(
-        "begin; insert into rollcall.blocks values ($s, $v)".to_owned(),
-        |statement, (name, id)| statement.replace(&format!("${name}"), &format!("'{id}'")),
-    );
+    let statement = ids
+        .iter()
+        .fold("begin; insert into rollcall.blocks values ($s, $v)".to_owned(), |statement, (name, id)| {
+            statement.replace(&format!("${name}"), &format!("'{id}'"))
+        });
     other.batch_execute(&statement).await.expect("a block");
     first.crash();
     pair.block(&db).await;
@@ -200,9 +214,12 @@ async fn a_failed_node_is_replaced_and_nothing_is_missed(db: Arc<TestDatabase>) 
     assert!(took < Duration::from_millis(2_500), "after {took:?}");
     other.batch_execute("commit").await.expect("a commit");
     long.wait_until_hidden().await;
-    wait_for_relay(&db).await;
-    let row = db.query_row("select node from rollcall_internal.relay", &[]).await;
-    assert_eq!(row.get::<_, uuid::Uuid>(0), second.id);
+    db.wait_until(
+        "the second node relays",
+        "select node = $second and relayed_until > clock_timestamp() from rollcall_internal.relay",
+        &[("second", second.id)],
+    )
+    .await;
     pair.unblock(&db).await;
     pair.wait_until_visible().await;
 }
@@ -233,13 +250,8 @@ async fn a_relay_whose_connections_end_starts_again(db: Arc<TestDatabase>) {
     assert!(slowest < Duration::from_secs(2), "a change took {slowest:?}");
 }
 
-#[testkit::test]
-async fn a_stream_that_stands_still_ends_the_lease(db: Arc<TestDatabase>) {
-    use nix::{
-        sys::signal::{Signal, kill},
-        unistd::Pid,
-    };
-    let (node, mut pair) = relaying_node(&db).await;
+/// The process that sends the log to the relay.
+async fn log_sender(db: &TestDatabase) -> Pid {
     let row = db
         .query_row(
             "select r.pid from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
@@ -247,10 +259,21 @@ async fn a_stream_that_stands_still_ends_the_lease(db: Arc<TestDatabase>) {
             &[],
         )
         .await;
-    let sender = Pid::from_raw(row.get(0));
+    Pid::from_raw(row.get(0))
+}
+
+async fn wait_for_end_of_lease(db: &TestDatabase) {
+    db.wait_until("no relay", "select relayed_until < clock_timestamp() from rollcall_internal.relay", &[])
+        .await;
+}
+
+#[testkit::test]
+async fn a_stream_that_stands_still_ends_the_lease(db: Arc<TestDatabase>) {
+    let (node, mut pair) = relaying_node(&db).await;
+    let sender = log_sender(&db).await;
     kill(sender, Signal::SIGSTOP).expect("a process of this user");
     pair.block(&db).await;
-    db.wait_until("no relay", "select relayed_until < clock_timestamp() from rollcall_internal.relay", &[]).await;
+    wait_for_end_of_lease(&db).await;
     // A change that comes later is sent without the log.
     let mut later = Pair::new(&db, &node).await;
     later.block(&db).await;
@@ -258,4 +281,38 @@ async fn a_stream_that_stands_still_ends_the_lease(db: Arc<TestDatabase>) {
     kill(sender, Signal::SIGCONT).expect("a process of this user");
     pair.wait_until_hidden().await;
     wait_for_relay(&db).await;
+}
+
+#[testkit::test]
+async fn a_broadcast_that_overtakes_a_revocation_is_not_delivered(db: Arc<TestDatabase>) {
+    db.execute(
+        "create table public.members (user_id uuid);
+         grant select on public.members to authenticated;
+         create policy members on realtime.messages for select to authenticated using (
+           exists (select from public.members m where m.user_id = auth.uid()))",
+        &[],
+    )
+    .await;
+    let node = start_server(&db).await;
+    wait_for_relay(&db).await;
+    let (stays, goes) = (User::new(), User::new());
+    let ids = [("stays", stays.id), ("goes", goes.id)];
+    db.execute("insert into public.members values ($stays), ($goes)", &ids).await;
+    let topic = "realtime:room";
+    let mut staying = node.channel_client(SerializerVersion::V2).await;
+    staying.join_private(topic, &stays.token, json!({})).await;
+    let mut going = node.channel_client(SerializerVersion::V2).await;
+    going.join_private(topic, &goes.token, json!({})).await;
+    let sender = log_sender(&db).await;
+    kill(sender, Signal::SIGSTOP).expect("a process of this user");
+    // The revocation stays in the log; the broadcast is sent directly.
+    db.execute("delete from public.members where user_id = $goes", &ids).await;
+    wait_for_end_of_lease(&db).await;
+    db.execute("select realtime.send('{}', 'later', 'room')", &[]).await;
+    assert_eq!(staying.next_broadcast(topic).await["event"], "later");
+    let frame = going
+        .wait_for_match("the end", |frame| frame.event == "phx_close" || frame.payload["event"] == "later")
+        .await;
+    kill(sender, Signal::SIGCONT).expect("a process of this user");
+    assert_eq!(frame.event, "phx_close", "{frame:?}");
 }

@@ -60,8 +60,7 @@ impl SlotLease {
         let content = StreamContent::RowChanges { publication: self.publication };
         let Some(base_name) = &self.base_name else {
             let name = format!("rollcall_{}", uuid::Uuid::new_v4().simple());
-            let stream =
-                ReplicationStream::create(connector, &name, SlotKind::Temporary, content).await?;
+            let stream = ReplicationStream::create(connector, &name, SlotKind::Temporary, content).await?;
             return Ok((stream, Lsn::default()));
         };
         if let Some((name, delivered)) = &self.held {

@@ -169,8 +169,7 @@ impl Relay {
                 }
             }
         };
-        let client =
-            connector.client_with_limits("relay", LIMITS).await.map_err(PgError::from)?;
+        let client = connector.client_with_limits("relay", LIMITS).await.map_err(PgError::from)?;
         let (key, log_token) = within(STATEMENT_TIMEOUT, relay::notification_key(&client)).await?;
         let reader = MessageReader::new(NotificationKey::new(key), log_token);
         if !within(STATEMENT_TIMEOUT, relay::start(&client, self.node, LEASE)).await? {
