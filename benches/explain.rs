@@ -78,6 +78,7 @@ impl Explainer {
         let (kind, users, device, status) = (vec!["status"], vec![user], vec![Some("rest")], vec!["busy"]);
         let (node, age, active, set_custom) = (vec![None::<Uuid>], vec![0.0], vec![true], vec![false]);
         let text = vec![None::<&str>];
+        let none = vec![None::<i32>];
         // Column types follow from the function, except the enum, which is cast from text.
         let sql = include_str!("../sql/presence/write.sql")
             .replace("$7", "$7::text[]::rollcall.presence_status[]")
@@ -86,7 +87,21 @@ impl Explainer {
             "sql/presence/write.sql, one status",
             None,
             &sql,
-            &[&kind, &users, &device, &node, &age, &active, &status, &set_custom, &text, &text, &text, &text],
+            &[
+                &kind,
+                &users,
+                &device,
+                &node,
+                &age,
+                &active,
+                &status,
+                &set_custom,
+                &text,
+                &text,
+                &text,
+                &text,
+                &none,
+            ],
         )
         .await
     }

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    ApiError, Authenticated, DeviceHeader, HttpState, Json, Path, Query, ValidJson,
+    ApiError, Authenticated, DeviceHeader, HttpState, Json, OptionalJson, Path, Query, ValidJson,
     field_errors::nullable,
     ids::{Success, always_true, parse_user_ids},
     on_behalf_of::{OnBehalfOf, UserIdQuery},
@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     model::{ConversationKey, DeviceId, Presence, Status, UserId, milliseconds},
     presence::{PresenceService, devices::HEARTBEAT_INTERVAL},
-    protocol::{Rfc3339, StatusUpdate, max_chars, presence::PresenceJson},
+    protocol::{Background, Rfc3339, StatusUpdate, background_fits, max_chars, presence::PresenceJson},
 };
 
 /// Routes under `/api/presence` and the typing routes.
@@ -61,6 +61,17 @@ struct StatusBody {
     #[schema(value_type = Option<String>, extensions(("x-max-length-after-trimming" = json!(2_048))))]
     #[garde(inner(inner(custom(max_chars::<{ StatusUpdate::MAX_PAGE_CHARS }>))))]
     current_page: Option<Option<String>>,
+    /// Whether the app goes to the background: its device stays `away` for `background_seconds` after its socket closed
+    /// or its last heartbeat, then it is offline. Only with status `away`, `busy`, `dnd` or `invisible`; `away` then
+    /// keeps the user's choice of the others. A new socket, a status without `background`, or a heartbeat with `active`
+    /// ends it.
+    #[garde(custom(background_fits(self.status, Background::from_fields(self.background, self.background_seconds))))]
+    background: Option<bool>,
+    /// Seconds in the background; without it, the server's setting `BACKGROUND_GRACE` counts.
+    #[serde(alias = "backgroundSeconds")]
+    #[schema(minimum = 1, maximum = 86_400)]
+    #[garde(inner(range(min = 1, max = Background::MAX_SECONDS)))]
+    background_seconds: Option<u32>,
     /// ID of the user to act for. Requires role `service_role` or permission `presence:admin`.
     #[serde(alias = "userId")]
     user_id: Option<UserId>,
@@ -97,7 +108,9 @@ async fn set_status(
         custom_status_expires_at: body.custom_status_expires_at.map(|time| time.map(|time| time.0)),
         activity: body.activity,
         current_page: body.current_page,
+        background: Background::from_fields(body.background, body.background_seconds),
     };
+
     let (own, allowance) = presence.set_status(user, body.device_id.or(device), update).await?;
     Ok((allowance, Json(PresenceJson::from(&*own)).into_response()))
 }
@@ -188,7 +201,7 @@ async fn get_user(
 }
 
 /// A heartbeat of a device.
-#[derive(Deserialize, Validate, ToSchema)]
+#[derive(Default, Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
 struct HeartbeatBody {
     /// ID of the device; without it the header `X-Device-ID` counts.
@@ -208,6 +221,7 @@ struct HeartbeatAnswer {
     #[schema(schema_with = always_true)]
     success: bool,
     /// Current time of the server.
+    #[serde(serialize_with = "milliseconds::serialize")]
     server_time: Timestamp,
     /// Milliseconds until the next heartbeat is due.
     next_heartbeat_ms: u64,
@@ -215,13 +229,14 @@ struct HeartbeatAnswer {
 
 /// Keeps a device without a socket live.
 ///
-/// Other users are notified only if the heartbeat brings the device back. `active` reports that the device is in use.
+/// Other users are notified only if the heartbeat brings the device back. `active` reports that the device is in use, and
+/// ends its time in the background. The body may be left out.
 #[utoipa::path(
     post, path = "/api/presence/heartbeat", operation_id = "heartbeat", tag = "Presence",
     params(("X-Device-ID" = Option<DeviceId>, Header, description = "ID of the device, unless the body names it.")),
-    request_body(content = HeartbeatBody, example = json!({ "device_id": "laptop", "active": true })),
+    request_body(content = Option<HeartbeatBody>, example = json!({ "device_id": "laptop", "active": true })),
     responses((status = 200, description = "The heartbeat was recorded.", body = HeartbeatAnswer, example = json!({
-        "success": true, "server_time": "2026-11-21T12:00:00Z", "next_heartbeat_ms": 10_000,
+        "success": true, "server_time": "2026-11-21T12:00:00.000Z", "next_heartbeat_ms": 10_000,
     }))),
     extensions(("x-errors" = json!([409])), ("x-rate-limit" = json!("heartbeat"))),
 )]
@@ -230,7 +245,7 @@ async fn heartbeat(
     State(clock): State<Arc<dyn Clock>>,
     Authenticated(caller): Authenticated,
     DeviceHeader(device): DeviceHeader,
-    ValidJson(body): ValidJson<HeartbeatBody>,
+    OptionalJson(body): OptionalJson<HeartbeatBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     let OnBehalfOf { user, .. } = OnBehalfOf::new(caller, body.user_id)?;
     let allowance = presence.heartbeat(user, body.device_id.or(device), body.active.unwrap_or(false)).await?;

@@ -31,7 +31,7 @@ use super::{
     identity::GatewayPolicy,
     metrics_access::{MetricsPolicy, MetricsReader},
 };
-use crate::{auth::Verifier, clock::Clock};
+use crate::{auth::Verifier, clock::Clock, model::milliseconds};
 
 /// Timeout of one health check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,6 +90,7 @@ struct Report {
     #[schema(schema_with = checks_schema)]
     checks: BTreeMap<&'static str, CheckResult>,
     /// Time of the report.
+    #[serde(serialize_with = "milliseconds::serialize")]
     timestamp: Timestamp,
 }
 

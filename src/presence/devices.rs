@@ -34,6 +34,7 @@ use crate::{
             presence::{Change, missing_connections},
         },
     },
+    protocol::Background,
     settings::duration_within,
     telemetry::metric,
 };
@@ -64,6 +65,8 @@ const MAX_GRACE: Duration = Duration::from_secs(30);
 const MIN_LEASE: Duration = Duration::from_secs(1);
 /// Maximum time without activity before a device is away.
 const MAX_IDLE: Duration = Duration::from_secs(24 * 3_600);
+/// Maximum time of a device in the background, as in the database.
+const MAX_BACKGROUND: Duration = Duration::from_secs(Background::MAX_SECONDS as u64);
 
 /// Timeouts of devices and the lease.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -78,6 +81,16 @@ pub struct DeviceTimeouts {
         value_parser = duration_within(Duration::ZERO..=MAX_GRACE)
     )]
     pub grace: Duration,
+    /// Time for which a device that reported `background` stays away after its socket closed or its last heartbeat,
+    /// unless the client announces another time; then it is offline
+    #[arg(
+        id = "background-grace",
+        long = "background-grace",
+        env = "BACKGROUND_GRACE",
+        default_value = "5m",
+        value_parser = duration_within(Duration::from_secs(1)..=MAX_BACKGROUND)
+    )]
+    pub background: Duration,
     /// Time without activity after which a device is away
     #[arg(
         long,
@@ -111,6 +124,8 @@ struct DeviceState {
     is_refused: bool,
     /// The user signed the device off, although its sockets may not all be closed yet.
     is_signed_off: bool,
+    /// The device reported that it went to the background. The next socket is written, which ends that.
+    is_in_background: bool,
 }
 
 impl DeviceState {
@@ -164,9 +179,11 @@ impl DeviceTracker {
                     active_at: now,
                     is_refused: false,
                     is_signed_off: false,
+                    is_in_background: false,
                 }
             });
             is_known &= !std::mem::take(&mut device_state.is_signed_off);
+            is_known &= !std::mem::take(&mut device_state.is_in_background);
             device_state.sockets += 1;
             device_state.closed_at = None;
             if is_known {
@@ -242,9 +259,11 @@ impl DeviceTracker {
         {
             let mut state = self.state.lock();
             let Some(device_state) = state.devices.get_mut(&(user, device.clone())) else { return Ok(()) };
-            if device_state.is_signed_off || device_state.active_at.elapsed() < self.timeouts.idle_after / 2 {
+            let is_recent = device_state.active_at.elapsed() < self.timeouts.idle_after / 2;
+            if device_state.is_signed_off || is_recent && !device_state.is_in_background {
                 return Ok(());
             }
+            device_state.is_in_background = false;
             device_state.active_at = Instant::now();
         }
         self.writer.apply(user, Change::Heartbeat { device: Some(device.clone()), active: true }).await?;
@@ -262,17 +281,36 @@ impl DeviceTracker {
     }
 
     fn set_signed_off(&self, user: UserId, device: Option<&DeviceId>, signed_off: bool) {
+        self.update(user, device, |device_state| device_state.is_signed_off = signed_off);
+    }
+
+    /// Records whether a device, or all devices of the user, reported to be in the background.
+    pub fn mark_background(&self, user: UserId, device: Option<&DeviceId>, in_background: bool) {
+        self.update(user, device, |device_state| device_state.is_in_background = in_background);
+    }
+
+    /// Seconds for which a device in the background stays away.
+    #[must_use]
+    pub fn background_seconds(&self, background: Background) -> i32 {
+        let seconds = match background {
+            Background::Default => self.timeouts.background.as_secs(),
+            Background::Seconds(seconds) => seconds.into(),
+        };
+        i32::try_from(seconds).unwrap_or(i32::MAX)
+    }
+
+    fn update(&self, user: UserId, device: Option<&DeviceId>, change: impl Fn(&mut DeviceState)) {
         let mut state = self.state.lock();
         match device {
             Some(device) => {
                 if let Some(device_state) = state.devices.get_mut(&(user, device.clone())) {
-                    device_state.is_signed_off = signed_off;
+                    change(device_state);
                 }
             }
             // Rare: scanning the map costs less than an index by user.
             None => {
                 let devices_of_user = state.devices.iter_mut().filter(|((owner, _), _)| *owner == user);
-                devices_of_user.for_each(|(_, device_state)| device_state.is_signed_off = signed_off);
+                devices_of_user.for_each(|(_, device_state)| change(device_state));
             }
         }
     }
@@ -337,6 +375,7 @@ impl DeviceTracker {
                     active_at: closed_at,
                     is_refused: false,
                     is_signed_off: false,
+                    is_in_background: false,
                 };
                 state.devices.insert(key.clone(), device_state);
                 state.in_grace.push_front((closed_at, key));

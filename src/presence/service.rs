@@ -131,7 +131,10 @@ impl PresenceService {
         device: Option<DeviceId>,
         update: StatusUpdate,
     ) -> Result<(Arc<Presence>, Option<Allowance>), PresenceError> {
-        if let Some(presence) = self.unchanged_repeat(user, device.as_ref(), &update).await? {
+        // A heartbeat may have ended the background without a change of the face.
+        if update.background.is_none()
+            && let Some(presence) = self.unchanged_repeat(user, device.as_ref(), &update).await?
+        {
             return Ok((presence, None));
         }
         let allowance = self.limits.check(LimitClass::PresenceUpdate, user)?;
@@ -147,6 +150,9 @@ impl PresenceService {
                 .current_page
                 .as_ref()
                 .map(|page| sanitize(page.as_deref().unwrap_or_default())),
+            background_seconds: update
+                .background
+                .map(|background| self.devices.background_seconds(background)),
         };
         let face = self.writer.apply(user, change).await?.ok_or(WriteError::Rejected)?;
         let presence = face.presence.clone();
@@ -155,6 +161,7 @@ impl PresenceService {
         } else {
             self.devices.mark_signed_on(user, device.as_ref());
         }
+        self.devices.mark_background(user, device.as_ref(), update.background.is_some());
         self.remember_status(user, RecentStatus { at: Instant::now(), device, update, face });
         Ok((presence, Some(allowance)))
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     ClientMessage, ErrorCode, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Welcome, WireError,
     json::{self, BodyField, Envelope},
+    presence::background,
     spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
 use crate::model::{
@@ -46,7 +47,9 @@ fn presence_update(payload: &Map<String, Value>) -> Result<ClientMessage, WireEr
     let mut fields = Fields::new(payload, BodyField::PAYLOAD.prefix);
     let status = fields.required_enum(&["online_status", "onlineStatus"]);
     let custom_status = fields.nullable(&["custom_status", "customStatus"]);
-    let update = status.map(|status| StatusUpdate { custom_status, ..StatusUpdate::with_status(status) });
+    let background = background(&mut fields);
+    let update =
+        status.map(|status| StatusUpdate { custom_status, background, ..StatusUpdate::with_status(status) });
     fields.finish(update).map(ClientMessage::Status)
 }
 

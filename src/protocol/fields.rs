@@ -129,6 +129,32 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// An optional or `null` integer of a range.
+    pub fn optional_integer(
+        &mut self,
+        names: &[&'static str],
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Option<u32> {
+        match self.find(names)? {
+            Value::Null => None,
+            Value::Number(number) => {
+                let value = number.as_u64().and_then(|value| u32::try_from(value).ok());
+                let value = value.filter(|value| range.contains(value));
+                if value.is_none() {
+                    self.add_error(
+                        names,
+                        format!("must be an integer from {} to {}", range.start(), range.end()),
+                    );
+                }
+                value
+            }
+            other => {
+                self.add_type_error(names, "an integer", other);
+                None
+            }
+        }
+    }
+
     pub fn required_bool(&mut self, names: &[&'static str]) -> Option<bool> {
         match self.find(names) {
             None => {

@@ -144,6 +144,47 @@ pub struct StatusUpdate {
     /// Current page: at most 2,048 characters after trimming.
     #[garde(inner(inner(custom(max_chars::<{ Self::MAX_PAGE_CHARS }>))))]
     pub current_page: Option<Option<String>>,
+    /// The device goes to the background; `None` if it is in use.
+    #[garde(custom(background_fits(self.status, self.background)))]
+    pub background: Option<Background>,
+}
+
+/// Time for which a device in the background stays away after its socket closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Background {
+    /// The server's setting `BACKGROUND_GRACE`.
+    Default,
+    /// As many seconds, from 1 to [`MAX_SECONDS`](Self::MAX_SECONDS).
+    Seconds(u32),
+}
+
+impl Background {
+    /// Maximum number of seconds: a day.
+    pub const MAX_SECONDS: u32 = 86_400;
+
+    /// From the two fields of a message: whether the device is in the background, and for how many seconds. The seconds
+    /// alone suffice; they are range-checked before.
+    #[must_use]
+    pub const fn from_fields(background: Option<bool>, seconds: Option<u32>) -> Option<Self> {
+        match (background, seconds) {
+            (Some(false), _) | (None, None) => None,
+            (_, Some(seconds)) => Some(Self::Seconds(seconds)),
+            (Some(true), None) => Some(Self::Default),
+        }
+    }
+}
+
+/// Validates that a device with the status can be in the background.
+pub(crate) fn background_fits<T>(
+    status: Status,
+    background: Option<Background>,
+) -> impl FnOnce(&Option<T>, &()) -> garde::Result {
+    move |_, ()| {
+        if background.is_some() && matches!(status, Status::Online | Status::Offline) {
+            return Err(garde::Error::new("must not be set with status online or offline"));
+        }
+        Ok(())
+    }
 }
 
 impl StatusUpdate {
@@ -162,6 +203,7 @@ impl StatusUpdate {
             custom_status_expires_at: None,
             activity: None,
             current_page: None,
+            background: None,
         }
     }
 }

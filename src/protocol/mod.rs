@@ -28,6 +28,8 @@ pub use error::{ErrorCode, FieldError, GIVEN_TWICE, WireError};
 pub(crate) use fields::Fields;
 pub use frame::{Frame, FrameKind};
 pub use json::{InvalidTime, Rfc3339};
-pub(crate) use message::max_chars;
-pub use message::{ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome};
+pub use message::{
+    Background, ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome,
+};
+pub(crate) use message::{background_fits, max_chars};
 pub use spec::{ConnectionPolicy, DialectSpec, IdlePolicy, PresenceCodec, ShutdownClose};

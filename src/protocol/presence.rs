@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
+    Background, ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription,
+    WireError,
     json::{self, BodyField, Envelope, ParsedDeviceId, Rfc3339},
     spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
@@ -55,6 +56,7 @@ fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Result<St
         .map(|time| time.map(|time| time.0));
     let activity = fields.nullable(&["activity"]);
     let current_page = fields.nullable(&["current_page", "currentPage"]);
+    let background = background(&mut fields);
     let update = status.map(|status| StatusUpdate {
         status,
         device_id,
@@ -62,8 +64,17 @@ fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Result<St
         custom_status_expires_at,
         activity,
         current_page,
+        background,
     });
     fields.finish(update)
+}
+
+/// Reads whether the device goes to the background, and for how long.
+pub(super) fn background(fields: &mut Fields<'_>) -> Option<Background> {
+    let is_background = fields.optional_bool(&["background"]);
+    let seconds =
+        fields.optional_integer(&["background_seconds", "backgroundSeconds"], 1..=Background::MAX_SECONDS);
+    Background::from_fields(is_background, seconds)
 }
 
 fn subscribe(data: &Map<String, Value>) -> Result<ClientMessage, WireError> {

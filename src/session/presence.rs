@@ -108,8 +108,10 @@ impl PresenceSession {
     }
 
     async fn on_status(&self, mut update: StatusUpdate, conn: &Connection) -> Result<(), MessageError> {
-        // Before the write, which may sign the device off.
-        self.mark_active().await?;
+        // Before the write, which may sign the device off. A device that goes to the background is not in use.
+        if update.background.is_none() {
+            self.mark_active().await?;
+        }
         let device = update.device_id.take().unwrap_or_else(|| self.device.clone());
         let (own, _) = self.services.presence.set_status(self.user, Some(device), update).await?;
         Ok(conn.send_message(&ServerMessage::StatusAck(own))?)

@@ -100,6 +100,20 @@ comment on function rollcall.role_search_path is
 
 grant execute on function rollcall.role_search_path to anon, authenticated, service_role;
 
+-- Times ---------------------------------------------------------------------------------------------------------------
+
+-- Of one length and in UTC, for clients whose readers of ISO 8601 take one form only.
+-- Invoker: reads nothing.
+create function rollcall.iso_time(p_time timestamptz) returns text
+  language sql immutable parallel safe security invoker set search_path = ''
+as $$
+  select case when isfinite(p_time) then to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    else p_time::text end
+$$;
+comment on function rollcall.iso_time is
+  'A time as every answer of the server has it: RFC 3339 in UTC with three fractional digits.';
+grant execute on function rollcall.iso_time to authenticated, service_role;
+
 -- Types ---------------------------------------------------------------------------------------------------------------
 
 -- Invoker: reads catalogs that every role may read.

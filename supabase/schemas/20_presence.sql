@@ -54,6 +54,8 @@ create table rollcall.presence_devices (
   last_active_at timestamptz not null default now(),
   idle_since timestamptz,
   signed_off_at timestamptz,
+  background_seconds int
+    constraint presence_devices_background_seconds_range check (background_seconds between 1 and 86400),
   live boolean not null generated always as (status <> 'offline') stored,
   active_conversation_id uuid,
   visible_conversation_ids uuid[] not null default '{}'
@@ -82,6 +84,9 @@ comment on column rollcall.presence_devices.last_heartbeat_at is
   'The last moment at which the device is known to have been live.';
 comment on column rollcall.presence_devices.signed_off_at is
   'Set when the client itself reported offline: a late heartbeat does not bring the device back.';
+comment on column rollcall.presence_devices.background_seconds is
+  'The device is in the background: without a socket it stays away for this time after it was last live. Null: it is '
+  'not.';
 comment on column rollcall.presence_devices.live is 'Whether the device is not offline.';
 comment on column rollcall.presence_devices.visible_conversation_ids is
   'The conversations in view, for example in a sidebar; at most 100.';
@@ -109,8 +114,9 @@ create policy "service_role has full access" on rollcall.presence_devices
   for all to service_role using (true) with check (true);
 revoke all on rollcall.presence_devices from anon, authenticated, service_role;
 grant select, delete on rollcall.presence_devices to authenticated;
-grant insert (user_id, device_id, device_name, device_type, platform, app_version, status, activity, current_page),
-  update (device_name, device_type, platform, app_version, status, activity, current_page)
+grant insert (user_id, device_id, device_name, device_type, platform, app_version, status, activity, current_page,
+    background_seconds),
+  update (device_name, device_type, platform, app_version, status, activity, current_page, background_seconds)
   on rollcall.presence_devices to authenticated;
 grant all on rollcall.presence_devices to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values

@@ -299,6 +299,7 @@ begin
       signed_off_at = case
         when n.signed_off_at is distinct from o.signed_off_at or n.live = o.live then n.signed_off_at
         when n.live then null else v_now end,
+      background_seconds = case when n.status = 'away' then n.background_seconds end,
       session_started_at = case
         when n.session_started_at = o.session_started_at and n.live and not o.live then v_now
         else n.session_started_at end,

@@ -1,13 +1,16 @@
 -- Writing presence in batches, leases of nodes, and the sweep. Every writer updates the faces in the same transaction.
 
 -- At most one write per user. An activity or page that is null stays; an empty one is cleared. Kinds:
---   status      sets the status of a device; without a device id, of all live devices, or of `default`
+--   status      sets the status of a device; without a device id, of all live devices, or of `default`. With
+--               p_background the device goes to the background: it is away, and the choice of the user stays
 --   connect     a socket opened on p_node; brings an offline device back. A repeat changes nothing; with p_active the
 --               socket
 --               opened just now, which also brings back a device that had signed off
---   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one
+--   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one or the device
+--               is in the background
 --   silent      the socket on p_node does not respond: offline unless another node holds one, but still connected
 --   heartbeat   alive; with p_active also in use. Brings back a device that timed out, not one that signed off
+-- A socket that opened just now and a heartbeat with p_active end the background.
 -- The write of a new device is left out, and the user from the result, if the quota of devices is reached and every
 -- device is online.
 -- Locks as refresh_faces does. A lock that is not granted within the callers lock_timeout fails the batch; the server
@@ -18,7 +21,7 @@
 create function rollcall_internal.write_presence(
   p_kind text[], p_user uuid[], p_device text[], p_node uuid[], p_age double precision[], p_active boolean[],
   p_status rollcall.presence_status[], p_set_custom boolean[], p_custom text[], p_custom_expires timestamptz[],
-  p_activity text[], p_page text[]
+  p_activity text[], p_page text[], p_background int[] default null
 ) returns setof rollcall.user_presence
   language plpgsql volatile security definer
   set plan_cache_mode = force_generic_plan set jit = off
@@ -48,12 +51,13 @@ begin
       select
         array_agg(o.kind), array_agg(o.user_id), array_agg(o.device_id), array_agg(o.node), array_agg(o.age),
         array_agg(o.active), array_agg(o.status), array_agg(o.set_custom), array_agg(o.custom),
-        array_agg(o.custom_expires), array_agg(o.activity), array_agg(o.page)
+        array_agg(o.custom_expires), array_agg(o.activity), array_agg(o.page), array_agg(o.background)
       into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom, p_custom_expires,
-        p_activity, p_page
+        p_activity, p_page, p_background
       from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_set_custom, p_custom,
-          p_custom_expires, p_activity, p_page)
-        as o (kind, user_id, device_id, node, age, active, status, set_custom, custom, custom_expires, activity, page)
+          p_custom_expires, p_activity, p_page, p_background)
+        as o (kind, user_id, device_id, node, age, active, status, set_custom, custom, custom_expires, activity, page,
+          background)
       where o.user_id <> all (v_refused);
       v_users := p_user;
       if v_users is null then
@@ -64,8 +68,8 @@ begin
   end if;
 
   -- The choice comes first: going invisible stores the state of that moment. Only changed rows are written. Going
-  -- offline keeps the choice: busy holds until changed. Users without a choice get an empty one first, so that one
-  -- statement locks all rows that others can see, in order, and two batches never deadlock.
+  -- offline and to the background keep the choice: busy holds until changed. Users without a choice get an empty one
+  -- first, so that one statement locks all rows that others can see, in order, and two batches never deadlock.
   if 'status' = any (p_kind) then
     if p_status && array['busy', 'dnd', 'invisible']::rollcall.presence_status[] or true = any (p_set_custom) then
       insert into rollcall.presence_choices (user_id)
@@ -81,20 +85,20 @@ begin
       update rollcall.presence_choices c set
           chosen = case
             when o.status in ('busy', 'dnd', 'invisible') then o.status
-            when o.status = 'offline' then c.chosen end,
+            when o.keeps_choice then c.chosen end,
           custom_status = case when o.set_custom then o.custom else c.custom_status end,
           custom_status_expires_at = case when o.set_custom then o.custom_expires else c.custom_status_expires_at end
         from (
           select o.user_id, o.status, o.set_custom, o.custom, case when o.custom is not null then o.custom_expires end
-            as custom_expires
-          from unnest(p_kind, p_user, p_status, p_set_custom, p_custom, p_custom_expires)
-            as o (kind, user_id, status, set_custom, custom, custom_expires)
+            as custom_expires, o.status = 'offline' or o.status = 'away' and o.background is not null as keeps_choice
+          from unnest(p_kind, p_user, p_status, p_set_custom, p_custom, p_custom_expires, p_background)
+            as o (kind, user_id, status, set_custom, custom, custom_expires, background)
           where o.kind = 'status'
           order by o.user_id
         ) o
         where c.user_id = o.user_id and c.user_id = any (v_users)
           and (
-            o.status <> 'offline' and c.chosen is distinct from case when o.status in ('busy', 'dnd', 'invisible')
+            not o.keeps_choice and c.chosen is distinct from case when o.status in ('busy', 'dnd', 'invisible')
               then o.status end
             or o.set_custom and (c.custom_status, c.custom_status_expires_at) is distinct
               from (o.custom, o.custom_expires)
@@ -108,10 +112,11 @@ begin
   if v_unnamed then
     select
       array_agg(o.kind), array_agg(o.user_id), array_agg(coalesce(o.device_id, target.device_id)), array_agg(o.node),
-      array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page)
-    into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page
-    from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page)
-      as o (kind, user_id, device_id, node, age, active, status, activity, page)
+      array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page),
+      array_agg(o.background)
+    into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page, p_background
+    from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page, p_background)
+      as o (kind, user_id, device_id, node, age, active, status, activity, page, background)
     left join lateral (
       select d.device_id from rollcall.presence_devices d
       where o.device_id is null and d.user_id = o.user_id and d.live
@@ -152,13 +157,24 @@ begin
         else d.nodes end,
       status = case o.kind
         when 'status' then o.reported
-        when 'disconnect' then case when d.nodes = array[o.node] then 'offline' else d.status end
-        when 'silent' then case when d.nodes = array[o.node] then 'offline' else d.status end
+        when 'disconnect' then case when d.nodes = array[o.node] and d.background_seconds is null then 'offline'
+          else d.status end
+        when 'silent' then case
+          when d.nodes = array[o.node] and coalesce(o.age >= d.background_seconds, true) then 'offline'
+          else d.status end
         when 'connect' then case
+          when o.active and d.background_seconds is not null then 'online'
           when d.live or d.signed_off_at is not null and o.node = any (d.nodes) and not o.active then d.status
-            else 'online' end
-        else case when d.live or d.signed_off_at is not null then d.status else 'online' end
+          when d.background_seconds is not null then 'away' else 'online' end
+        else case
+          when o.active and d.background_seconds is not null then 'online'
+          when d.live or d.signed_off_at is not null then d.status
+          when d.background_seconds is not null then 'away' else 'online' end
         end,
+      background_seconds = case
+        when o.kind = 'status' then o.background
+        when o.active and o.kind in ('connect', 'heartbeat') then null
+        else d.background_seconds end,
       signed_off_at = case
         when o.kind = 'status' then case when o.reported = 'offline' then v_now end
         when o.kind = 'connect' and (o.active or not o.node = any (d.nodes)) then null
@@ -186,10 +202,10 @@ begin
       activity = case when o.kind = 'status' and o.activity is not null then nullif(o.activity, '') else d.activity end,
       current_page = case when o.kind = 'status' and o.page is not null then nullif(o.page, '') else d.current_page end
     from (
-      select o.*, (case when o.status in ('offline', 'away') then o.status else 'online' end)::rollcall.presence_status
-        as reported
-      from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page)
-        as o (kind, user_id, device_id, node, age, active, status, activity, page)
+      select o.*, (case when o.status in ('offline', 'away') then o.status when o.background is not null then 'away'
+        else 'online' end)::rollcall.presence_status as reported
+      from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page, p_background)
+        as o (kind, user_id, device_id, node, age, active, status, activity, page, background)
       order by o.user_id, o.device_id
     ) o
     where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users);
@@ -213,18 +229,36 @@ $$;
 comment on function rollcall_internal.write_presence is
   'Applies a batch of presence writes; returns the trusted faces.';
 
+-- Invoker: reads nothing.
+create function rollcall.check_background(p_status rollcall.presence_status, p_background int) returns void
+  language plpgsql immutable security invoker set search_path = ''
+as $$
+begin
+  if p_background is not null and p_status in ('online', 'offline') then
+    raise exception 'p_background: only with status away, busy, dnd or invisible'
+      using errcode = 'invalid_parameter_value';
+  end if;
+end
+$$;
+comment on function rollcall.check_background is
+  'Raises an error if a device cannot be in the background with this status.';
+grant execute on function rollcall.check_background to authenticated, service_role;
+
 -- For DBAs and services.
 -- Definer: writes devices and choices of any user; service_role only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
-create function rollcall.set_status(p_user uuid, p_status rollcall.presence_status, p_device text default null)
-  returns setof rollcall.user_presence
+create function rollcall.set_status(
+  p_user uuid, p_status rollcall.presence_status, p_device text default null, p_background int default null
+) returns setof rollcall.user_presence
   language plpgsql volatile security definer set lock_timeout = '2s'
 as $$
 begin
   perform rollcall_internal.check_search_path();
+  perform rollcall.check_background(p_status, p_background);
   perform rollcall_internal.write_presence(
     array['status'], array[p_user], array[p_device], array[null::uuid], array[0::double precision], array[true],
-    array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text]);
+    array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text],
+    array[p_background]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
   end if;
@@ -232,7 +266,9 @@ begin
   return query select p.* from rollcall.user_presence p where p.user_id = p_user and p.face = 'trusted';
 end
 $$;
-comment on function rollcall.set_status is 'Sets the status of a user, or of one device; returns the trusted face.';
+comment on function rollcall.set_status is
+  'Sets the status of a user, or of one device; returns the trusted face. With p_background the device stays away for '
+  'that many seconds after its socket closed.';
 grant execute on function rollcall.set_status to service_role;
 
 -- After an expired lease other nodes may have swept the node's devices, so it must report all its sockets again.
@@ -285,7 +321,7 @@ begin
   dropped as (
     update rollcall.presence_devices d set
         nodes = array_remove(d.nodes, p_node),
-        status = case when d.nodes = array[p_node] then 'offline' else d.status end,
+        status = case when d.nodes = array[p_node] and d.background_seconds is null then 'offline' else d.status end,
         last_heartbeat_at = case when d.live then v_now else d.last_heartbeat_at end
       from held h
       where d.user_id = h.user_id and d.device_id = h.device_id
@@ -361,7 +397,7 @@ begin
   dropped as (
     update rollcall.presence_devices d set
         nodes = array(select held.node from unnest(d.nodes) as held (node) where held.node = any (v_living)),
-        status = case when d.nodes && v_living then d.status else 'offline' end,
+        status = case when d.nodes && v_living or d.background_seconds is not null then d.status else 'offline' end,
         last_heartbeat_at = case
           when d.live then greatest(d.last_heartbeat_at,
             (select max(n.renewed_at) from rollcall.presence_nodes n where n.id = any (d.nodes)
@@ -383,7 +419,8 @@ begin
   with silent as (
     select d.user_id, d.device_id from rollcall.presence_devices d
     join rollcall.user_last_seen l on l.user_id = d.user_id
-    where d.live and d.nodes = '{}' and d.last_heartbeat_at < v_now - p_silent_after
+    where d.live and d.nodes = '{}' and d.last_heartbeat_at < v_now
+      - case when d.background_seconds is null then p_silent_after else d.background_seconds * interval '1 second' end
     order by d.user_id, d.device_id limit p_limit
     for update skip locked
   ),
@@ -517,7 +554,7 @@ begin
   perform rollcall_internal.write_presence(
     array['heartbeat'], array[v_me], array[p_device], array[null::uuid], array[0::double precision], array[p_active],
     array[null::rollcall.presence_status], array[false], array[null::text], array[null::timestamptz], array[null::text],
-    array[null::text]);
+    array[null::text], array[null::int]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
   end if;
@@ -560,14 +597,18 @@ grant execute on function rollcall.heartbeat_mine to authenticated;
 create function rollcall.set_my_status(
   p_status rollcall.presence_status, p_device text default 'default', p_set_custom boolean default false,
   p_custom text default null, p_custom_expires timestamptz default null, p_activity text default null,
-    p_page text default null
+    p_page text default null, p_background int default null
 ) returns setof rollcall.user_presence
   language plpgsql volatile security invoker
 as $$
 declare
   v_me constant uuid := auth.uid();
   v_choice constant rollcall.presence_status := case when p_status in ('busy', 'dnd', 'invisible') then p_status end;
+  v_reported constant rollcall.presence_status := case
+    when p_status in ('away', 'offline') then p_status when p_background is not null then 'away' else 'online' end;
+  v_keeps_choice constant boolean := p_status = 'offline' or p_status = 'away' and p_background is not null;
 begin
+  perform rollcall.check_background(p_status, p_background);
   if v_me is null then
     raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
   end if;
@@ -575,7 +616,7 @@ begin
     select from rollcall.presence_devices d
     left join rollcall.presence_choices c on c.user_id = d.user_id
     where d.user_id = v_me and d.device_id = p_device
-      and d.status = case when p_status in ('away', 'offline') then p_status else 'online' end
+      and d.status = v_reported and (p_status = 'offline' or d.background_seconds is not distinct from p_background)
       and case when p_status = 'offline' then d.signed_off_at
         else d.last_active_at end > clock_timestamp() - interval '5 seconds'
       and (p_status = 'offline' or d.live and d.idle_since is null and c.chosen is not distinct from v_choice)
@@ -595,7 +636,7 @@ begin
       values (v_me, v_choice, case when p_set_custom then p_custom end,
         case when p_set_custom and p_custom is not null then p_custom_expires end)
       on conflict (user_id) do update set
-        chosen = case when p_status = 'offline' then c.chosen else excluded.chosen end,
+        chosen = case when v_keeps_choice then c.chosen else excluded.chosen end,
         custom_status = case when p_set_custom then excluded.custom_status else c.custom_status end,
         custom_status_expires_at = case when p_set_custom then excluded.custom_status_expires_at
           else c.custom_status_expires_at end;
@@ -603,19 +644,21 @@ begin
   if p_status = 'offline' then
     update rollcall.presence_devices d set status = 'offline' where d.user_id = v_me and d.device_id = p_device;
   else
-    insert into rollcall.presence_devices as d (user_id, device_id, status, activity, current_page)
-      values (v_me, p_device, case when p_status = 'away' then 'away' else 'online' end::rollcall.presence_status,
-        nullif(p_activity, ''), nullif(p_page, ''))
+    insert into rollcall.presence_devices as d (user_id, device_id, status, activity, current_page, background_seconds)
+      values (v_me, p_device, v_reported, nullif(p_activity, ''), nullif(p_page, ''), p_background)
       on conflict (user_id, device_id) do update set
         status = excluded.status,
+        background_seconds = excluded.background_seconds,
         activity = case when p_activity is null then d.activity else excluded.activity end,
         current_page = case when p_page is null then d.current_page else excluded.current_page end;
-    perform rollcall.heartbeat_mine(p_device, true);
+    perform rollcall.heartbeat_mine(p_device, p_background is null);
   end if;
   return query select p.* from rollcall.user_presence p where p.user_id = v_me and p.face = 'trusted';
 end
 $$;
-comment on function rollcall.set_my_status is 'Sets the callers status on a device; returns the callers trusted face.';
+comment on function rollcall.set_my_status is
+  'Sets the callers status on a device; returns the callers trusted face. With p_background the device stays away for '
+  'that many seconds after its socket closed.';
 grant execute on function rollcall.set_my_status to authenticated;
 
 -- Offline at once; only a new connection or status brings the device back, no late heartbeat.
@@ -631,7 +674,7 @@ begin
   update rollcall.presence_devices d set
       -- A connected device was live until now; one on heartbeats until the last heartbeat.
       last_heartbeat_at = case when d.status <> 'offline' and d.nodes <> '{}' then v_now else d.last_heartbeat_at end,
-      status = 'offline', nodes = '{}', signed_off_at = v_now
+      status = 'offline', nodes = '{}', signed_off_at = v_now, background_seconds = null
     where d.user_id = p_user and d.device_id = p_device;
   if not found then
     return false;
@@ -688,14 +731,20 @@ declare
   v_all jsonb := '{}';
 begin
   for v_table in
-    select d.relation, c.relname as name, string_agg(format('t.%I = $1', d.column_name), ' or ') as mine
+    select d.relation, c.relname as name, string_agg(format('t.%I = $1', d.column_name), ' or ') as mine,
+      (
+        select string_agg(format(' || jsonb_build_object(%1$L, rollcall.iso_time(t.%1$I))', a.attname), '')
+        from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.atttypid = 'timestamptz'::regtype and a.attnum > 0 and not a.attisdropped
+      ) as times
     from rollcall.personal_data d
     join pg_catalog.pg_class c on c.oid = d.relation
     where d.exported
-    group by d.relation, c.relname
+    group by d.relation, c.relname, c.oid
     order by c.relname
   loop
-    execute format('select coalesce(jsonb_agg(to_jsonb(t)), ''[]'') from %s t where %s', v_table.relation, v_table.mine)
+    execute format('select coalesce(jsonb_agg(to_jsonb(t)%s), ''[]'') from %s t where %s', v_table.times,
+        v_table.relation, v_table.mine)
       into v_rows using v_me;
     v_all := v_all || jsonb_build_object(v_table.name, v_rows);
   end loop;
@@ -893,7 +942,8 @@ begin
     from (
       select places.place, places.number
       from jsonb_array_elements(new.navigation_history || jsonb_build_array(
-          jsonb_build_object('path', new.last_navigation_path, 'at', new.context_updated_at)))
+          jsonb_build_object('path', new.last_navigation_path,
+            'at', rollcall.iso_time(new.context_updated_at))))
         with ordinality as places (place, number)
       order by places.number desc
       limit 10

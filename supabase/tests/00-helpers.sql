@@ -41,12 +41,13 @@ $$;
 create or replace function tests.write(
   p_kind text, p_user uuid, p_device text default null, p_node uuid default null, p_age double precision default 0,
   p_active boolean default false, p_status rollcall.presence_status default null, p_set_custom boolean default false,
-  p_custom text default null, p_custom_expires timestamptz default null, p_activity text default null, p_page text default null
+  p_custom text default null, p_custom_expires timestamptz default null, p_activity text default null, p_page text default null,
+  p_background int default null
 ) returns setof rollcall.user_presence language sql
 as $$
   select * from rollcall_internal.write_presence(array[p_kind], array[p_user], array[p_device], array[p_node], array[p_age],
     array[p_active], array[p_status], array[p_set_custom], array[p_custom], array[p_custom_expires], array[p_activity],
-    array[p_page])
+    array[p_page], array[p_background])
 $$;
 
 create or replace function tests.says(p_user uuid, p_status rollcall.presence_status, p_device text default 'phone') returns void language sql

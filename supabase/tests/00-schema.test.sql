@@ -63,7 +63,7 @@ select is_empty(
        and (has_function_privilege('authenticated', oid, 'execute') or has_function_privilege('service_role', oid, 'execute')) $$,
   'the server''s own functions are the server''s');
 select is_empty(
-  $$ select name from (values ('rollcall.set_status(uuid,rollcall.presence_status,text)'), ('rollcall.sweep(interval,interval,boolean,integer)'),
+  $$ select name from (values ('rollcall.set_status(uuid,rollcall.presence_status,text,integer)'), ('rollcall.sweep(interval,interval,boolean,integer)'),
        ('rollcall.invalidate_visibility(uuid[],uuid[],text)'), ('rollcall.watch_table(regclass)'),
        ('rollcall.maintain_message_partitions(interval,integer)'), ('rollcall.invalidate_channel_authorization(text,text[])'), ('rollcall.watch_authorization_source(regclass)')) wanted (name)
      where not has_function_privilege('service_role', name, 'execute') $$,

@@ -50,7 +50,7 @@ create temp table calls on commit drop as
           when a.type = 'jsonb'::regtype then 'jsonb_build_array(%1$L)'
           when a.type = 'boolean'::regtype then 'true'
           when a.type in ('integer'::regtype, 'bigint'::regtype) then '5::' || a.type::regtype
-          when t.typtype = 'e' then format('(enum_range(null::%s))[1]', a.type::regtype)
+          when t.typtype = 'e' then format('(enum_range(null::%s))[2]', a.type::regtype)
           else 'null::' || a.type::regtype
         end, ', ' order by a.place)
       from unnest(p.proargtypes::oid[]) with ordinality a (type, place) join pg_type t on t.oid = a.type)) as call

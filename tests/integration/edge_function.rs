@@ -156,6 +156,20 @@ async fn writes_reach_open_sockets(db: Arc<TestDatabase>) {
         &[("u", user.id)],
     )
     .await;
+    // In the background, away for the time that the app announced.
+    let announced =
+        json!({"status": "away", "device_id": "tablet", "background": true, "backgroundSeconds": 90});
+    function.post(&user, "/status", announced).await.expect_status(200);
+    db.wait_until(
+        "in the background",
+        "select status = 'away' and background_seconds = 90 from rollcall.presence_devices
+         where user_id = $u and device_id = 'tablet'",
+        &[("u", user.id)],
+    )
+    .await;
+    let contradiction = json!({"status": "online", "device_id": "tablet", "background": true});
+    let refused = function.post(&user, "/status", contradiction).await.expect_error(400, "INVALID_REQUEST");
+    assert_eq!(refused["details"][0]["field"], "background");
     // A late heartbeat does not bring the device back; a new device appears.
     function
         .post(&user, "/heartbeat", json!({"device_id": "phone", "active": true}))
@@ -163,7 +177,7 @@ async fn writes_reach_open_sockets(db: Arc<TestDatabase>) {
         .expect_status(200);
     db.wait_until(
         "still off",
-        "select not live from rollcall.presence_devices where user_id = $u",
+        "select not live from rollcall.presence_devices where user_id = $u and device_id = 'phone'",
         &[("u", user.id)],
     )
     .await;

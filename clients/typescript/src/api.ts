@@ -410,7 +410,8 @@ export interface paths {
         put?: never;
         /**
          * Keeps a device without a socket live.
-         * @description Other users are notified only if the heartbeat brings the device back. `active` reports that the device is in use.
+         * @description Other users are notified only if the heartbeat brings the device back. `active` reports that the device is in use, and
+         *     ends its time in the background. The body may be left out.
          *
          *     Rate limit: 600 requests per minute and user, burst 600 (`HEARTBEATS_PER_MINUTE`).
          */
@@ -2486,6 +2487,18 @@ export interface components {
         StatusBody: {
             /** @description Activity text: at most 140 characters after trimming. `null` clears the text. */
             activity?: string | null;
+            /**
+             * @description Whether the app goes to the background: its device stays `away` for `background_seconds` after its socket closed
+             *     or its last heartbeat, then it is offline. Only with status `away`, `busy`, `dnd` or `invisible`; `away` then
+             *     keeps the user's choice of the others. A new socket, a status without `background`, or a heartbeat with `active`
+             *     ends it.
+             */
+            background?: boolean | null;
+            /**
+             * Format: int32
+             * @description Seconds in the background; without it, the server's setting `BACKGROUND_GRACE` counts.
+             */
+            background_seconds?: number | null;
             /** @description Page that the user is on: at most 2,048 characters after trimming. `null` clears the page. */
             current_page?: string | null;
             /**
@@ -4314,7 +4327,7 @@ export interface operations {
                  *       "device_id": "laptop"
                  *     }
                  */
-                "application/json": components["schemas"]["HeartbeatBody"];
+                "application/json": components["schemas"]["HeartbeatBody"] | null;
             };
         };
         responses: {
@@ -4331,7 +4344,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "next_heartbeat_ms": 10000,
-                     *       "server_time": "2026-11-21T12:00:00Z",
+                     *       "server_time": "2026-11-21T12:00:00.000Z",
                      *       "success": true
                      *     }
                      */

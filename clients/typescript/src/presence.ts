@@ -44,6 +44,11 @@ export interface PresenceOptions {
   /** Time after which a hidden page sets its device to `away`, in milliseconds. Default 1,000; `false` disables it. */
   awayWhenHiddenMs?: number | false;
   /**
+   * Time for which an app that the system suspended stays `away`, in milliseconds, at least 1,000; then it is offline.
+   * Default: the server's `BACKGROUND_GRACE`.
+   */
+  backgroundMs?: number;
+  /**
    * Whether a closed page signs its device off by `navigator.sendBeacon`, so that it is offline at once. Default true.
    * `false`: the device is offline after the server's `DISCONNECT_GRACE`, and a reload is not visible to others. A string:
    * URL of the Edge Function `…/presence-manager/sign-off`.
@@ -189,6 +194,8 @@ export class PresenceClient {
   #last: StatusUpdate | undefined;
   /** Whether the device is away only because the page is hidden. */
   #isAwayByPage = false;
+  /** Whether the user was `away` before the app went to the background. */
+  #wasAway = false;
   #hiddenAt: number | undefined;
   /** Whether the page left (back/forward cache) and waits to be resumed. */
   #hasLeft = false;
@@ -633,7 +640,7 @@ export class PresenceClient {
     const wasSuspended = suspendsWhenHidden && hiddenAt !== undefined && Date.now() - hiddenAt >= SUSPENDED_AFTER_MS;
     if (this.#isAwayByPage) {
       this.#isAwayByPage = false;
-      if (wasSuspended) this.#unsent = { status: "online" };
+      if (suspendsWhenHidden) this.#leaveBackground(wasSuspended);
       else this.#sendStatus({ status: "online" });
     }
     // The system may have ended the socket without an event; a timer of a suspended app may be late.
@@ -643,12 +650,36 @@ export class PresenceClient {
   }
 
   #setAwayByPage(): void {
+    if (this.#snapshot.connection !== "open") return;
     const own = this.#snapshot.presences.get(this.#snapshot.userId ?? "")?.availability;
+    if (this.#environment.suspendsWhenHidden) {
+      const { backgroundMs } = this.#options;
+      if (!this.#isAwayByPage) this.#wasAway = own === "away";
+      this.#isAwayByPage = true;
+      // The server keeps a chosen status, and the device while the system suspends the app.
+      this.#sendStatus({
+        status: "away",
+        background: true,
+        ...(backgroundMs !== undefined && { background_seconds: Math.max(1, Math.round(backgroundMs / 1_000)) }),
+      });
+      return;
+    }
     // A status that the user chose does not depend on visibility.
-    const isChosen = own === "busy" || own === "dnd" || own === "invisible" || own === "away";
-    if (isChosen || this.#snapshot.connection !== "open") return;
+    if (own === "busy" || own === "dnd" || own === "invisible" || own === "away") return;
     this.#isAwayByPage = true;
     this.#sendStatus({ status: "away" });
+  }
+
+  /** The app is in use again. A new connection or a heartbeat in use ends the background. */
+  #leaveBackground(reconnects: boolean): void {
+    clearTimeout(this.#timers.status);
+    this.#last = undefined;
+    if (this.#wasAway) {
+      if (reconnects) this.#unsent = { status: "away" };
+      else this.#sendStatus({ status: "away" });
+    } else if (!reconnects) {
+      this.#send({ type: "heartbeat", data: { active: true } });
+    }
   }
 
   #onOnline(isOnline: boolean): void {

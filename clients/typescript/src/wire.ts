@@ -15,6 +15,13 @@ export interface StatusUpdate {
   custom_status_expires_at?: string | null;
   activity?: string | null;
   current_page?: string | null;
+  /**
+   * Whether the app goes to the background: its device stays `away` after its socket closed, then it is offline. With
+   * `away`, a chosen `busy`, `dnd` or `invisible` stays.
+   */
+  background?: boolean;
+  /** Seconds in the background, 1 to 86,400. Default: the server's `BACKGROUND_GRACE`. */
+  background_seconds?: number;
 }
 
 /** ID of a conversation, as the application's table has it: a UUID, other text, or an integer. */

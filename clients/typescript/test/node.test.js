@@ -171,6 +171,7 @@ test("a React Native app is away in the background, and reconnects in the foregr
     token: rollcall.person("Bob").token,
     deviceId: "phone",
     transport: CountedWebSocket,
+    backgroundMs: 120_000,
     environment: reactNativeEnvironment({ AppState, NetInfo }),
   });
   const own = () => client.snapshot.presences.get(rollcall.person("Bob").user_id)?.availability;
@@ -194,14 +195,36 @@ test("a React Native app is away in the background, and reconnects in the foregr
   listeners.net({ isConnected: true, type: "wifi" });
   await until(() => client.snapshot.connection === "open");
 
-  // The system ended the socket while the app was suspended.
+  // The system ends the socket while the app is suspended: away for the time that the client announced.
+  const announced = () =>
+    rollcall
+      .psql(
+        `select concat_ws(' ', status, cardinality(nodes), background_seconds) from rollcall.presence_devices
+         where user_id = '${rollcall.person("Bob").user_id}' and device_id = 'phone'`,
+      )
+      .then(({ stdout }) => stdout.trim());
   appState("background");
   await until(() => own() === "away");
+  assert.equal(await announced(), "away 1 120");
   const before = sockets.length;
   sockets.at(-1).terminate();
   await until(() => client.snapshot.connection !== "open");
   appState("active");
   await until(() => sockets.length > before && client.snapshot.connection === "open" && own() === "online");
+  assert.equal(await announced(), "online 1");
+
+  // What the user chose stays, on the way to the background and back.
+  for (const chosen of ["busy", "invisible", "away"]) {
+    client.setStatus({ status: chosen });
+    await until(() => own() === chosen);
+    appState("background");
+    while (!(await announced()).startsWith("away 1 120")) await sleep(20);
+    assert.equal(own(), chosen);
+    appState("active");
+    const shown = chosen === "away" ? "away 1" : "online 1";
+    while ((await announced()) !== shown) await sleep(20);
+    assert.equal(own(), chosen);
+  }
 
   client.close();
   assert.deepEqual(listeners, { app: undefined, net: undefined });

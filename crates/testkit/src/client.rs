@@ -164,6 +164,7 @@ pub async fn send(request: RequestBuilder) -> HttpResponse {
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("the whole body");
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    assert_canonical_times(&body);
     HttpResponse { status, headers, body }
 }
 
@@ -195,6 +196,7 @@ impl Socket {
             let received = match timeout_at(deadline, self.stream.next()).await.ok()? {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("the server sends JSON");
+                    assert_canonical_times(&frame);
                     if frame["type"] == "bundle_ready" && !self.keeps_bundle_events {
                         continue;
                     }
@@ -349,6 +351,27 @@ impl Socket {
 /// The presence that a client receives when a user becomes invisible to it.
 pub fn hidden_presence(user: Uuid) -> Value {
     json!({"user_id": user, "status": "offline", "availability": "offline", "last_seen": null})
+}
+
+/// Checks that every time in an answer is RFC 3339 in UTC with three fractional digits, which strict readers require:
+/// some read fractions only, some require them. Times that clients wrote stay as they are.
+pub fn assert_canonical_times(answer: &Value) {
+    match answer {
+        Value::String(text) => {
+            let shape: String = text.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
+            assert!(
+                !shape.starts_with("0000-00-00T00:00") || shape == "0000-00-00T00:00:00.000Z",
+                "the time {text} has another format than the documented one"
+            );
+        }
+        Value::Array(items) => items.iter().for_each(assert_canonical_times),
+        Value::Object(fields) => {
+            let written_by_clients = ["localTime", "local_time", "payload"];
+            let ours = fields.iter().filter(|(name, _)| !written_by_clients.contains(&name.as_str()));
+            ours.for_each(|(_, value)| assert_canonical_times(value));
+        }
+        _ => {}
+    }
 }
 
 /// Placeholder in patterns for any time in JavaScript's format.

@@ -34,7 +34,7 @@ use crate::{
         message::ChatMessage,
     },
     limits::LimitClass,
-    model::{ConversationId, UserId},
+    model::{ConversationId, UserId, milliseconds},
 };
 
 const USE_DYNAMIC_HEADER: HeaderName = HeaderName::from_static("x-use-dynamic-context");
@@ -203,6 +203,7 @@ struct ChatEnvelope {
     /// The answer of the model.
     data: Box<Answer>,
     /// Time of the response.
+    #[serde(serialize_with = "milliseconds::serialize")]
     timestamp: Timestamp,
 }
 

@@ -14,6 +14,7 @@ use crate::{
     context::store::bundles::{self, ReadError},
     lifecycle::ErrorChain,
     limits::LimitClass,
+    model::milliseconds,
     pg::PgError,
 };
 
@@ -53,6 +54,7 @@ struct ContextHealth {
     /// Whether the simple engine works.
     old_engine_available: bool,
     /// Time of the response.
+    #[serde(serialize_with = "milliseconds::serialize")]
     timestamp: Timestamp,
     #[serde(flatten)]
     counts: Counts,

@@ -23,7 +23,7 @@ use crate::{
         message::ChatMessage,
     },
     limits::LimitClass,
-    model::{ConversationId, UserId},
+    model::{ConversationId, UserId, milliseconds},
 };
 
 /// Maximum length of `message` in characters, because it is part of the URL.
@@ -67,6 +67,7 @@ struct PromptEnvelope<'a> {
     /// Metrics of the assembly.
     metadata: PromptMetadata<'a>,
     /// Time of the response.
+    #[serde(serialize_with = "milliseconds::serialize")]
     timestamp: Timestamp,
 }
 

@@ -184,7 +184,26 @@ fn status_update() -> Vec<Field> {
             Shape::trimmed(StatusUpdate::MAX_PAGE_CHARS),
             "Page that the user is on: at most 2,048 characters after trimming.",
         ),
+        background(),
+        background_seconds(),
     ]
+}
+
+fn background() -> Field {
+    optional(
+        "background",
+        Shape::flag(),
+        "Whether the app goes to the background: its device stays `away` after the socket closed, then it is offline. \
+         Only with status `away`, `busy`, `dnd` or `invisible`.",
+    )
+}
+
+fn background_seconds() -> Field {
+    optional(
+        "background_seconds",
+        Shape::count(),
+        "Seconds in the background: 1 to 86,400; without it, the server's setting `BACKGROUND_GRACE` counts.",
+    )
 }
 
 fn devices() -> Channel {
@@ -197,6 +216,8 @@ fn devices() -> Channel {
             Shape::trimmed(StatusUpdate::MAX_TEXT_CHARS),
             "Custom status text: at most 140 characters after trimming.",
         ),
+        background(),
+        background_seconds(),
     ];
     let ack = vec![
         field("client_id", Shape::uuid(), "Random ID of the connection (UUID)."),

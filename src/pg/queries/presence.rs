@@ -57,6 +57,8 @@ pub enum Change {
         activity: Option<String>,
         /// `None` keeps the value, an empty string clears it.
         current_page: Option<String>,
+        /// The device is in the background: seconds for which it stays away after its socket closed.
+        background_seconds: Option<i32>,
     },
     /// A socket is open on this node.
     Connect {
@@ -121,12 +123,13 @@ struct Columns<'a> {
     custom_expires: Vec<Option<Timestamp>>,
     activity: Vec<Option<&'a str>>,
     page: Vec<Option<&'a str>>,
+    background: Vec<Option<i32>>,
 }
 
 impl<'a> Columns<'a> {
     fn push(&mut self, user: UserId, change: &'a Change) {
         let (mut node, mut age, mut active, mut status) = (None, 0.0, false, None);
-        let (mut custom, mut activity, mut page) = (None, None, None);
+        let (mut custom, mut activity, mut page, mut background) = (None, None, None, None);
         let device = match change {
             Change::Status {
                 device,
@@ -134,11 +137,13 @@ impl<'a> Columns<'a> {
                 custom_status,
                 activity: new_activity,
                 current_page,
+                background_seconds,
             } => {
                 status = Some(*new_status);
                 custom = custom_status.as_ref();
                 activity = new_activity.as_deref();
                 page = current_page.as_deref();
+                background = *background_seconds;
                 device.as_ref()
             }
             Change::Connect { device, node: new_node, opened } => {
@@ -169,6 +174,7 @@ impl<'a> Columns<'a> {
         self.custom_expires.push(custom.and_then(|(_, expires)| *expires));
         self.activity.push(activity);
         self.page.push(page);
+        self.background.push(background);
     }
 }
 
@@ -204,6 +210,7 @@ pub async fn write_batch<'a>(
                 &columns.custom_expires,
                 &columns.activity,
                 &columns.page,
+                &columns.background,
             ],
         )
         .await?;

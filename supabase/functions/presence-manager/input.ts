@@ -25,7 +25,23 @@ export const StatusInput = z.object({
   custom_status_expires_at: z.iso.datetime({ offset: true }).nullish(),
   activity: text(255).nullish(),
   current_page: text(2048).nullish(),
+  background: z.boolean().nullish(),
+  background_seconds: z.int().min(1).max(86_400).nullish(),
+}).refine(({ status, ...input }) => secondsInBackground(input) === null || !["online", "offline"].includes(status), {
+  path: ["background"],
+  error: "must not be set with status online or offline",
 });
+
+/** How long a device that does not say stays away in the background, as the server's setting BACKGROUND_GRACE. */
+const BACKGROUND_SECONDS = 300;
+
+/** For how long the device stays away in the background; null when it is in use. */
+export function secondsInBackground(
+  input: { background?: boolean | null | undefined; background_seconds?: number | null | undefined },
+): number | null {
+  if (input.background === false) return null;
+  return input.background_seconds ?? (input.background ? BACKGROUND_SECONDS : null);
+}
 
 export const HeartbeatInput = z.object({ device_id: DeviceId.default("default"), active: z.boolean().default(false) });
 

@@ -3,7 +3,7 @@
 import { Failure, respond } from "./answers.ts";
 import type { Caller, Verifier } from "./auth.ts";
 import type { Database, Transaction } from "./database.ts";
-import { HeartbeatInput, parse, SettingsInput, SettingsPatch, SignOffInput, StatusInput } from "./input.ts";
+import { HeartbeatInput, parse, secondsInBackground, SettingsInput, SettingsPatch, SignOffInput, StatusInput } from "./input.ts";
 
 /** When the next heartbeat is due, in milliseconds: a device that misses two is swept. */
 const NEXT_HEARTBEAT_MS = 10_000;
@@ -66,7 +66,7 @@ const setStatus = asUser(async (sql, caller, text) => {
   const [face] = await sql<Face[]>`select user_id, status::text, reach::text, last_seen, custom_status, activity
     from rollcall.set_my_status(${input.status}, ${input.device_id}, ${setsCustom}, ${input.custom_status || null},
       ${input.custom_status_expires_at ?? null}, ${input.activity === null ? "" : input.activity ?? null},
-      ${input.current_page === null ? "" : input.current_page ?? null})`;
+      ${input.current_page === null ? "" : input.current_page ?? null}, ${secondsInBackground(input)})`;
   return shown(face ?? neverSeen(caller));
 });
 
