@@ -73,7 +73,7 @@ const fn fault(check: &'static str, by: &'static str) -> Fault {
     Fault { check, cause: by, doctor_args: &[], wait_for: "" }
 }
 
-const FAULTS: [Fault; 37] = [
+const FAULTS: [Fault; 38] = [
     fault("replication", "alter role postgres noreplication"),
     Fault {
         check: "roles",
