@@ -36,6 +36,7 @@ mod device_quota;
 mod doctor;
 mod edge_function;
 mod environment;
+mod event_streams;
 mod faults;
 mod floods;
 mod hidden_users;
