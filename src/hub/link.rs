@@ -15,7 +15,7 @@ use super::pipe::Pipe;
 /// The transport of one connection.
 #[derive(Debug)]
 pub(crate) enum Link {
-    /// A WebSocket.
+    /// The socket of a WebSocket connection.
     Socket(TcpStream),
     /// The body of a response, for server-sent events. Nothing is read from it.
     Body(Arc<Pipe>),
