@@ -281,6 +281,7 @@ impl Server {
         tasks.spawn("context workers", infallible(context.clone().run_workers(stop.clone())));
         tasks.spawn("context maintenance", infallible(context.clone().run_maintenance(stop.clone())));
         tasks.spawn("context embeddings", infallible(context.clone().run_embedding_worker(stop.clone())));
+        tasks.spawn("learning", infallible(context.clone().run_learning(stop.clone())));
         tasks.spawn("roll-ups", infallible(context.clone().run_roll_ups(stop.clone())));
         tasks.spawn("chat turns", infallible(context.drain_turns(stop.clone())));
         tasks.spawn("outbox relay", infallible(outbox_relay.run(stop.clone())));

@@ -88,6 +88,9 @@ struct ScoredText {
     id: Uuid,
     content: String,
     score: f64,
+    /// Date of the message that it is from.
+    #[serde(default)]
+    said_on: Option<String>,
 }
 
 /// Options of a prompt.
@@ -260,7 +263,8 @@ pub fn build_prompt(mut found: AssemblySources, options: PromptOptions<'_>) -> R
     for layer in [Layer::Identity, Layer::Preferences, Layer::Conversation, Layer::Topic, Layer::Entity] {
         add_layer(layer, &texts, &found.detected, options.message, budget.layer(layer).given, &mut sections);
     }
-    add_just_in_time(&found, &bundled, budget.layer(Layer::JustInTime).given, &mut sections);
+    let (room, history_room) = (budget.layer(Layer::JustInTime).given, budget.layer(Layer::History).given);
+    add_just_in_time(&found, &bundled, room, &said_in(&found, options, history_room), &mut sections);
     let system = sections.iter().filter(|section| !section.content.is_empty());
     let system = system.map(|section| section.content.as_str()).collect::<Vec<_>>().join("\n\n");
 
@@ -445,17 +449,35 @@ fn section_reason(subject: Subject, readiness: Readiness, detected: &[Detected])
     format!("{wanted}; {state}")
 }
 
-/// Adds matching units and memories that are in none of the bundles.
+/// Text of the client's messages and of the stored ones that certainly fit, in one line each.
+fn said_in(found: &AssemblySources, options: PromptOptions<'_>, history_room: usize) -> Vec<String> {
+    let stored = if options.with_history { &found.history[..] } else { &[] };
+    let stored = history::fit(stored, history_room).messages;
+    stored.iter().chain(options.client_messages).map(|message| in_one_line(&message.text())).collect()
+}
+
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Adds matching units and memories that are in none of the bundles. Units from messages that the prompt repeats anyway,
+/// and those with the same text as another, are left out.
 fn add_just_in_time(
     found: &AssemblySources,
     bundled: &HashSet<Uuid>,
     room: usize,
+    said: &[String],
     sections: &mut Vec<Section>,
 ) {
     const HEADING: &str = "## Just-In-Time Knowledge";
     let best = |threshold: f64, max: usize, matches: &[ScoredText]| -> Vec<ScoredText> {
-        let best = matches.iter().filter(|it| it.score >= threshold && !bundled.contains(&it.id));
-        best.take(max).cloned().collect()
+        let mut texts = HashSet::new();
+        let is_said = |it: &ScoredText| {
+            it.said_on.is_some() && said.iter().any(|message| message.contains(&in_one_line(&it.content)))
+        };
+        let best =
+            matches.iter().filter(|it| it.score >= threshold && !bundled.contains(&it.id) && !is_said(it));
+        best.filter(|it| texts.insert(in_one_line(&it.content))).take(max).cloned().collect()
     };
     let units = best(MIN_UNIT_SCORE, MAX_UNITS, &found.units);
     let memories = best(MIN_MEMORY_SCORE, MAX_MEMORIES, &found.memories);
@@ -467,7 +489,12 @@ fn add_just_in_time(
     let mut included = 0;
     let mut was_cut = false;
     for it in &matches {
-        let line = format!("\n- {}", it.content.split_whitespace().collect::<Vec<_>>().join(" "));
+        let content_of = in_one_line(&it.content);
+        // Of contradicting statements the date tells which one is newer.
+        let line = match &it.said_on {
+            Some(day) => format!("\n- {day}: {content_of}"),
+            None => format!("\n- {content_of}"),
+        };
         let cost = tokens::count(&line);
         if cost <= remaining {
             content += &line;

@@ -12,11 +12,12 @@ use uuid::Uuid;
 
 use super::{
     assemble::{self, AssemblySources, Prompt, PromptError, PromptOptions, PromptTooLong},
+    background::{BackgroundCalls, record_call},
     bundle::{CompiledBundle, ReadPoint, Subject},
     chat_limits::ChatLimits,
     compile::InvalidSources,
     embeddings::SemanticSearch,
-    provider::{Embedder, Providers},
+    provider::{Embedder, Providers, Purpose, Usage},
     settings::ContextSettings,
     simple::{self, SimplePrompt, SimpleSources},
     store::bundles::{self, ReadError},
@@ -131,6 +132,8 @@ pub struct ContextEngine {
     pub(super) providers: Providers,
     chat_limits: ChatLimits,
     pub(super) wake: Arc<Notify>,
+    /// Notified when this node has saved a message to learn from.
+    pub(super) wake_learning: Notify,
     /// Tasks of chat turns, which may outlive their request.
     pub(super) turns: TaskTracker,
     /// Cancelled when the remaining turns must end.
@@ -213,6 +216,7 @@ pub fn context_engine(
         chat_limits: settings.chat_limits(),
         settings,
         wake: wake.clone(),
+        wake_learning: Notify::new(),
         turns: TaskTracker::new(),
         cancel_turns: CancellationToken::new(),
         semantic_search,
@@ -328,6 +332,19 @@ impl ContextEngine {
             None => SimpleSources::default(),
         };
         Ok(simple::fit(found, options)?)
+    }
+
+    /// The model of background calls; `None` if they are disabled.
+    pub(super) fn background_calls(&self, user: UserId) -> Option<BackgroundCalls<'_>> {
+        let (provider, model) = self.providers.background()?;
+        let (database, prices) = (&self.database, &self.settings.prices);
+        Some(BackgroundCalls { database, prices, user, provider, model })
+    }
+
+    /// Records a call for an answer.
+    pub(super) async fn record_chat(&self, user: UserId, provider: &str, model: &str, usage: Usage) {
+        record_call(&self.database, &self.settings.prices, user, Purpose::Chat, (provider, model), usage)
+            .await;
     }
 
     /// Embeds units and memories until `stop` is cancelled.

@@ -5,10 +5,11 @@
 //! queue workers compile it again.
 //!
 //! [`assemble`] reads everything for one message in one round trip and fits it into a [`budget`]; [`simple`] is the
-//! fallback engine. [`chat`] calls a [`provider`] and saves questions and answers. [`roll_up`] derives topic and entity
-//! profiles from units.
+//! fallback engine. [`chat`] calls a [`provider`] and saves questions and answers. [`memory`] takes units and memories
+//! from messages. [`roll_up`] derives topic and entity profiles from units.
 
 pub mod assemble;
+pub mod background;
 pub mod budget;
 pub mod bundle;
 pub mod chat;
@@ -18,6 +19,7 @@ mod embeddings;
 pub mod engine;
 pub mod extract;
 pub mod history;
+pub mod memory;
 pub mod message;
 pub mod predict;
 pub mod provider;

@@ -9,7 +9,7 @@ pub fn ends_sentence(c: char, next: Option<char>) -> bool {
             !next.is_some_and(|next| closes(next) || ends_sentence(next, None))
         }
         '」' | '』' | '）' => false,
-        '.' | '!' | '?' | '…' | '؟' | '۔' | '।' | '॥' | '։' | '።' | '။' | '។' => {
+        '.' | '!' | '?' | '…' | '؟' | '\u{37e}' | '۔' | '।' | '॥' | '։' | '።' | '။' | '។' => {
             next.is_none_or(char::is_whitespace)
         }
         _ => false,

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use clap::ArgAction;
 
 use super::{
+    background::Prices,
     chat_limits::ChatLimits,
     provider::{BackgroundModel, EmbedderConfig, Endpoint, Providers},
 };
@@ -57,6 +58,19 @@ pub struct ContextSettings {
         value_parser = roll_up_interval
     )]
     pub roll_up_interval: Interval,
+    /// What the server remembers of chats: model (units, and facts that the model of background calls finds), words (units
+    /// only) or off
+    #[arg(
+        id = "context-memory",
+        long = "context-memory",
+        env = "CONTEXT_MEMORY",
+        default_value = "model",
+        value_parser = learning
+    )]
+    pub learning: Learning,
+    /// Prices per million tokens in usage records: model=prompt/completion, comma-separated. Default: no cost
+    #[arg(id = "llm-prices", long = "llm-prices", env = "LLM_PRICES", default_value = "", value_parser = Prices::parse)]
+    pub prices: Prices,
     /// Comma-separated models that users may request; role=model limits one role. Default: any
     #[arg(long, env = "CHAT_MODELS", value_parser = models_by_role)]
     chat_models: Option<HashMap<Role, Vec<String>>>,
@@ -116,6 +130,25 @@ fn tokens_by_role(text: &str) -> ParseResult<HashMap<Role, u32>> {
     let values = by_role(text, number)?;
     // The last entry of a role counts.
     Ok(values.into_iter().filter_map(|(role, values)| Some((role, *values.last()?))).collect())
+}
+
+/// What the server learns from messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learning {
+    Off,
+    /// Statements of users, without a model.
+    Words,
+    /// Statements, and facts that a model finds.
+    Model,
+}
+
+fn learning(text: &str) -> ParseResult<Learning> {
+    match text {
+        "off" => Ok(Learning::Off),
+        "words" => Ok(Learning::Words),
+        "model" => Ok(Learning::Model),
+        _ => Err(format!("must be one of model, words, off (got \"{text}\")")),
+    }
 }
 
 /// An interval that 0 disables. An alias, because clap takes a field of type `Option` for a setting without a default.

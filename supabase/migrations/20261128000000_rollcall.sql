@@ -5942,6 +5942,16 @@ end
 $$;
 comment on function rollcall_internal.policy_applies is 'Whether policies for these roles apply to a role.';
 
+-- Invoker: reads a table that the server may read, and catalogs.
+create function rollcall_internal.delete_is_secured(p_relation oid) returns boolean
+  language sql stable security invoker set search_path = ''
+as $$
+  select coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = p_relation),
+    (select c.relnamespace = 'rollcall'::regnamespace from pg_catalog.pg_class c where c.oid = p_relation))
+$$;
+comment on function rollcall_internal.delete_is_secured is
+  'Whether a DELETE of a table is delivered only to those whom row-level security let see the row.';
+
 -- See change_access. One row. The expressions are read as text, which is evaluated, and as trees, which show what
 -- PostgreSQL does not record: references to the whole row, and functions of its own. Columns are recorded as
 -- dependencies.
@@ -6035,7 +6045,7 @@ begin
     end,
     k.names, k.types, format('%I.%I', n.nspname, c.relname),
     c.relrowsecurity, bound.is_exempt,
-    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), n.nspname = 'rollcall'),
+    rollcall_internal.delete_is_secured(c.oid),
     owned.columns, quote_ident(c.relname), asks.condition, asks.reads, asks.read_types, asks.is_steady
   from unnest(p_relations) as wanted (oid)
   join pg_catalog.pg_class c on c.oid = wanted.oid
@@ -6318,6 +6328,17 @@ begin
     from pg_catalog.pg_publication p
     where p.pubname = 'supabase_realtime'
   ) published on true
+  -- Functions that policies call, in schemas that the server may not use: it resolves the names as itself.
+  cross join lateral (
+    select string_agg(distinct format('%I.%I', n.nspname, c.proname), ', ') as functions
+    from pg_catalog.pg_policy p
+    join pg_catalog.pg_roles r on r.rolname = p_role
+    cross join regexp_matches(p.polqual::text, ':funcid (\d+)', 'g') as called (part)
+    join pg_catalog.pg_proc c on c.oid = called.part[1]::oid
+    join pg_catalog.pg_namespace n on n.oid = c.pronamespace
+    where p.polrelid = p_relation and p.polcmd in ('r', '*') and not has_schema_privilege(n.oid, 'usage')
+      and rollcall_internal.policy_applies(p.polroles, r.oid)
+  ) closed
   -- Only columns that the role may select are named.
   cross join lateral (
     select string_agg(a.attname, ', ' order by a.attnum) filter (where not kind.is_generated) as columns,
@@ -6343,6 +6364,9 @@ begin
     (f.is_bound and f.deletes_are_secured and not f.is_barred and unknown.columns is not null,
       format('no DELETE of %1$s comes: policies read %2$s, which is not in its replica identity '
         '(alter table %1$s replica identity full)', f.shown, unknown.columns)),
+    (f.is_bound and f.deletes_are_secured and not f.is_barred and closed.functions is not null,
+      format('no DELETE of %s comes: its policies call %s, in a schema that the server''s role %s may not use',
+        f.shown, closed.functions, current_user)),
     (published.left_out is not null, format('the publication supabase_realtime does not publish %s',
       published.left_out)),
     (absent.columns is not null, format('the publication supabase_realtime does not publish these columns of %s: %s',
@@ -6740,7 +6764,7 @@ create table rollcall.atomic_chat_units (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null,
   conversation_id uuid references rollcall.conversations (id) on delete set null,
-  message_id uuid references rollcall.messages (id) on delete set null,
+  message_id uuid references rollcall.messages (id) on delete cascade,
   content text not null constraint atomic_chat_units_content_length check (char_length(content) between 1 and 20000),
   unit_type text not null default 'statement'
     constraint atomic_chat_units_unit_type_length check (char_length(unit_type) between 1 and 64),
@@ -6748,6 +6772,7 @@ create table rollcall.atomic_chat_units (
   state rollcall.unit_state not null default 'active',
   token_count int constraint atomic_chat_units_token_count_is_a_count check (token_count >= 0),
   processed_at timestamptz,
+  is_learned boolean not null default false,
   created_at timestamptz not null default now(),
   search tsvector not null generated always as (to_tsvector('english', content)) stored,
   grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
@@ -6786,15 +6811,29 @@ create table rollcall.memories (
     constraint memories_category_length check (char_length(category) between 1 and 64),
   importance real not null default 0.5 constraint memories_importance_range check (importance between 0 and 1),
   is_active boolean not null default true,
+  is_pinned boolean not null default false,
+  is_learned boolean not null default false,
+  conversation_id uuid references rollcall.conversations (id) on delete set null,
+  message_id uuid references rollcall.messages (id) on delete set null,
+  valid_from timestamptz not null default now(),
+  valid_until timestamptz,
+  superseded_by uuid references rollcall.memories (id) on delete set null,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   search tsvector not null generated always as (to_tsvector('english', content)) stored,
   grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
 );
 comment on table rollcall.memories is 'What is to be remembered about a user.';
+comment on column rollcall.memories.is_pinned is 'In every prompt, and never superseded by what the server learns.';
+comment on column rollcall.memories.is_learned is 'The server took it from the message.';
+comment on column rollcall.memories.valid_until is 'When a newer memory superseded it.';
 comment on column rollcall.memories.category is
   'biography, identity and role describe the user, preference what they like; others are used when they match.';
 create index memories_user_id on rollcall.memories (user_id, category, importance desc) where is_active;
+create index memories_newest on rollcall.memories (user_id, created_at desc);
+create index memories_conversation_id on rollcall.memories (conversation_id) where conversation_id is not null;
+create index memories_message_id on rollcall.memories (message_id) where message_id is not null;
+create index memories_superseded_by on rollcall.memories (superseded_by) where superseded_by is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index memories_search on rollcall.memories using gin (search) with (fastupdate = off);
 create index memories_grams on rollcall.memories using gin (grams) with (fastupdate = off);
@@ -6804,8 +6843,10 @@ create policy "own memories" on rollcall.memories for all to authenticated
 create policy "service_role has full access" on rollcall.memories
   for all to service_role using (true) with check (true);
 revoke all on rollcall.memories from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, content, category, importance, is_active),
-  update (content, category, importance, is_active) on rollcall.memories to authenticated;
+grant select, delete, insert (id, user_id, content, category, importance, is_active, is_pinned, valid_from,
+  valid_until),
+  update (content, category, importance, is_active, is_pinned, valid_from,
+    valid_until) on rollcall.memories to authenticated;
 grant all on rollcall.memories to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
   ('rollcall.memories', 'user_id', true, 44, null);
@@ -7621,12 +7662,14 @@ create trigger context_after_truncate after truncate on rollcall.messages
   for each statement execute function rollcall_internal.on_context_truncated();
 
 -- Invoker: computes from its arguments.
-create function rollcall_internal.memory_kinds(p_id uuid, p_category text, p_importance real, p_is_active boolean)
+create function rollcall_internal.memory_kinds(p_id uuid, p_category text, p_importance real, p_is_active boolean,
+  p_is_pinned boolean)
   returns table (kind text, ref uuid)
   language sql immutable security invoker set search_path = '' rows 2
 as $$
   select 'identity', null::uuid
-    where p_is_active and p_category in ('biography', 'identity', 'role') and p_importance >= 0.8::real
+    where p_is_active and (p_is_pinned or p_category in ('biography', 'identity', 'role')
+      and p_importance >= 0.8::real)
   union all
   select 'prefs', null where p_is_active and p_category = 'preference' and p_importance >= 0.6::real
   union all
@@ -7656,14 +7699,15 @@ begin
       select 'memory', c.user_id, c.user_id, array_agg(c.id) from new_rows c where c.is_active group by c.user_id;
     if exists (
       select from new_rows c
-      where c.is_active and (c.category in ('biography', 'identity', 'role') and c.importance >= 0.8::real
+      where c.is_active and (c.is_pinned or c.category in ('biography', 'identity', 'role')
+          and c.importance >= 0.8::real
         or c.category = 'preference' and c.importance >= 0.6::real)
     ) then
       with marked as (
         insert into rollcall_internal.context_source_changes (kind, user_id, key)
           select distinct k.kind, c.user_id, c.user_id
           from new_rows c cross join lateral rollcall_internal.memory_kinds(c.id, c.category, c.importance,
-            c.is_active) k
+            c.is_active, c.is_pinned) k
           where k.kind <> 'memory'
         returning kind, user_id
       )
@@ -7697,17 +7741,20 @@ begin
     return null;
   elsif tg_op = 'DELETE' then
     select array_agg(k.kind), array_agg(g.user_id), array_agg(k.ref) into v_kinds, v_users, v_refs
-    from old_rows g cross join lateral rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active) k;
+    from old_rows g
+    cross join lateral rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active, g.is_pinned) k;
   else
     select array_agg(x.kind), array_agg(x.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
     from old_rows g join new_rows c on c.id = g.id
     cross join lateral (
-      select k.kind, g.user_id, k.ref from rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active) k
+      select k.kind, g.user_id, k.ref
+      from rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active, g.is_pinned) k
       union
-      select k.kind, c.user_id, k.ref from rollcall_internal.memory_kinds(c.id, c.category, c.importance, c.is_active) k
+      select k.kind, c.user_id, k.ref
+      from rollcall_internal.memory_kinds(c.id, c.category, c.importance, c.is_active, c.is_pinned) k
     ) x
-    where (g.user_id, g.content, g.category, g.importance, g.is_active, g.created_at)
-      is distinct from (c.user_id, c.content, c.category, c.importance, c.is_active, c.created_at);
+    where (g.user_id, g.content, g.category, g.importance, g.is_active, g.is_pinned, g.created_at)
+      is distinct from (c.user_id, c.content, c.category, c.importance, c.is_active, c.is_pinned, c.created_at);
   end if;
   if v_kinds is not null then
     perform rollcall_internal.record_source_changes('memory_' || case tg_op when 'DELETE' then 'deleted'
@@ -8590,14 +8637,14 @@ begin
   case p_type
     when 'identity_core' then
       select jsonb_build_object('memories', coalesce(jsonb_agg(
-          jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category) order by m.importance desc,
-            m.created_at, m.id), '[]'))
+          jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category) order by m.is_pinned desc,
+            m.importance desc, m.created_at, m.id), '[]'))
         into v_sources
       from (
         select * from rollcall.memories m
-        where m.user_id = v_me and m.is_active and m.category in ('biography', 'identity', 'role')
-          and m.importance >= 0.8::real
-        order by m.importance desc, m.created_at, m.id limit 15
+        where m.user_id = v_me and m.is_active and (m.is_pinned or m.category in ('biography', 'identity', 'role')
+          and m.importance >= 0.8::real)
+        order by m.is_pinned desc, m.importance desc, m.created_at, m.id limit 15
       ) m;
 
     when 'global_prefs' then
@@ -8925,7 +8972,8 @@ begin
     'detected', v_detected,
     'bundles', rollcall.wanted_bundles(v_wanted),
     'units', coalesce((
-      select json_agg(json_build_object('id', u.id, 'content', u.content, 'score', m.score) order by m.n)
+      select json_agg(json_build_object('id', u.id, 'content', u.content, 'score', m.score,
+          'said_on', case when u.is_learned then u.created_at::date end) order by m.n)
       from unnest(v_units, v_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.atomic_chat_units u where u.id = m.id
         and u.state = 'active' offset 0) u), '[]'),
@@ -9593,6 +9641,9 @@ begin
     and a.finished_at < clock_timestamp() - interval '30 days';
   get diagnostics v_count = row_count;
   v_all := v_all + v_count;
+  delete from rollcall.model_usage u where u.created_at < clock_timestamp() - interval '400 days';
+  get diagnostics v_count = row_count;
+  v_all := v_all + v_count;
   delete from rollcall.context_bundles b
   where b.expires_at < clock_timestamp() - interval '7 days'
     and coalesce(b.last_used_at, b.compiled_at) < clock_timestamp() - interval '30 days';
@@ -10130,6 +10181,389 @@ begin
 end
 $$;
 comment on function rollcall_internal.apply_roll_up is 'Writes the result of a roll-up; null where its lease was lost.';
+
+-- schemas/92_memory.sql ----------------------------------------------------------------------------------------------
+
+-- Memory: the server takes units and memories from the messages of users, in the background. Each message is processed
+-- once: its queue entry is deleted in the transaction that stores what was learned. At most one batch per user at a
+-- time, on any node, by a lease that its holder must still have when it writes.
+
+-- Appended to by transactions of the application, which therefore never wait here. Entries of deleted messages are
+-- skipped when they are processed.
+create table rollcall_internal.messages_to_learn (
+  id bigint generated always as identity primary key,
+  user_id uuid not null,
+  message_id uuid not null
+);
+comment on table rollcall_internal.messages_to_learn is
+  'Messages that the server has not learned from yet, oldest first.';
+create index messages_to_learn_user_id on rollcall_internal.messages_to_learn (user_id, id);
+-- No policies: only the server uses it.
+alter table rollcall_internal.messages_to_learn enable row level security;
+
+create table rollcall_internal.learning_turns (
+  user_id uuid primary key,
+  lease uuid,
+  lease_expires_at timestamptz,
+  attempts int not null default 0,
+  run_after timestamptz not null default now(),
+  error text
+);
+comment on table rollcall_internal.learning_turns is 'Users whose messages a server processes, or will process again.';
+-- No policies: only the server uses it.
+alter table rollcall_internal.learning_turns enable row level security;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  -- First: a server that is learning loses its lease and writes nothing.
+  ('rollcall_internal.learning_turns', 'user_id', false, 6, 'when the server last learned from the user''s messages'),
+  ('rollcall_internal.messages_to_learn', 'user_id', false, 7, 'ids only, deleted when the messages are processed');
+
+-- Switches ------------------------------------------------------------------------------------------------------------
+
+create table rollcall.memory_settings (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null,
+  conversation_id uuid references rollcall.conversations (id) on delete cascade,
+  learns boolean not null default true,
+  updated_at timestamptz not null default now(),
+  constraint memory_settings_subject unique nulls not distinct (user_id, conversation_id)
+);
+comment on table rollcall.memory_settings is
+  'Whether the server learns from the messages of a user: in one conversation, or without one in any.';
+create index memory_settings_conversation_id on rollcall.memory_settings (conversation_id)
+  where conversation_id is not null;
+alter table rollcall.memory_settings enable row level security;
+create policy "own memory settings" on rollcall.memory_settings for all to authenticated
+  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
+    and (conversation_id is null or conversation_id in (select rollcall.my_conversations())));
+create policy "service_role has full access" on rollcall.memory_settings
+  for all to service_role using (true) with check (true);
+revoke all on rollcall.memory_settings from anon, authenticated, service_role;
+grant select, delete, insert (id, user_id, conversation_id, learns), update (learns) on rollcall.memory_settings
+  to authenticated;
+grant all on rollcall.memory_settings to service_role;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.memory_settings', 'user_id', true, 40, null);
+
+create trigger set_updated_at before update on rollcall.memory_settings
+  for each row execute function rollcall_internal.set_updated_at();
+
+-- Definer: triggers of any writer ask for the author of a message; tells nothing else.
+create function rollcall_internal.learns_from(p_user uuid, p_conversation uuid) returns boolean
+  language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  return not exists (
+    select from rollcall.memory_settings s
+    where s.user_id = p_user and (s.conversation_id is null or s.conversation_id = p_conversation) and not s.learns);
+end
+$$;
+comment on function rollcall_internal.learns_from is
+  'Whether the server learns from messages of a user in a conversation: neither switch is off.';
+
+-- Queue ---------------------------------------------------------------------------------------------------------------
+
+-- At most 10,000 entries per user; messages beyond that are not learned from.
+-- Definer: only the server writes the queue.
+create function rollcall_internal.enqueue_messages() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  insert into rollcall_internal.messages_to_learn (user_id, message_id)
+  select x.user_id, x.id
+  from (
+    select c.user_id, c.id, row_number() over (partition by c.user_id order by c.message_index) as n
+    from new_rows c
+    where c.role = 'user' and c.state = 'complete'
+      and rollcall_internal.learns_from(c.user_id, c.conversation_id)
+  ) x
+  where x.n <= 10000 and not exists (
+    select from rollcall_internal.messages_to_learn q where q.user_id = x.user_id offset 10000 limit 1)
+  order by x.n;
+  return null;
+end
+$$;
+comment on function rollcall_internal.enqueue_messages is 'Trigger function: queues messages of users to learn from.';
+
+create trigger enqueue_messages after insert on rollcall.messages
+  referencing new table as new_rows for each statement execute function rollcall_internal.enqueue_messages();
+
+-- Definer: only the server writes the queue.
+create function rollcall_internal.enqueue_edited_message() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  insert into rollcall_internal.messages_to_learn (user_id, message_id)
+  select new.user_id, new.id
+  where not exists (
+    select from rollcall_internal.messages_to_learn q where q.user_id = new.user_id offset 10000 limit 1);
+  return null;
+end
+$$;
+comment on function rollcall_internal.enqueue_edited_message is
+  'Trigger function: queues an edited message, so that what was learned from its old text is replaced.';
+
+create trigger enqueue_edited_message after update of content on rollcall.messages
+  for each row when (old.content is distinct from new.content and new.role = 'user' and new.state = 'complete')
+  execute function rollcall_internal.enqueue_edited_message();
+
+-- What was said in a message whose fact is forgotten is not found by its words either.
+-- Definer: called by the referencing trigger of any writer; deletes units of the same user and message only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.forget_units() returns trigger
+  language plpgsql volatile security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  delete from rollcall.atomic_chat_units u using old_rows g
+  where g.is_learned and u.message_id = g.message_id and u.user_id = g.user_id and u.is_learned;
+  return null;
+end
+$$;
+comment on function rollcall_internal.forget_units is
+  'Trigger function: deletes the learned units of the messages of deleted memories.';
+
+create trigger forget_units after delete on rollcall.memories
+  referencing old table as old_rows for each statement execute function rollcall_internal.forget_units();
+
+-- Users in turns: those whose id is greater than p_after. Up to eight messages of a user; after a failure one, so that
+-- one message does not stop the others.
+-- Definer: for the server only.
+create function rollcall_internal.claim_messages(p_after uuid, p_users int)
+  returns table (user_id uuid, lease uuid, attempts int, entries bigint[], messages uuid[])
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_user uuid := p_after;
+  v_turn rollcall_internal.learning_turns;
+  v_claimed int := 0;
+begin
+  for v_step in 1 .. 200 loop
+    select q.user_id into v_user from rollcall_internal.messages_to_learn q
+    where q.user_id > v_user order by q.user_id limit 1;
+    exit when not found or v_claimed >= p_users;
+    insert into rollcall_internal.learning_turns as t (user_id) values (v_user) on conflict do nothing;
+    update rollcall_internal.learning_turns t
+    set lease = gen_random_uuid(), lease_expires_at = clock_timestamp() + interval '3 minutes',
+      attempts = t.attempts + 1
+    from (
+      select x.user_id from rollcall_internal.learning_turns x
+      where x.user_id = v_user and x.run_after <= clock_timestamp()
+        and (x.lease is null or x.lease_expires_at < clock_timestamp())
+      for update skip locked
+    ) free
+    where t.user_id = free.user_id
+    returning t.* into v_turn;
+    if found then
+      v_claimed := v_claimed + 1;
+      return query
+        select v_user, v_turn.lease, v_turn.attempts, coalesce(array_agg(o.id order by o.id), '{}'),
+          coalesce(array_agg(o.message_id order by o.id), '{}')
+        from (
+          select q.id, q.message_id from rollcall_internal.messages_to_learn q where q.user_id = v_user
+          order by q.id limit case when v_turn.attempts > 1 then 1 else 8 end
+        ) o;
+    end if;
+  end loop;
+end
+$$;
+comment on function rollcall_internal.claim_messages is
+  'Claims queued messages of some users, oldest first; a claim expires after three minutes.';
+
+-- Those of the caller's messages that may be learned from, with what the caller and the model said just before, and
+-- the memories that they may correct.
+-- Invoker: see bundle_sources.
+create function rollcall.learning_sources(p_messages uuid[]) returns jsonb
+  language plpgsql stable security invoker
+as $$
+declare
+  v_me constant uuid := auth.uid();
+  v_text text;
+begin
+  select left(string_agg(left(m.content, 1000), ' '), 4000) into v_text
+  from rollcall.messages m where m.id = any (p_messages) and m.user_id = v_me;
+  return jsonb_build_object(
+    'messages', coalesce((
+      select jsonb_agg(jsonb_build_object('id', m.id, 'content', left(m.content, 20000), 'said_on', m.created_at::date,
+        'before', (
+          select coalesce(jsonb_agg(jsonb_build_object('role', b.role, 'content', left(b.content, 600))
+            order by b.message_index), '[]')
+          from (
+            select * from rollcall.messages o
+            where o.conversation_id = m.conversation_id and o.user_id = v_me and o.message_index < m.message_index
+              and o.state in ('complete', 'partial')
+            order by o.message_index desc limit 2
+          ) b)) order by m.created_at, m.message_index)
+      from rollcall.messages m
+      where m.id = any (p_messages) and m.user_id = v_me and m.role = 'user' and m.state = 'complete'
+        and not exists (
+          select from rollcall.memory_settings s
+          where s.user_id = v_me and (s.conversation_id is null or s.conversation_id = m.conversation_id)
+            and not s.learns)), '[]'),
+    'memories', coalesce((
+      select jsonb_agg(jsonb_build_object('id', k.id, 'content', left(k.content, 500), 'since', k.valid_from::date)
+        order by k.valid_from, k.id)
+      from rollcall.memories k
+      where k.user_id = v_me and k.is_active and not (k.message_id is not null and k.message_id = any (p_messages))
+        and (k.id in (select w.id from rollcall.match_words('memory', v_text, 20) w)
+          or k.id in (
+            select n.id from rollcall.memories n where n.user_id = v_me and n.is_active
+            order by n.importance desc, n.created_at desc limit 30))), '[]'));
+end
+$$;
+comment on function rollcall.learning_sources is 'What the server needs to learn from some of the callers messages.';
+grant execute on function rollcall.learning_sources to authenticated, service_role;
+
+-- p_found: {"messages": [{"id", "units": [text]}], "memories": [{"message_id", "content", "category", "importance",
+-- "replaces": [ids]}]}. Replaces what was learned from an earlier text of the messages. Of two facts the one that
+-- was said later is valid. Without entries the claim remains, for facts that are found later. Waits at most 300 ms
+-- for a lock and skips nothing: the caller tries again after `busy`. Locks conversations before messages, as
+-- deleting a conversation does.
+-- Returns stored, lost (the lease) or busy.
+-- Definer: writes columns that users may only read; every row is checked to belong to p_user.
+-- Over 60 lines: queue, units and memories are written under one lease.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.store_learned(p_user uuid, p_lease uuid, p_entries bigint[], p_messages uuid[],
+  p_found jsonb) returns text
+  language plpgsql volatile security definer set lock_timeout = '300ms'
+as $$
+declare
+  v_messages uuid[];
+  v_fact record;
+  v_newer rollcall.memories;
+  v_id uuid;
+begin
+  perform rollcall_internal.check_search_path();
+  perform from rollcall_internal.learning_turns t
+  where t.user_id = p_user and t.lease = p_lease and t.lease_expires_at > clock_timestamp() for update;
+  if not found then
+    return 'lost';
+  end if;
+  perform from rollcall.conversations c
+  where c.id in (select m.conversation_id from rollcall.messages m where m.id = any (p_messages))
+  order by c.id for key share;
+  v_messages := array(
+    select m.id from rollcall.messages m
+    where m.id = any (p_messages) and m.user_id = p_user
+      and rollcall_internal.learns_from(m.user_id, m.conversation_id)
+    order by m.id for key share);
+
+  delete from rollcall.atomic_chat_units u
+  where u.message_id = any (v_messages) and u.user_id = p_user and u.is_learned;
+  update rollcall.memories o set is_active = true, valid_until = null, superseded_by = null
+  from rollcall.memories g
+  where o.superseded_by = g.id and o.user_id = p_user
+    and g.message_id = any (v_messages) and g.user_id = p_user and g.is_learned and not g.is_pinned;
+  delete from rollcall.memories g
+  where g.message_id = any (v_messages) and g.user_id = p_user and g.is_learned and not g.is_pinned;
+
+  insert into rollcall.atomic_chat_units (user_id, conversation_id, message_id, content, is_learned, created_at)
+  select p_user, m.conversation_id, m.id, left(t.text, 20000), true, m.created_at
+  from jsonb_to_recordset(p_found -> 'messages') x (id uuid, units jsonb)
+  join rollcall.messages m on m.id = x.id and m.id = any (v_messages)
+  cross join lateral jsonb_array_elements_text(x.units) with ordinality t (text, n)
+  order by m.created_at, m.message_index, t.n;
+
+  for v_fact in
+    select x.content, x.category, x.importance, x.replaces, m.id as message_id, m.conversation_id, m.created_at
+    from jsonb_to_recordset(p_found -> 'memories')
+      x (message_id uuid, content text, category text, importance real, replaces uuid[])
+    join rollcall.messages m on m.id = x.message_id and m.id = any (v_messages)
+    where not exists (
+      select from rollcall.memories k
+      where k.user_id = p_user and k.is_active and lower(k.content) = lower(x.content))
+    order by m.created_at, m.message_index
+  loop
+    select * into v_newer from rollcall.memories o
+    where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and o.valid_from > v_fact.created_at
+    order by o.valid_from limit 1;
+    insert into rollcall.memories (user_id, content, category, importance, is_active, is_learned, conversation_id,
+      message_id, valid_from, valid_until, superseded_by)
+    values (p_user, v_fact.content, v_fact.category, v_fact.importance, v_newer.id is null, true,
+      v_fact.conversation_id, v_fact.message_id, v_fact.created_at, v_newer.valid_from, v_newer.id)
+    returning id into v_id;
+    update rollcall.memories o set is_active = false, superseded_by = v_id, valid_until = v_fact.created_at
+    where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and not o.is_pinned
+      and o.valid_from <= v_fact.created_at;
+  end loop;
+
+  if p_entries <> '{}' then
+    delete from rollcall_internal.messages_to_learn q where q.id = any (p_entries) and q.user_id = p_user;
+    delete from rollcall_internal.learning_turns t where t.user_id = p_user;
+  end if;
+  return 'stored';
+exception when lock_not_available or deadlock_detected then
+  return 'busy';
+end
+$$;
+comment on function rollcall_internal.store_learned is
+  'Stores what was learned from messages and deletes their queue entries, once.';
+
+-- p_drop: entries that are given up.
+-- Definer: for the server only.
+create function rollcall_internal.postpone_learning(p_user uuid, p_lease uuid, p_error text, p_wait interval,
+  p_drop bigint[]) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  update rollcall_internal.learning_turns t
+  set lease = null, lease_expires_at = null, error = left(p_error, 1000), run_after = clock_timestamp() + p_wait,
+    attempts = case when p_drop = '{}' then t.attempts else 0 end
+  where t.user_id = p_user and t.lease = p_lease;
+  if found then
+    delete from rollcall_internal.messages_to_learn q where q.id = any (p_drop) and q.user_id = p_user;
+  end if;
+end
+$$;
+comment on function rollcall_internal.postpone_learning is 'Releases a failed claim, to be tried again later.';
+
+-- Usage of models -----------------------------------------------------------------------------------------------------
+
+create table rollcall.model_usage (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null,
+  purpose text not null,
+  provider text not null,
+  model text not null,
+  prompt_tokens bigint not null,
+  completion_tokens bigint not null,
+  cost numeric,
+  created_at timestamptz not null default now()
+);
+comment on table rollcall.model_usage is 'Calls to models with their tokens; kept for 400 days.';
+comment on column rollcall.model_usage.purpose is 'chat, summary, roll_up or memory.';
+comment on column rollcall.model_usage.cost is 'By the prices in LLM_PRICES; null for a model without a price.';
+create index model_usage_user_id on rollcall.model_usage (user_id, created_at desc);
+create index model_usage_created_at on rollcall.model_usage (created_at);
+alter table rollcall.model_usage enable row level security;
+-- Only the server writes it.
+create policy "own usage" on rollcall.model_usage for select to authenticated using (user_id = (select auth.uid()));
+create policy "service_role has full access" on rollcall.model_usage
+  for all to service_role using (true) with check (true);
+revoke all on rollcall.model_usage from anon, authenticated, service_role;
+grant select on rollcall.model_usage to authenticated;
+grant all on rollcall.model_usage to service_role;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.model_usage', 'user_id', true, 85, null);
+
+-- Definer: for the server only.
+create function rollcall_internal.record_model_usage(p_user uuid, p_purpose text, p_provider text, p_model text,
+  p_prompt bigint, p_completion bigint, p_cost numeric) returns void
+  language sql volatile security definer set search_path = ''
+as $$
+  insert into rollcall.model_usage (user_id, purpose, provider, model, prompt_tokens, completion_tokens, cost)
+  values (p_user, p_purpose, p_provider, p_model, p_prompt, p_completion, p_cost)
+$$;
+comment on function rollcall_internal.record_model_usage is 'Records one call to a model.';
+
+-- A day begins at midnight UTC.
+-- Definer: for the server only.
+create function rollcall_internal.tokens_used_today(p_user uuid) returns bigint
+  language sql stable security definer set search_path = ''
+as $$
+  select coalesce(sum(u.prompt_tokens + u.completion_tokens), 0)::bigint from rollcall.model_usage u
+  where u.user_id = p_user and u.created_at >= date_trunc('day', now(), 'UTC')
+$$;
+comment on function rollcall_internal.tokens_used_today is 'Tokens that models used for a user since midnight UTC.';
 
 -- schemas/99_finish.sql ----------------------------------------------------------------------------------------------
 

@@ -245,7 +245,7 @@ create table rollcall.atomic_chat_units (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null,
   conversation_id uuid references rollcall.conversations (id) on delete set null,
-  message_id uuid references rollcall.messages (id) on delete set null,
+  message_id uuid references rollcall.messages (id) on delete cascade,
   content text not null constraint atomic_chat_units_content_length check (char_length(content) between 1 and 20000),
   unit_type text not null default 'statement'
     constraint atomic_chat_units_unit_type_length check (char_length(unit_type) between 1 and 64),
@@ -253,6 +253,7 @@ create table rollcall.atomic_chat_units (
   state rollcall.unit_state not null default 'active',
   token_count int constraint atomic_chat_units_token_count_is_a_count check (token_count >= 0),
   processed_at timestamptz,
+  is_learned boolean not null default false,
   created_at timestamptz not null default now(),
   search tsvector not null generated always as (to_tsvector('english', content)) stored,
   grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
@@ -291,15 +292,29 @@ create table rollcall.memories (
     constraint memories_category_length check (char_length(category) between 1 and 64),
   importance real not null default 0.5 constraint memories_importance_range check (importance between 0 and 1),
   is_active boolean not null default true,
+  is_pinned boolean not null default false,
+  is_learned boolean not null default false,
+  conversation_id uuid references rollcall.conversations (id) on delete set null,
+  message_id uuid references rollcall.messages (id) on delete set null,
+  valid_from timestamptz not null default now(),
+  valid_until timestamptz,
+  superseded_by uuid references rollcall.memories (id) on delete set null,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   search tsvector not null generated always as (to_tsvector('english', content)) stored,
   grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
 );
 comment on table rollcall.memories is 'What is to be remembered about a user.';
+comment on column rollcall.memories.is_pinned is 'In every prompt, and never superseded by what the server learns.';
+comment on column rollcall.memories.is_learned is 'The server took it from the message.';
+comment on column rollcall.memories.valid_until is 'When a newer memory superseded it.';
 comment on column rollcall.memories.category is
   'biography, identity and role describe the user, preference what they like; others are used when they match.';
 create index memories_user_id on rollcall.memories (user_id, category, importance desc) where is_active;
+create index memories_newest on rollcall.memories (user_id, created_at desc);
+create index memories_conversation_id on rollcall.memories (conversation_id) where conversation_id is not null;
+create index memories_message_id on rollcall.memories (message_id) where message_id is not null;
+create index memories_superseded_by on rollcall.memories (superseded_by) where superseded_by is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index memories_search on rollcall.memories using gin (search) with (fastupdate = off);
 create index memories_grams on rollcall.memories using gin (grams) with (fastupdate = off);
@@ -309,8 +324,10 @@ create policy "own memories" on rollcall.memories for all to authenticated
 create policy "service_role has full access" on rollcall.memories
   for all to service_role using (true) with check (true);
 revoke all on rollcall.memories from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, content, category, importance, is_active),
-  update (content, category, importance, is_active) on rollcall.memories to authenticated;
+grant select, delete, insert (id, user_id, content, category, importance, is_active, is_pinned, valid_from,
+  valid_until),
+  update (content, category, importance, is_active, is_pinned, valid_from,
+    valid_until) on rollcall.memories to authenticated;
 grant all on rollcall.memories to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
   ('rollcall.memories', 'user_id', true, 44, null);

@@ -421,12 +421,14 @@ create trigger context_after_truncate after truncate on rollcall.messages
   for each statement execute function rollcall_internal.on_context_truncated();
 
 -- Invoker: computes from its arguments.
-create function rollcall_internal.memory_kinds(p_id uuid, p_category text, p_importance real, p_is_active boolean)
+create function rollcall_internal.memory_kinds(p_id uuid, p_category text, p_importance real, p_is_active boolean,
+  p_is_pinned boolean)
   returns table (kind text, ref uuid)
   language sql immutable security invoker set search_path = '' rows 2
 as $$
   select 'identity', null::uuid
-    where p_is_active and p_category in ('biography', 'identity', 'role') and p_importance >= 0.8::real
+    where p_is_active and (p_is_pinned or p_category in ('biography', 'identity', 'role')
+      and p_importance >= 0.8::real)
   union all
   select 'prefs', null where p_is_active and p_category = 'preference' and p_importance >= 0.6::real
   union all
@@ -456,14 +458,15 @@ begin
       select 'memory', c.user_id, c.user_id, array_agg(c.id) from new_rows c where c.is_active group by c.user_id;
     if exists (
       select from new_rows c
-      where c.is_active and (c.category in ('biography', 'identity', 'role') and c.importance >= 0.8::real
+      where c.is_active and (c.is_pinned or c.category in ('biography', 'identity', 'role')
+          and c.importance >= 0.8::real
         or c.category = 'preference' and c.importance >= 0.6::real)
     ) then
       with marked as (
         insert into rollcall_internal.context_source_changes (kind, user_id, key)
           select distinct k.kind, c.user_id, c.user_id
           from new_rows c cross join lateral rollcall_internal.memory_kinds(c.id, c.category, c.importance,
-            c.is_active) k
+            c.is_active, c.is_pinned) k
           where k.kind <> 'memory'
         returning kind, user_id
       )
@@ -497,17 +500,20 @@ begin
     return null;
   elsif tg_op = 'DELETE' then
     select array_agg(k.kind), array_agg(g.user_id), array_agg(k.ref) into v_kinds, v_users, v_refs
-    from old_rows g cross join lateral rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active) k;
+    from old_rows g
+    cross join lateral rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active, g.is_pinned) k;
   else
     select array_agg(x.kind), array_agg(x.user_id), array_agg(x.ref) into v_kinds, v_users, v_refs
     from old_rows g join new_rows c on c.id = g.id
     cross join lateral (
-      select k.kind, g.user_id, k.ref from rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active) k
+      select k.kind, g.user_id, k.ref
+      from rollcall_internal.memory_kinds(g.id, g.category, g.importance, g.is_active, g.is_pinned) k
       union
-      select k.kind, c.user_id, k.ref from rollcall_internal.memory_kinds(c.id, c.category, c.importance, c.is_active) k
+      select k.kind, c.user_id, k.ref
+      from rollcall_internal.memory_kinds(c.id, c.category, c.importance, c.is_active, c.is_pinned) k
     ) x
-    where (g.user_id, g.content, g.category, g.importance, g.is_active, g.created_at)
-      is distinct from (c.user_id, c.content, c.category, c.importance, c.is_active, c.created_at);
+    where (g.user_id, g.content, g.category, g.importance, g.is_active, g.is_pinned, g.created_at)
+      is distinct from (c.user_id, c.content, c.category, c.importance, c.is_active, c.is_pinned, c.created_at);
   end if;
   if v_kinds is not null then
     perform rollcall_internal.record_source_changes('memory_' || case tg_op when 'DELETE' then 'deleted'

@@ -286,14 +286,14 @@ begin
   case p_type
     when 'identity_core' then
       select jsonb_build_object('memories', coalesce(jsonb_agg(
-          jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category) order by m.importance desc,
-            m.created_at, m.id), '[]'))
+          jsonb_build_object('id', m.id, 'content', m.content, 'category', m.category) order by m.is_pinned desc,
+            m.importance desc, m.created_at, m.id), '[]'))
         into v_sources
       from (
         select * from rollcall.memories m
-        where m.user_id = v_me and m.is_active and m.category in ('biography', 'identity', 'role')
-          and m.importance >= 0.8::real
-        order by m.importance desc, m.created_at, m.id limit 15
+        where m.user_id = v_me and m.is_active and (m.is_pinned or m.category in ('biography', 'identity', 'role')
+          and m.importance >= 0.8::real)
+        order by m.is_pinned desc, m.importance desc, m.created_at, m.id limit 15
       ) m;
 
     when 'global_prefs' then
@@ -621,7 +621,8 @@ begin
     'detected', v_detected,
     'bundles', rollcall.wanted_bundles(v_wanted),
     'units', coalesce((
-      select json_agg(json_build_object('id', u.id, 'content', u.content, 'score', m.score) order by m.n)
+      select json_agg(json_build_object('id', u.id, 'content', u.content, 'score', m.score,
+          'said_on', case when u.is_learned then u.created_at::date end) order by m.n)
       from unnest(v_units, v_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.atomic_chat_units u where u.id = m.id
         and u.state = 'active' offset 0) u), '[]'),

@@ -341,6 +341,9 @@ begin
     and a.finished_at < clock_timestamp() - interval '30 days';
   get diagnostics v_count = row_count;
   v_all := v_all + v_count;
+  delete from rollcall.model_usage u where u.created_at < clock_timestamp() - interval '400 days';
+  get diagnostics v_count = row_count;
+  v_all := v_all + v_count;
   delete from rollcall.context_bundles b
   where b.expires_at < clock_timestamp() - interval '7 days'
     and coalesce(b.last_used_at, b.compiled_at) < clock_timestamp() - interval '30 days';

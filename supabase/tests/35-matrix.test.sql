@@ -48,6 +48,10 @@ insert into matrix values
     $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
   ('rollcall.memories', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
+  ('rollcall.memory_settings', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, conversation_id, learns) values (tests.u(1), tests.node(11), false)$$,
+    $$(user_id, conversation_id, learns) values (tests.u(1), tests.node(15), false)$$),
+  ('rollcall.model_usage', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.personas', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, name) values (tests.u(1), 'x')$$, $$(user_id, name) values (tests.u(2), 'x')$$),
   ('rollcall.notebooks', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
@@ -72,6 +76,8 @@ insert into matrix values
   ('rollcall_internal.context_access_version', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.topic_words', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.deleted_accounts', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.messages_to_learn', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.learning_turns', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.roll_ups', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.dirty_bundles', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.invalidation_queue', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
@@ -140,6 +146,9 @@ insert into rollcall.messages (conversation_id, user_id, content) values
   (tests.node(11), tests.u(1), 'a'), (tests.node(11), tests.u(2), 'b'), (tests.node(13), tests.u(3), 'c'), (tests.node(15), tests.u(3), 'd');
 insert into rollcall.atomic_chat_units (id, user_id, content) values (tests.node(41), tests.u(1), 'x'), (tests.node(45), tests.u(1), 'y'), (tests.node(42), tests.u(2), 'x');
 insert into rollcall.memories (user_id, content) values (tests.u(1), 'x'), (tests.u(2), 'x');
+insert into rollcall.memory_settings (user_id, learns) values (tests.u(1), true), (tests.u(2), true);
+insert into rollcall.model_usage (user_id, purpose, provider, model, prompt_tokens, completion_tokens)
+  select tests.u(n), 'chat', 'p', 'm', 1, 1 from generate_series(1, 2) n;
 insert into rollcall.personas (user_id, name) values (tests.u(1), 'x'), (tests.u(2), 'x');
 insert into rollcall.notebooks (user_id, title) values (tests.u(1), 'n'), (tests.u(2), 'n');
 insert into rollcall.custom_instructions (user_id, content) values (tests.u(1), 'i'), (tests.u(2), 'i');

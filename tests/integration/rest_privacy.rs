@@ -20,6 +20,9 @@ const SEED_CONTEXT: &str = "
     insert into rollcall.personas (user_id, name) values ($user, 'p');
     insert into rollcall.notebooks (user_id, title) values ($user, 'n');
     insert into rollcall.memories (user_id, content) values ($user, 'm');
+    insert into rollcall.memory_settings (user_id) values ($user);
+    insert into rollcall.model_usage (user_id, purpose, provider, model, prompt_tokens, completion_tokens)
+      values ($user, 'chat', 'p', 'm', 1, 1);
     insert into rollcall.topic_profiles (user_id, slug, label) values ($user, 't', 't');
     insert into rollcall.entity_profiles (user_id, slug, name) values ($user, 'e', 'e');
     insert into rollcall.custom_instructions (user_id, content) values ($user, 'i');
@@ -94,7 +97,9 @@ async fn an_export_contains_all_own_data_and_no_other(db: Arc<TestDatabase>) {
         "entity_profiles",
         "entity_units",
         "memories",
+        "memory_settings",
         "messages",
+        "model_usage",
         "notebooks",
         "personas",
         "presence",
@@ -124,7 +129,8 @@ async fn an_export_contains_all_own_data_and_no_other(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
-    let node = db.start_server().await;
+    // The message stays in the queue.
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_MEMORY", "off")).await;
     let [user, friend, _] = seed_user(&db, &node).await;
     let mut watcher = node.socket(&friend).await;
     watcher.wait_until("the user is visible", |socket| socket.shows(user.id, "online", "busy")).await;
@@ -141,6 +147,7 @@ async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
     let expected = json!({
         "messages": 1, "atomic_chat_units": 1, "memories": 1, "custom_instructions": 1, "personas": 1, "notebooks": 1,
         "topic_profiles": 1, "entity_profiles": 1, "roll_ups": 0, "conversations": 0,
+        "memory_settings": 1, "model_usage": 1, "messages_to_learn": 1, "learning_turns": 0,
         "context_bundles": 1, "system_actions": 1, "presence_choices": 1, "presence_devices": 2, "presence_settings": 1, "presence_visibility_list": 1,
         "typing_indicators": 1, "user_last_seen": 1, "user_presence": 2,
     });
@@ -332,6 +339,12 @@ const NOT_USER_COLUMNS: &[&str] = &[
     "rollcall.context_bundles.id",
     "rollcall.context_bundles.topic_id",
     "rollcall.context_bundles.entity_id",
+    "rollcall.memories.conversation_id",
+    "rollcall.memories.message_id",
+    "rollcall.memories.superseded_by",
+    "rollcall.memory_settings.id",
+    "rollcall.memory_settings.conversation_id",
+    "rollcall.model_usage.id",
     "rollcall.context_bundles.conversation_id",
     "rollcall.context_bundles.persona_id",
     "rollcall.context_bundles.memory_ids",

@@ -68,10 +68,19 @@ pub enum EmbeddingBehavior {
     Unavailable,
 }
 
+/// Answers a request for the memory: from its text to the text of the answer; `None` is status 500.
+pub type MemoryRule = Box<dyn Fn(&str) -> Option<String> + Send>;
+
+/// First words of the request for facts in messages.
+const MEMORY_TASK: &str = "You keep the long-term memory";
+
 struct FakeLlmState {
     embedding_behavior: Mutex<EmbeddingBehavior>,
     next_behaviors: Mutex<VecDeque<LlmBehavior>>,
     requests: Mutex<Vec<Value>>,
+    memory_requests: Mutex<Vec<Value>>,
+    /// Finds the facts in requests for the memory.
+    memory_rule: Mutex<Option<MemoryRule>>,
     /// Streams that are currently being read.
     open_streams: AtomicUsize,
 }
@@ -95,6 +104,8 @@ impl FakeLlm {
             embedding_behavior: Mutex::new(EmbeddingBehavior::Topical),
             next_behaviors: Mutex::default(),
             requests: Mutex::default(),
+            memory_requests: Mutex::default(),
+            memory_rule: Mutex::default(),
             open_streams: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
@@ -130,6 +141,16 @@ impl FakeLlm {
     /// Returns the requests received so far.
     pub fn requests(&self) -> Vec<Value> {
         self.state.requests.lock().clone()
+    }
+
+    /// Sets how requests for the memory are answered; without a rule there are no facts.
+    pub fn set_memory_rule(&self, rule: impl Fn(&str) -> Option<String> + Send + 'static) {
+        *self.state.memory_rule.lock() = Some(Box::new(rule));
+    }
+
+    /// Requests for the memory received so far; they are not in [`requests`](Self::requests) and take no behavior.
+    pub fn memory_requests(&self) -> Vec<Value> {
+        self.state.memory_requests.lock().clone()
     }
 
     /// Number of streams that are being read.
@@ -176,6 +197,18 @@ impl Drop for OpenStreamGuard {
 async fn complete_chat(State(state): State<Arc<FakeLlmState>>, body: Bytes) -> Response {
     let request: Value = serde_json::from_slice(&body).expect("the server sends JSON");
     let streams = request["stream"] == true;
+    if request["messages"][0]["content"].as_str().is_some_and(|task| task.starts_with(MEMORY_TASK)) {
+        let text = request["messages"][1]["content"].as_str().unwrap_or_default().to_owned();
+        state.memory_requests.lock().push(request);
+        let answer = match &*state.memory_rule.lock() {
+            Some(rule) => rule(&text),
+            None => Some("{\"facts\": []}".to_owned()),
+        };
+        return match answer {
+            Some(answer) => completion_response(&answer),
+            None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        };
+    }
     state.requests.lock().push(request);
     let behavior = state.next_behaviors.lock().pop_front().unwrap_or(LlmBehavior::Answers { words: 5 });
     match behavior {

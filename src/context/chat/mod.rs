@@ -206,7 +206,10 @@ impl ContextEngine {
                 let outcome =
                     turns::begin(&self.database, caller, conversation, &question, message_tokens, key).await;
                 match outcome {
-                    Ok(BeginOutcome::New { answer_id, .. }) => Some(answer_id),
+                    Ok(BeginOutcome::New { answer_id, .. }) => {
+                        self.wake_learning.notify_one();
+                        Some(answer_id)
+                    }
                     Ok(BeginOutcome::Busy) => return Err(ChatError::InProgress),
                     Ok(BeginOutcome::Mismatch) => return Err(ChatError::IdempotencyKeyReused),
                     Ok(BeginOutcome::Replay { answer_id, content, metadata, partial }) => {
@@ -227,7 +230,7 @@ impl ContextEngine {
             }
         };
         // From here on, dropping the turn saves or removes the answer, also when this function returns an error.
-        let mut turn = Turn::new(self, answer_id);
+        let mut turn = Turn::new(self, user, answer_id);
         let prepared = prepared?;
         if providers.is_empty() {
             return Err(ChatError::NoProviderConfigured);

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::answer::{Answer, ContextStats, Engine, PreparedPrompt};
 use crate::{
     context::{
+        background::counted_usage,
         engine::ContextEngine,
         message::ChatMessage,
         provider::{Completion, CompletionChunk, ProviderError, Usage},
@@ -15,6 +16,7 @@ use crate::{
         tokens,
     },
     lifecycle::ErrorChain,
+    model::UserId,
     pg::PgError,
 };
 
@@ -24,6 +26,7 @@ const MAX_TOOL_CALLS: usize = 256;
 /// One answer. If it is dropped before completion, it is saved as partial, or removed if it has no text.
 pub(in crate::context) struct Turn {
     engine: Arc<ContextEngine>,
+    user: UserId,
     answer_id: Uuid,
     prompt: Option<PreparedPrompt>,
     provider: String,
@@ -31,6 +34,8 @@ pub(in crate::context) struct Turn {
     error: Option<String>,
     /// The answer is saved, or it is not to be saved.
     ended: bool,
+    /// The call to the model is in the usage records.
+    is_recorded: bool,
 }
 
 /// What the provider has sent so far.
@@ -46,15 +51,17 @@ struct Content {
 
 impl Turn {
     /// The answer in the row `answer_id`; `None` if the answer is not saved.
-    pub(super) fn new(engine: &Arc<ContextEngine>, answer_id: Option<Uuid>) -> Self {
+    pub(super) fn new(engine: &Arc<ContextEngine>, user: UserId, answer_id: Option<Uuid>) -> Self {
         Self {
             engine: engine.clone(),
+            user,
             answer_id: answer_id.unwrap_or_else(Uuid::new_v4),
             prompt: None,
             provider: String::new(),
             content: Content::default(),
             error: None,
             ended: answer_id.is_none(),
+            is_recorded: false,
         }
     }
 
@@ -105,15 +112,24 @@ impl Turn {
     /// Usage reported by the provider, or counted with the tokenizer.
     fn usage(&self) -> Usage {
         self.content.usage.unwrap_or_else(|| {
-            let messages = self.prompt.iter().flat_map(|prepared| &prepared.messages);
-            let prompt_tokens = messages.map(|message| message.tokens() as u64).sum();
-            let completion_tokens = tokens::count(&self.content.text) as u64;
-            Usage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+            let messages = self.prompt.as_ref().map_or(&[][..], |prepared| &prepared.messages);
+            counted_usage(messages, &self.content.text)
         })
+    }
+
+    /// Records the call to the model, once, in the background. Without an answering provider there is none.
+    fn record_call(&mut self) {
+        if self.provider.is_empty() || std::mem::replace(&mut self.is_recorded, true) {
+            return;
+        }
+        let (engine, user, usage) = (self.engine.clone(), self.user, self.usage());
+        let (provider, model) = (self.provider.clone(), self.content.model.clone());
+        self.engine.turns.spawn(async move { engine.record_chat(user, &provider, &model, usage).await });
     }
 
     /// Saves the complete answer.
     pub(super) async fn complete(mut self) -> Result<Answer, PgError> {
+        self.record_call();
         if !self.ended {
             let saved = self.save(AnswerStatus::Complete).await;
             self.ended = saved.is_ok();
@@ -203,18 +219,21 @@ fn without_nul(value: Value) -> Value {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.record_call();
         if self.ended {
             return;
         }
         self.ended = true;
         let turn = Self {
             engine: self.engine.clone(),
+            user: self.user,
             answer_id: self.answer_id,
             prompt: self.prompt.take(),
             provider: std::mem::take(&mut self.provider),
             content: std::mem::take(&mut self.content),
             error: self.error.take().or_else(|| Some("the client disconnected".into())),
             ended: true,
+            is_recorded: true,
         };
         let Content { text, .. } = &turn.content;
         let status = if text.is_empty() { AnswerStatus::Failed } else { AnswerStatus::Partial };

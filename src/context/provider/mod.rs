@@ -20,7 +20,7 @@ pub use openai::OpenAi;
 use super::message::ChatMessage;
 use crate::model::Secret;
 
-/// What a call to a model is for; a label of the metrics.
+/// What a call to a model is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Purpose {
     /// A user waits for the answer.
@@ -30,14 +30,19 @@ pub enum Purpose {
     Summary,
     /// Names of topics and entities, in the background.
     RollUp,
+    /// Facts in messages, in the background.
+    Memory,
 }
 
 impl Purpose {
-    const fn as_str(self) -> &'static str {
+    /// Name in metrics and usage records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Summary => "summary",
             Self::RollUp => "roll_up",
+            Self::Memory => "memory",
         }
     }
 }
@@ -244,6 +249,8 @@ const TOKENS_TOTAL: &str = "rollcall_context_llm_tokens_total";
 #[derive(Clone, Default)]
 pub struct Providers {
     by_name: BTreeMap<String, Provider>,
+    /// Clients of their own, so that failures of background calls open no circuit breaker of chats.
+    for_background: BTreeMap<String, Provider>,
     default: Option<String>,
     fallbacks: Vec<String>,
     background: BackgroundModel,
@@ -275,12 +282,17 @@ impl Providers {
     /// The first endpoint is the default; `echo` adds the echo provider.
     #[must_use]
     pub fn new(endpoints: &[Endpoint], echo: bool) -> Self {
-        let remote =
-            endpoints.iter().cloned().map(|endpoint| Provider::OpenAi(Arc::new(OpenAi::new(endpoint))));
-        let all: Vec<_> = remote.chain(echo.then_some(Provider::Echo)).collect();
-        let default = all.first().map(|provider| provider.name().to_owned());
+        let all = || -> Vec<(String, Provider)> {
+            let remote =
+                endpoints.iter().cloned().map(|endpoint| Provider::OpenAi(Arc::new(OpenAi::new(endpoint))));
+            let all = remote.chain(echo.then_some(Provider::Echo));
+            all.map(|provider| (provider.name().to_owned(), provider)).collect()
+        };
+        let by_name = all();
+        let default = by_name.first().map(|(name, _)| name.clone());
         Self {
-            by_name: all.into_iter().map(|provider| (provider.name().to_owned(), provider)).collect(),
+            by_name: by_name.into_iter().collect(),
+            for_background: all().into_iter().collect(),
             default,
             ..Self::default()
         }
@@ -335,7 +347,8 @@ impl Providers {
             BackgroundModel::Default => (None, None),
             BackgroundModel::Use { provider, model } => (provider.as_deref(), model.clone()),
         };
-        let provider = self.get(name).ok().flatten().filter(|provider| provider.is_model())?;
+        let name = name.or(self.default.as_deref())?;
+        let provider = self.for_background.get(name).filter(|provider| provider.is_model())?;
         Some((provider, model))
     }
 }

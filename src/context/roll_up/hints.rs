@@ -5,8 +5,9 @@ use serde::Deserialize;
 
 use super::sources::{EntityType, Unit};
 use crate::context::{
+    background::BackgroundCalls,
     message::ChatMessage,
-    provider::{CompletionRequest, Provider, Purpose},
+    provider::{CompletionRequest, Purpose},
 };
 use crate::lifecycle::ErrorChain;
 
@@ -57,7 +58,7 @@ fn is_plausible_name(name: &str) -> bool {
 }
 
 /// Requests suggestions from a model. Empty if the model fails or its answer cannot be parsed.
-pub async fn request_hints(provider: &Provider, model: Option<String>, units: &[Unit]) -> Hints {
+pub async fn request_hints(calls: &BackgroundCalls<'_>, units: &[Unit]) -> Hints {
     const TASK: &str = "Each line is a note of one user. Name the recurring topics (noun phrases of one to three words, \
         as the notes write them) and the named entities. Answer with JSON alone: {\"topics\": [\"…\"], \"entities\": \
         [{\"name\": \"…\", \"type\": \"person|project|organization|tool|concept\"}]}.";
@@ -68,12 +69,11 @@ pub async fn request_hints(provider: &Provider, model: Option<String>, units: &[
     let request = CompletionRequest {
         purpose: Purpose::RollUp,
         messages: vec![ChatMessage::new("system", TASK), ChatMessage::new("user", notes)],
-        model,
         max_tokens: Some(1_000),
         temperature: Some(0.0),
         ..CompletionRequest::default()
     };
-    match provider.complete(&request).await {
+    match calls.complete(request).await {
         Ok(completion) => parse_hints(&completion.content).unwrap_or_else(|| {
             tracing::info!("malformed hints of the model, continuing without");
             Hints::default()

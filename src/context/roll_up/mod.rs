@@ -92,8 +92,8 @@ impl ContextEngine {
         if sources.units.is_empty() {
             return Ok(RollUpSummary::default());
         }
-        let hints = match self.providers.background() {
-            Some((provider, model)) => hints::request_hints(provider, model, &sources.units).await,
+        let hints = match self.background_calls(user) {
+            Some(calls) => hints::request_hints(&calls, &sources.units).await,
             None => hints::Hints::default(),
         };
         let candidates = topics::find_candidates(&sources, &hints);
