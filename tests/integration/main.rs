@@ -37,6 +37,7 @@ mod device_quota;
 mod doctor;
 mod edge_function;
 mod environment;
+mod event_streams;
 mod faults;
 mod floods;
 mod hidden_users;
