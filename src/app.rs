@@ -42,7 +42,7 @@ use crate::{
     lifecycle::{Shutdown, TaskFailure, Tasks},
     limits::RateLimiter,
     model::{Module, Modules, NodeId, Secret},
-    pg::{Database, Writability, listener, queries::node},
+    pg::{Database, Writability, listener, queries::node, relay::Relay},
     presence::{
         PresenceService,
         channel_users::ChannelUsers,
@@ -282,6 +282,10 @@ impl Server {
                 stop.clone(),
             )),
         );
+        if config.database.notification_relay {
+            let relay = Relay::new(database.clone(), node);
+            tasks.spawn("notification relay", infallible(relay.run(stop.clone())));
+        }
         tasks.spawn("lease", infallible(lease.clone().run(stop.clone())));
         if has_presence {
             tasks.spawn("visibility", infallible(visibility_task.run(stop.clone())));

@@ -66,19 +66,32 @@ comment on function rollcall_internal.cluster_identity is
 
 -- Records that what these viewers see of these subjects may have changed; null stands for all. More than 1,000 users
 -- are recorded as all, which costs less than the list.
--- Definer: appends to a table that no API role may write.
-create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
-  language plpgsql security definer set search_path = ''
+-- Invoker, with the search_path of its caller, because it costs less in the transactions of applications: only definer
+-- functions call it.
+create function rollcall_internal.note_visibility_change(p_viewers uuid[], p_subjects uuid[], p_reason text)
+  returns void
+  language plpgsql volatile security invoker
 as $$
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
-    case when cardinality(p_viewers) <= 1000 then p_viewers end,
-    case when cardinality(p_subjects) <= 1000 then p_subjects end,
+    case when pg_catalog.cardinality(p_viewers) <= 1000 then p_viewers end,
+    case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
   perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_visibility_change is
+  'Appends to the visibility log and notifies the nodes; null stands for all.';
+
+-- Definer: appends to a table that no API role may write.
+create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  perform rollcall_internal.note_visibility_change(p_viewers, p_subjects, p_reason);
 end
 $$;
 comment on function rollcall.invalidate_visibility is
@@ -105,42 +118,17 @@ comment on function rollcall_internal.notify_ids is 'Sends ids as notifications,
 
 -- Trigger functions ---------------------------------------------------------------------------------------------------
 
--- One function per kind of table; trigger arguments name the columns of viewers and subjects.
-
 -- TRUNCATE has no transition tables, so all visibility is invalidated.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_truncated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall.invalidate_visibility(null, null, 'truncate ' || tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, 'truncate ' || tg_table_name);
   return null;
 end
 $$;
 comment on function rollcall_internal.on_truncated is 'Trigger function: a truncated table invalidates all visibility.';
-
--- Pairs of users: invalidates what each side sees of the other. Arguments: the two columns.
--- Definer: see invalidate_visibility. The column names are trigger arguments from this schema only.
-create function rollcall_internal.on_pairs_changed() returns trigger
-  language plpgsql security definer set search_path = ''
-as $$
-declare
-  v_ids uuid[];
-  v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
-    else 'select * from new_rows union all select * from old_rows' end;
-begin
-  execute format(
-    'select array(select side.id from (%s) changed '
-    'cross join lateral (values (changed.%I), (changed.%I)) side (id) group by side.id)',
-    v_rows, tg_argv[0], tg_argv[1]) into v_ids;
-  if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(v_ids, v_ids, tg_table_name);
-  end if;
-  return null;
-end
-$$;
-comment on function rollcall_internal.on_pairs_changed is
-  'Trigger function: changed pairs invalidate the visibility between both sides.';
 
 -- Rows that name one subject: invalidates what every viewer sees of it.
 -- Definer: see invalidate_visibility.
@@ -156,7 +144,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -184,8 +172,8 @@ begin
     'select array(select m.user_id from rollcall.%I m where m.%I in (select changed.%2$I from (%3$s) changed) '
     'union select unnest($1))',
     tg_table_name, tg_argv[0], v_rows) into v_others using v_moved;
-  perform rollcall.invalidate_visibility(v_others, v_moved, tg_table_name);
-  perform rollcall.invalidate_visibility(v_moved, v_others, tg_table_name);
+  perform rollcall_internal.note_visibility_change(v_others, v_moved, tg_table_name);
+  perform rollcall_internal.note_visibility_change(v_moved, v_others, tg_table_name);
   return null;
 end
 $$;
@@ -209,7 +197,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -300,15 +288,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.contacts', 'requester_id', true, null, 'a relation of two users; either deletes it'),
   ('rollcall.contacts', 'addressee_id', true, null, 'a relation of two users; either deletes it');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_contacts_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.requester_id from new_rows n union select n.addressee_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.requester_id from old_rows o union select o.addressee_id from old_rows o);
+    else
+      v_ids := array(
+        select n.requester_id from new_rows n union select n.addressee_id from new_rows n
+        union select o.requester_id from old_rows o union select o.addressee_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_contacts_changed is
+  'Trigger function: changed contacts invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.contacts
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_update after update on rollcall.contacts
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_delete after delete on rollcall.contacts
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.contacts
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -336,15 +351,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.blocks', 'blocker_id', true, null, 'kept after an erasure, so that blocked users stay blocked'),
   ('rollcall.blocks', 'blocked_id', false, null, 'another user''s choice, which blocked users must not learn of');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_blocks_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.blocker_id from new_rows n union select n.blocked_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.blocker_id from old_rows o union select o.blocked_id from old_rows o);
+    else
+      v_ids := array(
+        select n.blocker_id from new_rows n union select n.blocked_id from new_rows n
+        union select o.blocker_id from old_rows o union select o.blocked_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_blocks_changed is
+  'Trigger function: changed blocks invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.blocks
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_update after update on rollcall.blocks
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_delete after delete on rollcall.blocks
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.blocks
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -818,7 +860,7 @@ begin
       'cross join lateral (values (changed.a), (changed.b)) side (id) '
       'where rollcall_internal.text_as_uuid(side.id) is not null)', v_rows) into v_ids;
     if cardinality(v_ids) > 0 then
-      perform rollcall.invalidate_visibility(v_ids, v_ids, v_own.source::text);
+      perform rollcall_internal.note_visibility_change(v_ids, v_ids, v_own.source::text);
     end if;
     return null;
   end if;
@@ -834,16 +876,16 @@ begin
         where v_own.relation = 'participants' and m.id is not null
       union
       select i.id from unnest(v_ids) as i (id));
-    perform rollcall.invalidate_visibility(v_others, v_ids, v_own.source::text);
+    perform rollcall_internal.note_visibility_change(v_others, v_ids, v_own.source::text);
     if cardinality(v_others) > cardinality(v_ids) then
-      perform rollcall.invalidate_visibility(v_ids, v_others, v_own.source::text);
+      perform rollcall_internal.note_visibility_change(v_ids, v_others, v_own.source::text);
     end if;
   end if;
   return null;
 exception when others then
   raise warning 'Rollcall cannot follow %: %', tg_relid::regclass, sqlerrm
     using hint = 'Declare the table again with rollcall.use_table.';
-  perform rollcall.invalidate_visibility(null, null, tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, tg_table_name);
   return null;
 end
 $$;
@@ -1281,7 +1323,7 @@ begin
   if p_relation operator(pg_catalog.=) 'participants' then
     delete from rollcall.typing_indicators;
   end if;
-  perform rollcall.invalidate_visibility(null, null, 'relation ' operator(pg_catalog.||) p_relation);
+  perform rollcall_internal.note_visibility_change(null, null, 'relation ' operator(pg_catalog.||) p_relation);
 end
 $$;
 comment on function rollcall_internal.relation_replaced is 'Invalidates everything after a relation got another table.';
@@ -1615,15 +1657,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.presence_visibility_list', 'viewer_id', false, null,
     'another user''s choice, which listed users must not learn of');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_visibility_list_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.user_id from new_rows n union select n.viewer_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.user_id from old_rows o union select o.viewer_id from old_rows o);
+    else
+      v_ids := array(
+        select n.user_id from new_rows n union select n.viewer_id from new_rows n
+        union select o.user_id from old_rows o union select o.viewer_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_visibility_list_changed is
+  'Trigger function: changed entries invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.presence_visibility_list
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_update after update on rollcall.presence_visibility_list
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_delete after delete on rollcall.presence_visibility_list
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.presence_visibility_list
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -1769,7 +1838,7 @@ declare
   v_ids constant uuid[] := array(select distinct n.user_id from new_rows n);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, 'face inserted');
+    perform rollcall_internal.note_visibility_change(null, v_ids, 'face inserted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -1812,7 +1881,7 @@ declare
   v_ids constant uuid[] := array(select distinct o.user_id from old_rows o);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, 'face deleted');
+    perform rollcall_internal.note_visibility_change(null, v_ids, 'face deleted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -2590,7 +2659,12 @@ declare
 begin
   insert into rollcall_internal.outbox (kind, recipients, body) values (p_kind, p_recipients,
     p_body) returning id into v_id;
-  perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
+  if p_kind = 'message' then
+    perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
+  else
+    -- Nothing repeats a sign-off or a disconnect that was missed.
+    perform rollcall_internal.notify_directly('rollcall_broadcast', v_id::text);
+  end if;
 end
 $$;
 comment on function rollcall_internal.post_to_outbox is 'Queues a message for the sockets of some users.';
@@ -4039,7 +4113,7 @@ create function rollcall_internal.on_watched_table_changed() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall.invalidate_visibility(null, null, tg_table_schema || '.' || tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   return null;
 end
 $$;
@@ -4144,7 +4218,7 @@ begin
         tg_argv[1]) end,
     v_rows) into v_any, v_viewers, v_subjects;
   if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
-    perform rollcall.invalidate_visibility(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
+    perform rollcall_internal.note_visibility_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
   end if;
   return null;
 end
@@ -4253,7 +4327,7 @@ begin
     if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION') then
       perform rollcall_internal.refresh_own_tables();
     end if;
-    perform rollcall.invalidate_visibility(null, null, lower(tg_tag));
+    perform rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
   end if;
   if tg_tag = 'CREATE PUBLICATION' then
     perform rollcall_internal.publish_presence();
