@@ -88,15 +88,14 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
     // Privileges of missing roles cannot be checked.
     let is_checkable = is_migrated && !failed(checks, "roles");
     if is_checkable {
-        match query_checks(&client, include_str!("../../sql/doctor/schema.sql")).await {
-            Ok(results) => checks.extend(results),
-            Err(error) => checks.push(Check::new("schema", false, ErrorChain(&error).to_string())),
-        }
         let modules = installed_modules(&client).await.ok().flatten();
-        if modules.is_some_and(|modules| modules.contains(Module::Presence)) {
-            match query_checks(&client, include_str!("../../sql/doctor/presence.sql")).await {
+        let has_presence = modules.is_some_and(|modules| modules.contains(Module::Presence));
+        let presence = has_presence.then_some(include_str!("../../sql/doctor/presence.sql"));
+        for text in std::iter::once(include_str!("../../sql/doctor/schema.sql")).chain(presence) {
+            match query_checks(&client, text).await {
                 Ok(results) => checks.extend(results),
-                Err(error) => checks.push(Check::new("presence", false, ErrorChain(&error).to_string())),
+                Err(_) if failed(checks, "schema") => {}
+                Err(error) => checks.push(Check::new("schema", false, ErrorChain(&error).to_string())),
             }
         }
     }
