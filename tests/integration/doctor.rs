@@ -306,7 +306,7 @@ const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 6] = [
         "catalog",
         "set allow_system_table_mods = on;
          create or replace function pg_catalog.current_setting(text) returns text language plpgsql stable as
-           $$begin raise 'out of order'; end$$",
+           $$begin if $1 = 'wal_level' then raise 'out of order'; end if; return pg_catalog.current_setting($1, false); end$$",
         RESTORE_SETTINGS,
         "out of order",
     ),

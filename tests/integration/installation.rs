@@ -338,8 +338,8 @@ async fn a_cluster_of_our_own_looks_like_that_of_supabase(_: Arc<TestDatabase>) 
     assert_eq!(owner.query_one(granted, &[]).await.expect("a count").get::<_, i64>(0), 0);
 
     owner.batch_execute("drop table public.notes, public.later; drop sequence public.numbers; drop function public.answer()").await.expect("dropped");
-    remove(&target("other")).await.expect("it is removed");
     assert_eq!(remove(&target("app")).await.expect("it is removed").kept, []);
+    assert_eq!(remove(&target("other")).await.expect("it is removed").kept, []);
     let traces = "select (select count(*) from pg_default_acl) + (select count(*) from pg_db_role_setting)
         + (select count(*) from pg_roles where rolname = 'anon') + (select count(*) from pg_extension where extname <> 'plpgsql')";
     assert_eq!(owner.query_one(traces, &[]).await.expect("a count").get::<_, i64>(0), 0);

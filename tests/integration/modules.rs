@@ -129,6 +129,10 @@ async fn check_routes(node: &TestServer, modules: Modules) -> (usize, usize) {
     let (mut of_presence, mut of_context) = (0, 0);
     let document = openapi_document();
     for (path, operations) in document["paths"].as_object().expect("paths") {
+        // The descriptions contain examples, and streams do not end.
+        if path.ends_with(".json") || path.ends_with("/events") || path.ends_with("/sse") {
+            continue;
+        }
         let url = path.replace('{', "").replace('}', "");
         for method in operations.as_object().expect("operations").keys() {
             let Ok(method) = method.to_uppercase().parse() else { continue };
