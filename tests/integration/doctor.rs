@@ -273,7 +273,7 @@ impl Drop for ReplicationProcess {
     }
 }
 
-/// Undoes a replacement of a function of PostgreSQL.
+/// Undoes a replacement of a function of PostgreSQL. A replacement in SQL has an effect because it is inlined.
 const RESTORE_SETTINGS: &str = "set allow_system_table_mods = on;
     create or replace function pg_catalog.current_setting(text) returns text language internal stable strict
       parallel safe as 'show_config_by_name'";
@@ -305,8 +305,9 @@ const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 6] = [
     (
         "catalog",
         "set allow_system_table_mods = on;
-         create or replace function pg_catalog.current_setting(text) returns text language plpgsql stable as
-           $$begin if $1 = 'wal_level' then raise 'out of order'; end if; return pg_catalog.current_setting($1, false); end$$",
+         create or replace function pg_catalog.current_setting(text) returns text language sql stable as
+           $$select case $1 when 'wal_level' then 'out of order'::text::int::text
+             else pg_catalog.current_setting($1, false) end$$",
         RESTORE_SETTINGS,
         "out of order",
     ),
