@@ -114,9 +114,7 @@ grant execute on function rollcall.watch_table to service_role;
 create function rollcall.visibility_sources() returns setof regclass
   language sql stable security definer set search_path = ''
 as $$
-  select rollcall_internal.policy_sources(
-    array['rollcall.user_presence'::regclass, 'rollcall.typing_indicators'::regclass],
-      array['rollcall', 'rollcall_internal', 'auth'])
+  select rollcall_internal.policy_sources('visibility')
 $$;
 comment on function rollcall.visibility_sources is 'Tables that decide who sees whom.';
 
@@ -150,6 +148,7 @@ as $$
 declare
   v_table regclass;
 begin
+  perform rollcall_internal.examine_policies('visibility');
   for v_table in select s from rollcall.visibility_sources() s loop
     begin
       if rollcall.watch_table(v_table) then
@@ -279,6 +278,17 @@ $$;
 comment on function rollcall_internal.policy_fingerprint is
   'One number for everything in the catalogs that visibility depends on.';
 
+-- Invoker: returns a constant.
+create function rollcall_internal.tags_of_new_dependencies() returns text[]
+  language sql immutable security invoker
+as $$
+  select array['CREATE POLICY', 'ALTER POLICY', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE',
+    'CREATE VIEW', 'ALTER VIEW', 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE RULE',
+    'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE PROCEDURE', 'ALTER ROUTINE', 'CREATE SCHEMA', 'CREATE EXTENSION']
+$$;
+comment on function rollcall_internal.tags_of_new_dependencies is
+  'Kinds of DDL after which policies may depend on another table.';
+
 -- Definer: runs for any role that issues DDL.
 create function rollcall_internal.on_ddl() returns event_trigger
   language plpgsql security definer set search_path = ''
@@ -294,7 +304,9 @@ begin
       'REFRESH MATERIALIZED VIEW', 'DROP MATERIALIZED VIEW', 'CREATE RULE', 'DROP RULE', 'DROP TYPE', 'DROP SCHEMA',
       'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP OWNED')
   then
-    if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION') then
+    if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
+      and exists (select from rollcall_internal.own_tables)
+    then
       perform rollcall_internal.refresh_own_tables();
     end if;
     perform rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
@@ -302,17 +314,18 @@ begin
   if tg_tag = 'CREATE PUBLICATION' then
     perform rollcall_internal.publish_presence();
   end if;
-  -- A table may be created after the function that reads it, and a partition after its parent. Temporary ones are
-  -- ignored.
-  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'ALTER TABLE', 'CREATE FUNCTION', 'CREATE VIEW',
-    'CREATE MATERIALIZED VIEW')
-    or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
-      and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
+  -- A partition of a table in use, which is followed too.
+  if tg_tag = 'CREATE TABLE' and exists (
+    select from pg_catalog.pg_event_trigger_ddl_commands() c
+    join pg_catalog.pg_inherits i on i.inhrelid = c.objid
+    where exists (select from rollcall_internal.own_tables))
   then
-    -- Partitions too.
-    if tg_tag = 'CREATE TABLE' then
-      perform rollcall_internal.refresh_own_tables();
-    end if;
+    perform rollcall_internal.refresh_own_tables();
+  end if;
+  -- A table may be created after the function that reads it.
+  if tg_tag = any (rollcall_internal.tags_of_new_dependencies())
+    and rollcall_internal.ddl_concerns_policies('visibility')
+  then
     perform rollcall.watch_visibility_sources();
   end if;
 end
