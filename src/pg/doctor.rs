@@ -215,7 +215,15 @@ mod tests {
         let sources = Sources { migrations: vec![migration], ..Sources::default() };
 
         let checks = run_checks(&urls.url, None, &sources).await;
-        let expected = ["roles", "role_membership", "auth_uid", "publication", "messages", "migrations"];
+        let expected = [
+            "roles",
+            "role_membership",
+            "auth_uid",
+            "publication",
+            "relay_publication",
+            "messages",
+            "migrations",
+        ];
         assert_eq!(failed(&checks), expected, "{checks:#?}");
 
         let admin = Connector::new(urls.admin_url.expose()).unwrap().client("test").await.unwrap();

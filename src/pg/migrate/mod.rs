@@ -161,7 +161,7 @@ async fn install(
     let uses_bootstrap = !installer.is_supabase;
     let transaction = begin(&mut installer.client).await?;
     let modules = History::read(&transaction).await?.modules_with(sources.modules);
-    if with_seed && sources.seed.is_some() && modules != Modules::ALL {
+    if with_seed && sources.seed.is_some() && leaves_out_a_module(&sources.migrations, modules) {
         return Err(MigrateError::SeedNeedsModules(modules));
     }
     if uses_bootstrap {
@@ -386,6 +386,12 @@ pub async fn pending<'a>(client: &Client, sources: &'a Sources) -> Result<Vec<&'
 /// When the history cannot be read.
 pub async fn installed_modules(client: &Client) -> Result<Option<Modules>, tokio_postgres::Error> {
     Ok(History::read(client).await?.modules)
+}
+
+/// Whether one of the files belongs to a module that is not among these.
+fn leaves_out_a_module(files: &[SqlFile], modules: Modules) -> bool {
+    let mut parsed = files.iter().filter_map(|file| Migration::parse(file).ok()?.module);
+    parsed.any(|module| !modules.contains(module))
 }
 
 /// Loads demo data once; a file that has changed since is not loaded again. Whether it did.
