@@ -143,7 +143,7 @@ struct ChannelOccupancy<'a> {
         PresenceQuery,
     ),
     responses(
-        (status = 200, description = "The counts.", body = ChannelOccupancy<'static>,
+        (status = 200, description = "Numbers of keys and of tracked payloads.", body = ChannelOccupancy<'static>,
             example = json!({ "topic": "harbour", "private": false, "keys": 2, "metas": 3 })),
         (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
             example = json!({ "message": "Unauthorized" })),
