@@ -35,7 +35,7 @@ pub fn routes() -> OpenApiRouter<HttpState> {
 /// A status with its optional fields.
 #[derive(Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
-struct StatusBody {
+pub(super) struct StatusBody {
     /// New status. Any other value is answered with 422.
     status: Status,
     /// ID of the device that reports the status; without it the header `X-Device-ID` counts.
@@ -217,7 +217,7 @@ async fn get_user(
 /// A heartbeat of a device.
 #[derive(Default, Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
-struct HeartbeatBody {
+pub(super) struct HeartbeatBody {
     /// ID of the device; without it the header `X-Device-ID` counts.
     #[serde(alias = "deviceId")]
     device_id: Option<DeviceId>,
@@ -274,7 +274,7 @@ async fn heartbeat(
 /// Typing of the caller in a conversation.
 #[derive(Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
-struct TypingBody {
+pub(super) struct TypingBody {
     /// Whether the caller is typing: `false` after stopping.
     #[serde(alias = "isTyping")]
     is_typing: bool,

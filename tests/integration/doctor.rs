@@ -73,7 +73,7 @@ const fn fault(check: &'static str, by: &'static str) -> Fault {
     Fault { check, cause: by, doctor_args: &[], wait_for: "" }
 }
 
-const FAULTS: [Fault; 37] = [
+const FAULTS: [Fault; 38] = [
     fault("replication", "alter role postgres noreplication"),
     Fault {
         check: "roles",
@@ -85,6 +85,7 @@ const FAULTS: [Fault; 37] = [
     fault("auth_uid", "drop function auth.jwt()"),
     fault("row_level_security", "create table public.open (); grant select on public.open to anon"),
     Fault { doctor_args: &["presence_published"], ..fault("publication", "drop publication supabase_realtime") },
+    fault("relay_publication", "drop publication rollcall_relay"),
     fault("messages", "alter table realtime.messages disable row level security"),
     Fault {
         wait_for: "alter role postgres bypassrls",

@@ -46,6 +46,7 @@ mod invisible;
 mod isolation;
 mod lost_history;
 mod metrics_access;
+mod notification_relay;
 mod notifications;
 mod openapi_examples;
 mod operations;
