@@ -179,6 +179,9 @@ test("over server-sent events it behaves as over a WebSocket", async () => {
   refused.connect();
   await until(() => refused.snapshot.connection === "closed");
   assert.deepEqual([refused.snapshot.error.code, refused.snapshot.error.status], ["INVALID_TOKEN", 401]);
+  // Not only after the grace of the server: another test uses the same person.
+  other.setStatus({ status: "offline" });
+  await until(() => seen(other, bob) === "offline");
   other.close();
 });
 
