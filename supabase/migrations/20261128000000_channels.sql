@@ -715,6 +715,47 @@ $$;
 comment on function rollcall_internal.ddl_concerns_policies is
   'Whether the DDL statement may change on which tables policies depend.';
 
+-- Columns that policies, views and functions with a parsed body name. Null stands for all: where the text of a
+-- function may name the table, where an expression reads whole rows, and for partitions and other children.
+-- Definer: reads catalogs only.
+create function rollcall_internal.columns_in_policies(p_purpose text, p_table regclass) returns text[]
+  language sql stable security definer set search_path = ''
+as $$
+  with e as (
+    select x.objects, x.function_text from rollcall_internal.examined_policies x where x.purpose = p_purpose
+  ),
+  reader (classid, objid, tree) as (
+    select 'pg_catalog.pg_policy'::regclass, p.oid, concat(p.polqual::text, p.polwithcheck::text)
+    from e join pg_catalog.pg_policy p on p.polrelid = any (e.objects)
+    union all
+    select 'pg_catalog.pg_rewrite'::regclass, r.oid, r.ev_action::text
+    from e join pg_catalog.pg_rewrite r on r.ev_class = any (e.objects)
+    union all
+    select 'pg_catalog.pg_proc'::regclass, f.oid, f.prosqlbody::text
+    from e join pg_catalog.pg_proc f on f.oid = any (e.objects) and f.prosqlbody is not null
+  ),
+  reference as (
+    select d.refobjsubid, reader.tree
+    from reader
+    join pg_catalog.pg_depend d on d.classid = reader.classid and d.objid = reader.objid
+    where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = p_table
+  )
+  select case when not exists (
+      select from e join pg_catalog.pg_class c on c.oid = p_table
+      where position(lower(c.relname) in e.function_text) > 0)
+    -- A variable without a column is the whole row; system columns have negative numbers.
+    and not exists (select from reference r where r.refobjsubid < 0 or position(':varattno 0 ' in r.tree) > 0)
+    and not exists (select from pg_catalog.pg_inherits i where p_table in (i.inhrelid, i.inhparent))
+  then array(
+    select distinct a.attname::text
+    from reference r
+    join pg_catalog.pg_attribute a on a.attrelid = p_table and a.attnum = r.refobjsubid
+    where r.refobjsubid > 0)
+  end
+$$;
+comment on function rollcall_internal.columns_in_policies is
+  'Columns of a table that the policies for a purpose read; null stands for all.';
+
 -- schemas/50_channels.sql --------------------------------------------------------------------------------------------
 
 -- Broadcasts from the database and between nodes: partitions and notifications of realtime.messages, and the bus. A
@@ -1241,17 +1282,34 @@ $$;
 comment on function rollcall_internal.on_authorization_source_inserted is
   'Trigger function: rows inserted in a table that channel policies read invalidate authorization.';
 
--- A statement that changes no value is ignored.
--- Definer: see invalidate_channel_authorization.
+-- A statement that changes no value is ignored. Arguments: the columns that matter; none stands for all. The hashes are
+-- those of all columns, as the column with the user or topic need not have changed.
+-- Definer: see invalidate_channel_authorization. Column names come from the catalog.
 create function rollcall_internal.on_authorization_source_updated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_rows constant jsonb[] := array(
+  v_rows jsonb[];
+  v_columns text;
+  v_changed boolean := true;
+begin
+  if tg_nargs > 0 then
+    select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
+    begin
+      execute format('select exists (
+        select row(%1$s)::text from new_rows t except all select row(%1$s)::text from old_rows t)', v_columns)
+        into v_changed;
+    exception when undefined_column then
+      v_changed := true;
+    end;
+    if not v_changed then
+      return null;
+    end if;
+  end if;
+  v_rows := array(
     (select to_jsonb(n) from new_rows n except all select to_jsonb(o) from old_rows o limit 51)
     union all
     (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51));
-begin
   if cardinality(v_rows) > 0 then
     perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
       rollcall_internal.value_hashes(v_rows));
@@ -1301,27 +1359,52 @@ as $$
 $$;
 comment on function rollcall.authorization_sources is 'Tables that decide who may use private channels.';
 
--- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
+-- Updates count if they change one of these columns, null stands for all. Returns false if the table was followed
+-- before.
 -- Invoker: needs the right to create triggers on that table.
-create function rollcall.watch_authorization_source(p_table regclass) returns boolean
+create function rollcall_internal.follow_authorization_source(p_table regclass, p_columns text[]) returns boolean
   language plpgsql security invoker set search_path = ''
 as $$
+declare
+  v_arguments constant text := array_to_string(
+    array(select quote_literal(c.name) from unnest(p_columns) c (name) order by c.name), ', ');
+  v_is_followed constant boolean := exists (
+    select from pg_catalog.pg_trigger t
+    where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_truncate');
 begin
-  if exists (select from pg_catalog.pg_trigger t where t.tgrelid = p_table
-    and t.tgname = 'rollcall_authorization_truncate') then
+  if p_columns = '{}' then
+    execute format('drop trigger if exists rollcall_authorization_update on %s', p_table);
+  elsif not exists (
+    select from pg_catalog.pg_trigger t
+    where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_update'
+      and position(format('on_authorization_source_updated(%s)', v_arguments)
+        in pg_catalog.pg_get_triggerdef(t.oid)) > 0)
+  then
+    execute format('create or replace trigger rollcall_authorization_update after update on %s
+      referencing old table as old_rows new table as new_rows
+      for each statement execute function rollcall_internal.on_authorization_source_updated(%s)', p_table, v_arguments);
+  end if;
+  if v_is_followed then
     return false;
   end if;
   execute format('create trigger rollcall_authorization_insert after insert on %s referencing new table as new_rows
     for each statement execute function rollcall_internal.on_authorization_source_inserted()', p_table);
-  execute format('create trigger rollcall_authorization_update after update on %s
-    referencing old table as old_rows new table as new_rows
-    for each statement execute function rollcall_internal.on_authorization_source_updated()', p_table);
   execute format('create trigger rollcall_authorization_delete after delete on %s referencing old table as old_rows
     for each statement execute function rollcall_internal.on_authorization_source_deleted()', p_table);
   execute format('create trigger rollcall_authorization_truncate after truncate on %s
     for each statement execute function rollcall_internal.on_authorization_source_truncated()', p_table);
   return true;
 end
+$$;
+comment on function rollcall_internal.follow_authorization_source is
+  'Makes open private channels follow rows, and updates of some columns, of a table that decides who may use them.';
+
+-- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
+-- Invoker: needs the right to create triggers on that table.
+create function rollcall.watch_authorization_source(p_table regclass) returns boolean
+  language sql security invoker set search_path = ''
+as $$
+  select rollcall_internal.follow_authorization_source(p_table, null)
 $$;
 comment on function rollcall.watch_authorization_source is
   'Makes open private channels follow a table that decides who may use them; false when it is followed already.';
@@ -1337,7 +1420,9 @@ begin
   perform rollcall_internal.examine_policies('authorization');
   for v_table in select s from rollcall.authorization_sources() s loop
     begin
-      if rollcall.watch_authorization_source(v_table) then
+      if rollcall_internal.follow_authorization_source(v_table,
+        rollcall_internal.columns_in_policies('authorization', v_table))
+      then
         return next v_table;
       end if;
     exception when insufficient_privilege then

@@ -4120,20 +4120,95 @@ $$;
 comment on function rollcall_internal.on_watched_table_changed is
   'Trigger function: a changed table that policies read invalidates all visibility.';
 
+-- Arguments: the columns that matter. Trigger arguments do not depend on columns, so these can be dropped and altered.
+-- Values are compared as text, because some types have no equality.
+-- Definer: see note_visibility_change. Column names come from the catalog.
+create function rollcall_internal.on_watched_columns_changed() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_columns text;
+  v_changed boolean;
+begin
+  select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
+  begin
+    -- As many rows before as after, so a difference on one side is one on the other.
+    execute format('select exists (
+      select row(%1$s)::text from new_rows t except all select row(%1$s)::text from old_rows t)', v_columns)
+      into v_changed;
+  exception when undefined_column then
+    v_changed := true;
+  end;
+  if v_changed then
+    perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_watched_columns_changed is
+  'Trigger function: changed values of columns that policies read invalidate all visibility.';
+
+-- Makes sockets follow a table; updates count if they change one of these columns, null stands for all. Returns false
+-- if the table was followed before.
+-- Invoker: needs the right to create triggers on that table.
+create function rollcall_internal.follow_table(p_table regclass, p_columns text[]) returns boolean
+  language plpgsql security invoker set search_path = ''
+as $$
+declare
+  v_columns constant text[] := array(select quote_literal(c.name) from unnest(p_columns) c (name) order by c.name);
+  v_is_followed constant boolean := exists (
+    select from pg_catalog.pg_trigger t where t.tgrelid = p_table and t.tgname = 'rollcall_watch');
+  v_definition text;
+begin
+  if exists (select from pg_catalog.pg_trigger t
+    where t.tgrelid = p_table and t.tgname = 'invalidate_after_insert') then
+    return false;
+  end if;
+  if p_columns is null then
+    if exists (select from pg_catalog.pg_trigger t
+      where t.tgrelid = p_table and t.tgname = 'rollcall_watch' and t.tgtype & 16 <> 0)
+    then
+      return false;
+    end if;
+    execute format('drop trigger if exists rollcall_watch_update on %s', p_table);
+    execute format('create or replace trigger rollcall_watch after insert or update or delete or truncate on %s
+      for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
+    return not v_is_followed;
+  end if;
+  -- Nothing that a policy reads can be updated: the rows alone matter.
+  if cardinality(v_columns) = 0 then
+    execute format('drop trigger if exists rollcall_watch_update on %s', p_table);
+  else
+    v_definition := array_to_string(v_columns, ', ');
+    if not exists (
+      select from pg_catalog.pg_trigger t
+      where t.tgrelid = p_table and t.tgname = 'rollcall_watch_update'
+        and position(format('on_watched_columns_changed(%s)', v_definition)
+          in pg_catalog.pg_get_triggerdef(t.oid)) > 0)
+    then
+      execute format('create or replace trigger rollcall_watch_update after update on %s
+        referencing old table as old_rows new table as new_rows
+        for each statement execute function rollcall_internal.on_watched_columns_changed(%s)', p_table, v_definition);
+    end if;
+  end if;
+  if not exists (select from pg_catalog.pg_trigger t
+    where t.tgrelid = p_table and t.tgname = 'rollcall_watch' and t.tgtype & 16 = 0)
+  then
+    execute format('create or replace trigger rollcall_watch after insert or delete or truncate on %s
+      for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
+  end if;
+  return not v_is_followed;
+end
+$$;
+comment on function rollcall_internal.follow_table is
+  'Makes sockets follow rows, and updates of some columns, of a table that decides who sees whom.';
+
 -- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
 -- Invoker: needs the right to create triggers on that table.
 create function rollcall.watch_table(p_table regclass) returns boolean
-  language plpgsql security invoker set search_path = ''
+  language sql security invoker set search_path = ''
 as $$
-begin
-  if exists (select from pg_catalog.pg_trigger t where t.tgrelid = p_table
-      and (t.tgname = 'rollcall_watch' or t.tgname = 'invalidate_after_insert')) then
-    return false;
-  end if;
-  execute format('create trigger rollcall_watch after insert or update or delete or truncate on %s
-    for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
-  return true;
-end
+  select rollcall_internal.follow_table(p_table, null)
 $$;
 comment on function rollcall.watch_table is
   'Makes sockets follow a table that decides who sees whom; false when it is followed already.';
@@ -4181,7 +4256,7 @@ begin
   perform rollcall_internal.examine_policies('visibility');
   for v_table in select s from rollcall.visibility_sources() s loop
     begin
-      if rollcall.watch_table(v_table) then
+      if rollcall_internal.follow_table(v_table, rollcall_internal.columns_in_policies('visibility', v_table)) then
         return next v_table;
       end if;
     exception when insufficient_privilege then
@@ -4260,6 +4335,7 @@ begin
   end if;
 
   execute format('drop trigger if exists rollcall_watch on %s', p_table);
+  execute format('drop trigger if exists rollcall_watch_update on %s', p_table);
   for v_operation in
     select * from (values
       ('insert', 'referencing new table as new_rows'),

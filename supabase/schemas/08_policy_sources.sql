@@ -176,3 +176,44 @@ as $$
 $$;
 comment on function rollcall_internal.ddl_concerns_policies is
   'Whether the DDL statement may change on which tables policies depend.';
+
+-- Columns that policies, views and functions with a parsed body name. Null stands for all: where the text of a
+-- function may name the table, where an expression reads whole rows, and for partitions and other children.
+-- Definer: reads catalogs only.
+create function rollcall_internal.columns_in_policies(p_purpose text, p_table regclass) returns text[]
+  language sql stable security definer set search_path = ''
+as $$
+  with e as (
+    select x.objects, x.function_text from rollcall_internal.examined_policies x where x.purpose = p_purpose
+  ),
+  reader (classid, objid, tree) as (
+    select 'pg_catalog.pg_policy'::regclass, p.oid, concat(p.polqual::text, p.polwithcheck::text)
+    from e join pg_catalog.pg_policy p on p.polrelid = any (e.objects)
+    union all
+    select 'pg_catalog.pg_rewrite'::regclass, r.oid, r.ev_action::text
+    from e join pg_catalog.pg_rewrite r on r.ev_class = any (e.objects)
+    union all
+    select 'pg_catalog.pg_proc'::regclass, f.oid, f.prosqlbody::text
+    from e join pg_catalog.pg_proc f on f.oid = any (e.objects) and f.prosqlbody is not null
+  ),
+  reference as (
+    select d.refobjsubid, reader.tree
+    from reader
+    join pg_catalog.pg_depend d on d.classid = reader.classid and d.objid = reader.objid
+    where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = p_table
+  )
+  select case when not exists (
+      select from e join pg_catalog.pg_class c on c.oid = p_table
+      where position(lower(c.relname) in e.function_text) > 0)
+    -- A variable without a column is the whole row; system columns have negative numbers.
+    and not exists (select from reference r where r.refobjsubid < 0 or position(':varattno 0 ' in r.tree) > 0)
+    and not exists (select from pg_catalog.pg_inherits i where p_table in (i.inhrelid, i.inhparent))
+  then array(
+    select distinct a.attname::text
+    from reference r
+    join pg_catalog.pg_attribute a on a.attrelid = p_table and a.attnum = r.refobjsubid
+    where r.refobjsubid > 0)
+  end
+$$;
+comment on function rollcall_internal.columns_in_policies is
+  'Columns of a table that the policies for a purpose read; null stands for all.';
