@@ -19,6 +19,7 @@ mod field_errors;
 mod forwarded;
 pub mod identity;
 mod ids;
+pub mod library;
 pub mod metrics_access;
 pub mod middleware;
 pub mod on_behalf_of;
@@ -65,6 +66,7 @@ fn described_routes(
         .merge(broadcast::routes())
         .merge(operator::routes())
         .merge(context::routes())
+        .merge(library::routes())
         .merge(openai::routes())
         .merge(sockets::routes())
         .merge(realtime::routes())
