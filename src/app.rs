@@ -42,7 +42,7 @@ use crate::{
     lifecycle::{Shutdown, TaskFailure, Tasks},
     limits::RateLimiter,
     model::{NodeId, Secret},
-    pg::{Database, Writability, listener},
+    pg::{Database, Writability, listener, relay::Relay},
     presence::{
         PresenceService,
         channel_users::ChannelUsers,
@@ -273,6 +273,10 @@ impl Server {
                 stop.clone(),
             )),
         );
+        if config.database.notification_relay {
+            let relay = Relay::new(database.clone(), node);
+            tasks.spawn("notification relay", infallible(relay.run(stop.clone())));
+        }
         tasks.spawn("visibility", infallible(visibility_task.run(stop.clone())));
         tasks.spawn("typing", infallible(expiry));
         tasks.spawn("context device sync", infallible(context_sync.run(stop.clone())));

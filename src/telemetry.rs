@@ -45,6 +45,12 @@ pub mod metric {
     /// Counter: notifications that were ignored, by `cause` (`forged`, `repeated`,
     /// `invalid`).
     pub const NOTIFICATIONS_REJECTED: &str = "rollcall_notifications_rejected_total";
+    /// Gauge: 1 on the node that relays notifications, else 0.
+    pub const RELAY_ACTIVE: &str = "rollcall_relay_active";
+    /// Counter: notifications that this node relayed from the write-ahead log.
+    pub const RELAYED_NOTIFICATIONS: &str = "rollcall_relayed_notifications_total";
+    /// Counter: failures of this node to start or keep the relay of notifications.
+    pub const RELAY_FAILURES: &str = "rollcall_relay_failures_total";
     /// Counter: full reads of all visible presence after a lost LISTEN connection or a policy change, by
     /// `cause`.
     pub const VISIBILITY_RESYNCS: &str = "rollcall_visibility_resyncs_total";

@@ -49,12 +49,12 @@ select 'server_version' as name,
 union all
 select 'wal_level',
   current_setting('wal_level') = 'logical',
-  'wal_level is ' || current_setting('wal_level') || '; postgres_changes needs logical',
+  'wal_level is ' || current_setting('wal_level') || '; postgres_changes needs logical, and without it the commits of transactions that notify nodes wait for each other',
   'alter system set wal_level = ''logical''; -- then restart PostgreSQL'
 union all
 select 'replication_slots',
   used < most,
-  format('%s of %s replication slots are used; each node that has subscribers to changes takes one', used, most),
+  format('%s of %s replication slots are used; each node that has subscribers to changes takes one, and the relay of notifications one', used, most),
   format('alter system set max_replication_slots = %s; -- then restart PostgreSQL', most + 4)
 from (
   select (select count(*) from pg_replication_slots) as used, current_setting('max_replication_slots')::int as most
@@ -62,7 +62,7 @@ from (
 union all
 select 'wal_senders',
   used < most,
-  format('%s of %s WAL senders are used; each node that has subscribers to changes takes one', used, most),
+  format('%s of %s WAL senders are used; each node that has subscribers to changes takes one, and the relay of notifications one', used, most),
   format('alter system set max_wal_senders = %s; -- then restart PostgreSQL', most + 4)
 from (
   select (select count(*) from pg_stat_replication) as used, current_setting('max_wal_senders')::int as most
@@ -70,7 +70,7 @@ from (
 union all
 select 'replication',
   rolreplication or rolsuper,
-  format('the role %I may %sreplicate; postgres_changes needs it',
+  format('the role %I may %sreplicate; postgres_changes and the relay of notifications need it',
     current_user, case when rolreplication or rolsuper then '' else 'not ' end),
   format('alter role %I replication;', current_user)
 from pg_roles where rolname = current_user
@@ -115,6 +115,13 @@ select 'publication',
     then 'supabase_realtime exists'
     else 'the publication supabase_realtime is missing; postgres_changes reads it' end,
   'create publication supabase_realtime;'
+union all
+select 'relay_publication',
+  exists (select from pg_publication where pubname = 'rollcall_relay'),
+  case when exists (select from pg_publication where pubname = 'rollcall_relay')
+    then 'rollcall_relay exists'
+    else 'the publication rollcall_relay is missing; without the relay, commits of transactions that notify nodes wait for each other' end,
+  'create publication rollcall_relay;'
 union all
 select 'messages',
   exists (select from messages where relrowsecurity),

@@ -104,6 +104,16 @@ wrong (check_name, what, remedy) as (
   where p.pubname = 'supabase_realtime' and not p.puballtables
     and not exists (select from pg_publication_tables t
       where t.pubname = p.pubname and t.schemaname = 'rollcall' and t.tablename = 'user_presence')
+  union all
+  -- The server checks deleted rows by the text of the policies, whose names it resolves as itself.
+  select distinct 'policy_functions', format('%I.%I', n.nspname, f.proname),
+    format('grant usage on schema %I to %I;', n.nspname, current_user)
+  from rollcall_internal.published_tables('*', '*') t
+  join pg_policy p on p.polrelid = t.relation and p.polcmd in ('r', '*')
+  cross join regexp_matches(p.polqual::text, ':funcid (\d+)', 'g') as called (part)
+  join pg_proc f on f.oid = called.part[1]::oid
+  join pg_namespace n on n.oid = f.pronamespace
+  where rollcall_internal.delete_is_secured(t.relation) and not has_schema_privilege(n.oid, 'usage')
 ),
 -- What is looked at, and how it is said when all is well and when not.
 checks (place, name, well, unwell) as (
@@ -122,7 +132,9 @@ checks (place, name, well, unwell) as (
     (12, 'policy_watch', 'changes of policies are noticed', 'disabled'),
     (13, 'sources_watched', 'sockets follow every table that a policy mentions', 'sockets do not follow'),
     (14, 'own_tables', 'every declared table can be read and is followed', 'altered or not followed (declare the table again with rollcall.use_table)'),
-    (15, 'presence_published', 'user_presence is in the publication supabase_realtime', 'not in the publication supabase_realtime')
+    (15, 'presence_published', 'user_presence is in the publication supabase_realtime', 'not in the publication supabase_realtime'),
+    (16, 'policy_functions', 'the server may use the functions in policies of published tables',
+      'deletes are not told, because policies call functions in schemas that the server may not use')
 )
 select c.name, count(w.check_name) = 0 as ok,
   case when count(w.check_name) = 0 then c.well else c.unwell || ': ' || string_agg(w.what, ', ' order by w.what) end as finding,

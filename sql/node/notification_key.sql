@@ -1,2 +1,2 @@
--- The key that authenticates notifications. Returns one row: key bytea.
-select k.key from rollcall_internal.notification_key k
+-- What authenticates notifications. Returns one row: key bytea; log_token text, for messages in the log.
+select k.key, k.log_token::text from rollcall_internal.notification_key k

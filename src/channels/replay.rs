@@ -106,6 +106,10 @@ impl DatabaseBroadcastSink {
 }
 
 impl BroadcastSink for DatabaseBroadcastSink {
+    fn invalidate_authorization(&self) {
+        self.authorizer.invalidate_all();
+    }
+
     async fn deliver(&self, broadcasts: Vec<DatabaseBroadcast>) {
         // Changes committed before these broadcasts were announced before them: a subscriber that lost a
         // right must not receive them.

@@ -170,6 +170,10 @@ impl NotificationHandler for ContextNotifications {
     }
 
     fn on_disconnected(&self) {}
+
+    fn on_missed(&self, _: tokio::time::Instant) {
+        self.wake.notify_one();
+    }
 }
 
 impl ContextNotifications {

@@ -102,10 +102,11 @@ impl GatewayPolicy {
     }
 
     /// Rejects requests of foreign pages. A gateway may identify users by cookies, which browsers add to a WebSocket
-    /// handshake and to a POST without JSON from any page. Other requests are governed by CORS.
+    /// handshake, to a stream of events and to a POST without JSON from any page. Other requests are governed by CORS.
     fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
         let headers = &parts.headers;
-        let is_socket = headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT;
+        let is_events = headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream");
+        let is_socket = headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT || is_events;
         let is_form = parts.method == Method::POST
             && !is_json(headers)
             && !headers.contains_key(header::AUTHORIZATION)

@@ -186,6 +186,7 @@ fn cors(settings: &CorsSettings) -> CorsLayer {
             HeaderName::from_static("x-client-info"),
             HeaderName::from_static("x-use-dynamic-context"),
             HeaderName::from_static("x-device-id"),
+            HeaderName::from_static("last-event-id"),
         ])
         .expose_headers([
             REQUEST_ID_HEADER,

@@ -15,11 +15,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::authenticate, ids::parse_user_ids};
 use crate::{
+    auth::Principal,
     hub::Hub,
     model::DeviceId,
     protocol::{Dialect, Frame},
-    session::presence::{PresenceServices, PresenceSession},
-    transport::{CloseCode, CloseReason, Connection, Flow, Session, Upgrade},
+    session::{
+        event_stream::Listening,
+        presence::{PresenceServices, PresenceSession},
+    },
+    transport::{CloseCode, CloseReason, Connection, Flow, Session, Upgrade, respond_with_events},
 };
 
 /// Services that upgraded sockets need.
@@ -54,6 +58,7 @@ where
         .routes(routes!(presence_socket))
         .routes(routes!(devices_socket))
         .routes(routes!(context_socket))
+        .routes(routes!(presence_events))
 }
 
 /// Route of the second port, for old context clients.
@@ -179,12 +184,55 @@ async fn upgrade(
         }
         Err(error) => return Err(error),
     };
+    let session = open_session(shared, caller, device, query)?;
+    Ok(Upgrade::from_parts(&mut parts)?.accept(&hub, options, session))
+}
+
+fn open_session(
+    shared: PresenceServices,
+    caller: Principal,
+    device: Option<DeviceId>,
+    query: SocketQuery,
+) -> Result<PresenceSession, ApiError> {
     let followed = query.user_ids.as_deref().map(parse_user_ids).transpose()?.unwrap_or_default();
     let query_device = query.device_id.map(DeviceId::try_from).transpose();
     let query_device = query_device.map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
     let device = device.or(query_device).unwrap_or_else(DeviceId::unnamed);
-    let session = PresenceSession::new(shared, caller, device, followed)?;
-    Ok(Upgrade::from_parts(&mut parts)?.accept(&hub, options, session))
+    Ok(PresenceSession::new(shared, caller, device, followed)?)
+}
+
+/// Streams presence changes as server-sent events.
+///
+/// The messages of `/api/presence/subscribe`, each as the `data` of an event, for clients and proxies without WebSocket:
+/// `curl -N`, `EventSource`, edge runtimes. As with a socket, the device is online while the stream is open. The first
+/// event is named `open`; then `initial_state` and the changes follow without a name. The last event of a stream that the
+/// server ends is named `close` and has `code` and `reason`. After a reconnect the full state is sent again, and the
+/// `open` event says `"resumed": false`. Changes are sent over the other routes, with the same device ID.
+#[utoipa::path(
+    get, path = "/api/presence/events", operation_id = "presenceEvents", tag = "Sockets",
+    params(
+        SocketQuery,
+        ("X-Device-ID" = Option<DeviceId>, Header,
+            description = "ID of the device that opens the stream; preferred to the query."),
+        ("Last-Event-ID" = Option<String>, Header,
+            description = "ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows."),
+    ),
+    responses((status = 200, description = "A stream of events that ends when the client disconnects.",
+        content((String = "text/event-stream")))),
+)]
+async fn presence_events(
+    State(Sockets { hub, shared }): State<Sockets>,
+    State(gateway): State<Arc<GatewayPolicy>>,
+    DeviceHeader(device): DeviceHeader,
+    Query(query): Query<SocketQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (mut parts, _) = request.into_parts();
+    let caller = authenticate(&parts, &shared.verifier, &gateway, query.token.as_deref()).await?;
+    caller.require_user()?;
+    let session = Listening(open_session(shared, caller, device, query)?);
+    respond_with_events(&mut parts, &hub, Dialect::PresenceEvents.into(), session)
+        .map_err(|_| ApiError::unavailable("the server is shutting down"))
 }
 
 /// A socket that is closed immediately, to send a close code.

@@ -16,11 +16,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use socket2::SockRef;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    CloseCode, CloseReason, ConnId, ConnectionOptions, Outbox, Overflow, Permit, Queued, StateKey,
+    CloseCode, CloseReason, ConnId, ConnectionOptions, Link, Outbox, Overflow, Permit, Queued, StateKey,
     frame::WireFrame,
     keepalive::{Check, PingState, check_idle, millis},
     shard_context::ShardContext,
@@ -45,7 +44,7 @@ pub struct Connection {
     id: ConnId,
     options: ConnectionOptions,
     peer: SocketAddr,
-    stream: TcpStream,
+    link: Link,
     output: Mutex<Output>,
     pub(crate) signals: Signals,
     /// When data was last received, in milliseconds of the shard's uptime.
@@ -80,7 +79,7 @@ enum Stage {
 /// An upgraded socket that the hub has not registered yet.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub stream: TcpStream,
+    pub link: Link,
     pub peer: SocketAddr,
     pub permit: Option<Permit>,
 }
@@ -99,12 +98,12 @@ impl Connection {
         options: ConnectionOptions,
         shard: Arc<dyn ShardContext>,
     ) -> Self {
-        let Socket { stream, peer, permit } = socket;
+        let Socket { link, peer, permit } = socket;
         Self {
             id,
             options,
             peer,
-            stream,
+            link,
             output: Mutex::new(Output {
                 outbox: Outbox::new(shard.settings().outbox),
                 stage: Stage::Open,
@@ -207,7 +206,7 @@ impl Connection {
             && output.stage == Stage::Open
             && output.outbox.is_empty()
         {
-            written = self.stream.try_write(only.as_bytes()).unwrap_or_default();
+            written = self.link.try_write(&[IoSlice::new(only.as_bytes())]).unwrap_or_default();
             self.shard.counters().bytes_sent.add(written as u64);
             if written == only.len() {
                 return Ok(());
@@ -238,7 +237,12 @@ impl Connection {
     /// Closes with a code and a reason of at most 123 bytes, after the queued frames. Later frames are rejected. A
     /// second call has no effect.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.close_with_frame(CloseReason::Server(code), WireFrame::close(code, reason));
+        self.close_with_frame(CloseReason::Server(code), self.close_frame(code, reason));
+    }
+
+    /// The last frame of a connection that the server closes.
+    pub(crate) fn close_frame(&self, code: CloseCode, reason: &str) -> WireFrame {
+        WireFrame::close(self.dialect().framing(), code, reason)
     }
 
     /// Closes because the server shuts down. If the dialect supports it, the reason tells the peer to reconnect after
@@ -312,20 +316,20 @@ impl Connection {
 
     /// Reads available bytes; `WouldBlock` if there are none.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.stream.try_read(buffer)?;
+        let read = self.link.try_read(buffer)?;
         self.last_received.store(self.shard.uptime_ms(), Ordering::Relaxed);
         Ok(read)
     }
 
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_read_ready(cx)
+        self.link.poll_read_ready(cx)
     }
 
     /// Continues writing when the socket is writable again. Ready when nothing is left to write. Only for the
     /// connection's task, since the socket wakes one task.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         while self.signals.is_set(Signal::BLOCKED) {
-            match self.stream.poll_write_ready(cx) {
+            match self.link.poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => self.abort(CloseReason::Failed(error.kind())),
                 Poll::Ready(Ok(())) => {
@@ -340,8 +344,7 @@ impl Connection {
 
     /// Shuts down one or both directions of the socket.
     pub(crate) fn shut_down(&self, how: Shutdown) {
-        // Fails only if the peer has already disconnected.
-        let _ = SockRef::from(&self.stream).shutdown(how);
+        self.link.shut_down(how);
     }
 
     /// Runs the keepalive check and the timer. Returns the resulting check and the time of the next one.
@@ -350,6 +353,7 @@ impl Connection {
         let heartbeat = &self.shard.settings().heartbeat;
         let (check, next) = match self.dialect().connection_policy().idle {
             IdlePolicy::Ping => ping_state.check(now, last_received, heartbeat),
+            IdlePolicy::KeepAlive => (Check::Ping, now + millis(heartbeat.ping_interval)),
             IdlePolicy::CloseAfter(limit) => check_idle(now, last_received, millis(limit), heartbeat),
         };
         let timer = self.timer.load(Ordering::Acquire);
@@ -367,7 +371,7 @@ impl Connection {
         match check {
             Check::Alive => self.output.lock().outbox.release(),
             // A failure means that the connection is closing.
-            Check::Ping => drop(self.send(WireFrame::ping())),
+            Check::Ping => drop(self.send(WireFrame::ping(self.dialect().framing()))),
             Check::Unresponsive => self.signals.raise(Signal::PING_TIMEOUT),
             Check::Dead => self.abort(CloseReason::PingTimeout),
             Check::Idle => self.close(CloseCode::Normal, ""),
@@ -399,7 +403,7 @@ impl Connection {
             // The queued frames would not be read in time, so their memory is freed now.
             let code = CloseCode::TryAgainLater;
             output.outbox.drop_unsent();
-            output.outbox.push_last(WireFrame::close(code, code.reason()));
+            output.outbox.push_last(self.close_frame(code, code.reason()));
             self.begin_closing(output, CloseReason::Server(code));
             SendError::Slow
         })
@@ -417,11 +421,7 @@ impl Connection {
         while !output.outbox.is_empty() && !self.signals.is_set(Signal::BLOCKED) {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let filled = output.outbox.fill(&mut slices);
-            let result = match &slices[..filled] {
-                [only] => self.stream.try_write(only),
-                frames => self.stream.try_write_vectored(frames),
-            };
-            match result {
+            match self.link.try_write(&slices[..filled]) {
                 Ok(0) => self.fail(output, CloseReason::Failed(io::ErrorKind::WriteZero)),
                 Ok(bytes) => {
                     output.outbox.advance(bytes);

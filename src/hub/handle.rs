@@ -1,6 +1,7 @@
 //! The hub's handle. Clones ids the hub.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    CloseReason, ConnId, Connection, ConnectionOptions, ConnectionSettings, Encodable, ReservedCommands,
-    StateKey, Stats, TopicDelivery,
+    CloseCode, CloseReason, ConnId, Connection, ConnectionOptions, ConnectionSettings, Encodable,
+    ReservedCommands, StateKey, Stats, TopicDelivery,
     connection::Socket,
     frame::WireFrame,
     shard::{self, Command, Shard, ShardDelivery},
@@ -165,6 +166,21 @@ impl Hub {
     pub async fn send(&self, connection: &Arc<Connection>, frame: WireFrame) -> Result<(), HubStopped> {
         let (_, sender) = self.0.shards.get(connection.id().shard()).ok_or(HubStopped)?;
         sender.send(Command::Send(Arc::clone(connection), frame)).await.map_err(|_| HubStopped)
+    }
+
+    /// Closes one connection after everything that was sent to it before, also through topics. Waits while its shard's
+    /// queue is full.
+    ///
+    /// # Errors
+    /// [`HubStopped`] if the hub has stopped.
+    pub async fn close(
+        &self,
+        connection: &Arc<Connection>,
+        code: CloseCode,
+        reason: Cow<'static, str>,
+    ) -> Result<(), HubStopped> {
+        let (_, sender) = self.0.shards.get(connection.id().shard()).ok_or(HubStopped)?;
+        sender.send(Command::Close(Arc::clone(connection), code, reason)).await.map_err(|_| HubStopped)
     }
 
     /// Reserves `commands` commands in every shard's queue, waiting until they are available. Reserved commands are

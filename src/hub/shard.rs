@@ -4,7 +4,7 @@
 //! **once** to each socket that received frames. A batch collects while the previous one is written, so there is no
 //! timer and no added latency when idle. Under load many frames share one write.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -15,8 +15,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConnId, ConnectionOptions, ConnectionSettings, Encodable, Member, Queued, ReceiveMask, StateKey,
-    TopicDelivery,
+    CloseCode, ConnId, ConnectionOptions, ConnectionSettings, Encodable, Member, Queued, ReceiveMask,
+    StateKey, TopicDelivery,
     connection::{Connection, SendError, Socket},
     counters::{Counters, ShardMetrics},
     frame::WireFrame,
@@ -53,6 +53,8 @@ pub(super) enum Command {
     Publish(Topic, Arc<[TopicDelivery]>),
     /// Sends a frame to one connection, in order with messages of topics.
     Send(Arc<Connection>, WireFrame),
+    /// Closes one connection, after what precedes in this queue.
+    Close(Arc<Connection>, CloseCode, Cow<'static, str>),
     /// Adds a member after its first frame.
     Join(Box<NewMember>),
     /// Removes a member, then sends the last frame.
@@ -253,6 +255,10 @@ impl ShardWriter<'_> {
                     }
                 }
                 Command::Send(connection, frame) => self.pending_sends.push((connection, frame)),
+                Command::Close(connection, code, reason) => {
+                    self.deliver_all_pending().await;
+                    connection.close(code, &reason);
+                }
                 Command::Join(new_member) => {
                     let NewMember { topic, member, first_frame } = *new_member;
                     self.deliver_pending_before(&topic).await;

@@ -27,6 +27,11 @@ const POOL_TIMEOUT: Duration = Duration::from_secs(3);
 
 const PLAN_ONCE: &str = include_str!("../../sql/node/plan_once.sql");
 
+const SERVER_POOL: &str = "server";
+
+/// For the server's own transactions, which are few and batched: the relay would only delay their notifications.
+const NOTIFY_DIRECTLY: &str = "set rollcall.notify = 'directly'";
+
 /// Limits of the request pool. A request that waits for a lock gives its connection back before other requests give up
 /// waiting for one.
 const REQUEST_LIMITS: StatementLimits =
@@ -74,7 +79,13 @@ impl Database {
         let is_pooled = types.is_some();
         Ok(Self {
             request_pool: pool(&connector, "request", size, REQUEST_LIMITS, is_pooled),
-            server_pool: pool(&connector, "server", SERVER_CONNECTIONS, StatementLimits::DEFAULT, is_pooled),
+            server_pool: pool(
+                &connector,
+                SERVER_POOL,
+                SERVER_CONNECTIONS,
+                StatementLimits::DEFAULT,
+                is_pooled,
+            ),
             authorization_pool: pool(
                 &connector,
                 "rights",
@@ -298,7 +309,8 @@ fn pool(connector: &Connector, purpose: &str, size: usize, limits: StatementLimi
     // Every use is a transaction with its own settings (see `tx`), so a returned connection needs no reset.
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(connector.config(purpose), connector.tls(), manager_config);
-    let session_sql: Arc<str> = format!("{}; {PLAN_ONCE}", limits.session_sql()).into();
+    let notify = if purpose == SERVER_POOL { NOTIFY_DIRECTLY } else { "" };
+    let session_sql: Arc<str> = format!("{}; {PLAN_ONCE}; {notify}", limits.session_sql()).into();
     let set_up = Hook::async_fn(move |connection: &mut ClientWrapper, _| {
         let session_sql = Arc::clone(&session_sql);
         Box::pin(async move { connection.batch_execute(&session_sql).await.map_err(HookError::Backend) })

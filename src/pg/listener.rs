@@ -39,6 +39,8 @@ pub trait NotificationHandler: Send + Sync + 'static {
     fn on_connected(&self);
     /// Called when the connection is lost: notifications are lost until `on_connected`.
     fn on_disconnected(&self);
+    /// Called when notifications since this time may be missing although the connection was not lost.
+    fn on_missed(&self, since: Instant);
 }
 
 /// Forwards each call to both handlers.
@@ -56,6 +58,11 @@ impl<A: NotificationHandler, B: NotificationHandler> NotificationHandler for (A,
     fn on_disconnected(&self) {
         self.0.on_disconnected();
         self.1.on_disconnected();
+    }
+
+    fn on_missed(&self, since: Instant) {
+        self.0.on_missed(since);
+        self.1.on_missed(since);
     }
 }
 
@@ -132,6 +139,11 @@ async fn run_connection(connector: &Connector, handler: &impl NotificationHandle
                     let (channel, payload) = (notification.channel(), notification.payload());
                     let opened = reader.lock().as_mut().map(|reader| reader.open(channel, payload));
                     match opened {
+                        Some(Ok(Notification::Missed { within })) => {
+                            tracing::info!(within_ms = within.as_millis(), "notifications may be missing; reading the tables");
+                            let now = Instant::now();
+                            handler.on_missed(now.checked_sub(within).unwrap_or(now));
+                        }
                         Some(Ok(notification)) => handler.on_notification(&notification),
                         Some(Err(error)) => record_rejected(error, channel, &mut rejected),
                         None => {}

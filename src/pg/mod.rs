@@ -16,6 +16,7 @@ pub mod migrate;
 pub mod notification;
 mod password_file;
 pub mod queries;
+pub mod relay;
 pub mod replication;
 mod session;
 mod settings;

@@ -9,6 +9,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     fmt,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -24,18 +25,20 @@ pub mod channel {
     pub const CHANNEL_PRESENCE: &str = "rollcall_channels";
     pub const CONTEXT: &str = "rollcall_context";
     pub const MESSAGES: &str = "rollcall_messages";
+    pub const MISSED: &str = "rollcall_missed";
     pub const OUTBOX: &str = "rollcall_broadcast";
     pub const PRESENCE: &str = "rollcall_presence";
     pub const TYPING: &str = "rollcall_typing";
     pub const VISIBILITY: &str = "rollcall_visibility";
 
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 11] = [
         AUTHORIZATION,
         BUNDLES,
         BUS,
         CHANNEL_PRESENCE,
         CONTEXT,
         MESSAGES,
+        MISSED,
         OUTBOX,
         PRESENCE,
         TYPING,
@@ -66,6 +69,8 @@ pub enum Notification {
     ChannelPresence { node: NodeId, rows: ChannelRows },
     /// `realtime.messages` has new rows with these IDs.
     Messages(Vec<Uuid>),
+    /// Notifications that were sent in the last `within` may be missing: the relay failed.
+    Missed { within: Duration },
     /// What decides over private channels changed.
     Authorization { source: String, value_hashes: Vec<u32> },
 }
@@ -179,9 +184,20 @@ impl NotificationReader {
 }
 
 /// Authenticates payloads and removes masks.
-struct NotificationKey(Vec<u8>);
+pub struct NotificationKey(Vec<u8>);
 
 impl NotificationKey {
+    #[must_use]
+    pub const fn new(key: Vec<u8>) -> Self {
+        Self(key)
+    }
+
+    /// The payload of a notification, as `rollcall_internal.seal` makes it.
+    #[must_use]
+    pub fn seal(&self, channel: &str, nonce: &str, body: &str) -> String {
+        format!("{:016x}.{nonce}.{body}", self.code(channel, nonce, body))
+    }
+
     /// Authenticates and parses a payload; returns its code too.
     fn open(&self, channel: &str, payload: &str) -> Result<(u64, Notification), NotificationError> {
         let (code, nonce, body) = split_sealed(payload).ok_or(NotificationError::Forged)?;
@@ -305,6 +321,7 @@ fn parse(channel: &str, body: &mut Body<'_>) -> Option<Notification> {
             };
             Notification::ChannelPresence { node, rows }
         }
+        channel::MISSED => Notification::Missed { within: Duration::from_millis(body.text.parse().ok()?) },
         channel::MESSAGES => Notification::Messages(body.list(|_, id| id.parse().ok())?),
         channel::AUTHORIZATION => {
             let source = body.next('|')?.to_owned();
@@ -349,9 +366,8 @@ mod tests {
         NotificationKey(vec![7; 32])
     }
 
-    /// What `rollcall_internal.notify` makes of a body.
     fn seal(key: &NotificationKey, channel: &str, body: &str) -> String {
-        format!("{:016x}.n1.{body}", key.code(channel, "n1", body))
+        key.seal(channel, "n1", body)
     }
 
     fn open(channel: &str, body: &str) -> Result<Notification, NotificationError> {
@@ -438,6 +454,7 @@ mod tests {
                 Notification::ChannelPresence { node, rows: ChannelRows::Changed(vec![4, 5]) },
             ),
             (channel::MESSAGES, id.to_string(), Notification::Messages(vec![id])),
+            (channel::MISSED, "1500".into(), Notification::Missed { within: Duration::from_millis(1_500) }),
             (
                 channel::AUTHORIZATION,
                 "drop table|".into(),
@@ -468,6 +485,7 @@ mod tests {
             (channel::BUS, format!("{id} 70000 1")),
             (channel::CHANNEL_PRESENCE, "x *".into()),
             (channel::MESSAGES, "1".into()),
+            (channel::MISSED, "-1".into()),
             (channel::AUTHORIZATION, "no hashes".into()),
             (channel::AUTHORIZATION, "a|é12345".into()),
             ("unknown", String::new()),

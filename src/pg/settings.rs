@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use clap::ArgAction;
+
 use super::Connector;
 use crate::{
     model::Secret,
@@ -35,6 +37,17 @@ pub struct DatabaseSettings {
         value_parser = small_count::<usize>(1..=1_000)
     )]
     pub pool_size: usize,
+    /// Let one node read notifications from the write-ahead log, so that commits of applications do not wait for each
+    /// other; needs wal_level = logical and a role that may replicate
+    #[arg(
+        id = "notification-relay",
+        long = "notification-relay",
+        env = "NOTIFICATION_RELAY",
+        default_value = "true",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
+    pub notification_relay: bool,
 }
 
 /// Parses a database URL. Errors do not repeat the value, which holds a password.

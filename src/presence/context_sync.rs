@@ -84,6 +84,13 @@ impl NotificationHandler for ContextNotifications {
         pending.is_disconnected = true;
         pending.missed_since.get_or_insert_with(Instant::now);
     }
+
+    fn on_missed(&self, since: Instant) {
+        let mut pending = self.pending.state.lock();
+        pending.missed_since = Some(pending.missed_since.map_or(since, |earlier| earlier.min(since)));
+        drop(pending);
+        self.pending.wake.notify_one();
+    }
 }
 
 /// Delivers contexts to the user's other devices; [`run`](Self::run) is its task.

@@ -88,6 +88,8 @@ impl NotificationHandler for OutboxNotifications {
     fn on_connected(&self) {}
 
     fn on_disconnected(&self) {}
+
+    fn on_missed(&self, _: tokio::time::Instant) {}
 }
 
 /// The relay; [`run`](Self::run) is its task.

@@ -10,12 +10,13 @@ use uuid::Uuid;
 use super::{
     ClientMessage, ContextUpdate, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, WireError,
     json::{self, BodyField, BoundedText, Envelope, ParsedDeviceId},
-    spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
+    spec::{ConnectionPolicy, DialectSpec, Framing, PresenceCodec},
 };
 use crate::model::{ConversationId, CustomEvent, DeviceContext, DeviceId, NotebookId, PersonaId};
 
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "context",
+    framing: Framing::WebSocket,
     max_message_bytes: 64 * 1024,
     policy: ConnectionPolicy::PRESENCE,
     presence_codec: Some(PresenceCodec { includes_other_users: false, decode, encode_into }),

@@ -13,7 +13,7 @@ use super::{
     ClientMessage, ErrorCode, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Welcome, WireError,
     json::{self, BodyField, Envelope},
     presence::background,
-    spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
+    spec::{ConnectionPolicy, DialectSpec, Framing, PresenceCodec},
 };
 use crate::model::{
     ConversationKey, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,
@@ -21,6 +21,7 @@ use crate::model::{
 
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "devices",
+    framing: Framing::WebSocket,
     max_message_bytes: 64 * 1024,
     policy: ConnectionPolicy::PRESENCE,
     presence_codec: Some(PresenceCodec { includes_other_users: true, decode, encode_into }),

@@ -1,12 +1,12 @@
-//! The dialects of the WebSocket endpoints.
+//! The dialects of the WebSocket and server-sent event endpoints.
 //!
 //! A presence dialect is one file that defines a `SPEC`. To add one: write that file, add a variant to [`Dialect`], and
 //! add a route in `http::sockets`. The two versions of Phoenix channels are dialects with their own messages
 //! ([`super::phoenix`]). They share [`Encode`] and [`ConnectionPolicy`] with the others.
 
 use super::{
-    ClientMessage, ConnectionPolicy, DialectSpec, ErrorCode, Frame, FrameKind, ServerMessage, WireError,
-    context, devices, json::BodyField, phoenix, presence,
+    ClientMessage, ConnectionPolicy, DialectSpec, ErrorCode, Frame, FrameKind, Framing, ServerMessage,
+    WireError, context, devices, json::BodyField, phoenix, presence,
 };
 
 /// A message that dialects can encode. The hub delivers any implementation.
@@ -22,7 +22,7 @@ impl Encode for ServerMessage {
     }
 }
 
-/// The protocol of a WebSocket endpoint.
+/// The protocol of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Dialect {
@@ -36,12 +36,23 @@ pub enum Dialect {
     PhoenixV1,
     /// Phoenix channels, serializer 2.0.0.
     PhoenixV2,
+    /// `/api/presence/events`: server-sent events.
+    PresenceEvents,
+    /// `/realtime/v1/sse`: server-sent events of one channel.
+    ChannelEvents,
 }
 
 impl Dialect {
     /// All dialects, in the order of [`Self::index`].
-    pub const ALL: [Self; 5] =
-        [Self::Presence, Self::Devices, Self::Context, Self::PhoenixV1, Self::PhoenixV2];
+    pub const ALL: [Self; 7] = [
+        Self::Presence,
+        Self::Devices,
+        Self::Context,
+        Self::PhoenixV1,
+        Self::PhoenixV2,
+        Self::PresenceEvents,
+        Self::ChannelEvents,
+    ];
 
     /// Number of dialects, for caches with one encoding per dialect.
     pub const COUNT: usize = Self::ALL.len();
@@ -53,6 +64,8 @@ impl Dialect {
             Self::Context => &context::SPEC,
             Self::PhoenixV1 => &phoenix::V1,
             Self::PhoenixV2 => &phoenix::V2,
+            Self::PresenceEvents => &presence::EVENTS,
+            Self::ChannelEvents => &phoenix::EVENTS,
         }
     }
 
@@ -66,6 +79,12 @@ impl Dialect {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.spec().name
+    }
+
+    /// How its frames are sent.
+    #[must_use]
+    pub const fn framing(self) -> Framing {
+        self.spec().framing
     }
 
     /// Default maximum size of a client message, in bytes.
@@ -91,8 +110,8 @@ impl Dialect {
     pub const fn body_prefix(self) -> &'static str {
         match self {
             Self::Devices => BodyField::PAYLOAD.prefix,
-            Self::Presence | Self::Context => BodyField::DATA.prefix,
-            Self::PhoenixV1 | Self::PhoenixV2 => "",
+            Self::Presence | Self::Context | Self::PresenceEvents => BodyField::DATA.prefix,
+            Self::PhoenixV1 | Self::PhoenixV2 | Self::ChannelEvents => "",
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`ClientMessage`] and [`ServerMessage`] are the messages, independent of the dialect.
 //! - [`Dialect`] decodes frames into the former and encodes the latter. It has no behavior: sessions handle messages.
-//! - [`presence`] is `/api/presence/subscribe`, [`devices`] is `/ws`, [`context`] is `/api/v1/context/ws`. What they
+//! - [`presence`] is `/api/presence/subscribe` and `/api/presence/events`, [`devices`] is `/ws`, [`context`] is `/api/v1/context/ws`. What they
 //!   share is in `json`.
 //! - [`phoenix`] is Phoenix channels in two serializer versions, with its own messages.
 //! - [`Fields`] reads JSON objects and names the field in each error.
@@ -32,4 +32,4 @@ pub use message::{
     Background, ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome,
 };
 pub(crate) use message::{background_fits, max_chars};
-pub use spec::{ConnectionPolicy, DialectSpec, IdlePolicy, PresenceCodec, ShutdownClose};
+pub use spec::{ConnectionPolicy, DialectSpec, Framing, IdlePolicy, PresenceCodec, ShutdownClose};

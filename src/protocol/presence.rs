@@ -12,7 +12,7 @@ use super::{
     Background, ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription,
     WireError,
     json::{self, BodyField, Envelope, ParsedDeviceId, Rfc3339},
-    spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
+    spec::{ConnectionPolicy, DialectSpec, Framing, PresenceCodec},
 };
 use crate::model::{
     ConversationKey, CustomEvent, Presence, Reach, Status, TypingState, UserId, milliseconds,
@@ -20,8 +20,18 @@ use crate::model::{
 
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "presence",
+    framing: Framing::WebSocket,
     max_message_bytes: 64 * 1024,
     policy: ConnectionPolicy::PRESENCE,
+    presence_codec: Some(PresenceCodec { includes_other_users: true, decode, encode_into }),
+};
+
+/// The same messages as server-sent events, `/api/presence/events`. The client sends nothing.
+pub(super) const EVENTS: DialectSpec = DialectSpec {
+    name: "presence_events",
+    framing: Framing::EventStream,
+    max_message_bytes: 0,
+    policy: ConnectionPolicy::EVENTS,
     presence_codec: Some(PresenceCodec { includes_other_users: true, decode, encode_into }),
 };
 

@@ -9,12 +9,22 @@ use super::{ClientMessage, Frame, FrameKind, ServerMessage, WireError};
 pub struct DialectSpec {
     /// Name in logs and metrics.
     pub name: &'static str,
+    /// How its frames are sent.
+    pub framing: Framing,
     /// Default maximum size of a client message, in bytes.
     pub max_message_bytes: usize,
     /// The behavior of its connections.
     pub policy: ConnectionPolicy,
     /// The codec of presence messages; `None` for a dialect whose messages are not [`ClientMessage`]s.
     pub presence_codec: Option<PresenceCodec>,
+}
+
+/// How frames are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    WebSocket,
+    /// Server-sent events in the body of a response, in one direction.
+    EventStream,
 }
 
 /// The codec of a dialect for [`ClientMessage`] and [`ServerMessage`].
@@ -44,11 +54,16 @@ impl ConnectionPolicy {
     /// The policy of the presence dialects.
     pub const PRESENCE: Self =
         Self { idle: IdlePolicy::Ping, is_rate_limited: true, shutdown_close: ShutdownClose::GoingAway };
+    /// The policy of server-sent events.
+    pub const EVENTS: Self = Self { idle: IdlePolicy::KeepAlive, ..Self::PRESENCE };
 }
 
 /// How silent clients are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdlePolicy {
+    /// The client sends nothing. A comment is sent in intervals, so that proxies keep the connection and its end is
+    /// noticed by TCP.
+    KeepAlive,
     /// The client is pinged and disconnected if it does not answer.
     Ping,
     /// The connection is closed with code 1000 and no reason after this time without data. The client keeps it open

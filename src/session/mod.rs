@@ -5,4 +5,5 @@
 //! that of Phoenix channels.
 
 pub mod channels;
+pub mod event_stream;
 pub mod presence;

@@ -150,8 +150,8 @@ impl ConnectionServer {
         evicted: oneshot::Receiver<()>,
     ) {
         // A failure shows again in the first read.
-        let _ = socket_options::configure_http(&stream);
         let stall_timeout = self.settings.stall_timeout;
+        let _ = socket_options::configure_http(&stream, stall_timeout);
         let (router, requests) = (self.router.clone(), ticket.clone());
         let stream = TimedStream::new(stream, stall_timeout, ticket.clone());
         let unread_responses = Arc::<UnreadResponses>::default();

@@ -99,7 +99,7 @@ fn queue_close_frame(conn: &Connection, cause: EndCause) {
         EndCause::Session(Flow::Close(code, reason)) => conn.close(code, &reason),
         EndCause::Panicked => {
             let code = CloseCode::InternalError;
-            conn.close_with_frame(CloseReason::Panicked, WireFrame::close(code, code.reason()));
+            conn.close_with_frame(CloseReason::Panicked, conn.close_frame(code, code.reason()));
         }
         EndCause::Lost => conn.abort(CloseReason::Lost),
         EndCause::Failed(error) => conn.abort(CloseReason::Failed(error.kind())),

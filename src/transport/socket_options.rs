@@ -21,14 +21,16 @@ const KEEPALIVE_PROBES: u32 = 2;
 /// (measured: 20.5 s), even if its kernel still responds.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Configures a socket for HTTP: no delay, and little unsent data.
+/// Configures a socket for HTTP: no delay, little unsent data, dead peers detected within 20 s, unless a slow reader has
+/// more time. A stream of events would notice a dead peer only by the acknowledgements that are missing.
 ///
 /// # Errors
 /// The socket rejects an option, usually because it is closed.
-pub(super) fn configure_http(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn configure_http(stream: &TcpStream, stall_timeout: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(HTTP_NOTSENT_LOWAT_BYTES)
+    socket.set_tcp_notsent_lowat(HTTP_NOTSENT_LOWAT_BYTES)?;
+    detect_dead_peer(&socket, USER_TIMEOUT.max(stall_timeout))
 }
 
 /// Configures an upgraded socket: no delay, little unsent data, dead peers detected within 20 s.
@@ -39,10 +41,14 @@ pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+    detect_dead_peer(&socket, USER_TIMEOUT)
+}
+
+fn detect_dead_peer(socket: &SockRef<'_>, user_timeout: Duration) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    socket.set_tcp_user_timeout(Some(user_timeout))
 }

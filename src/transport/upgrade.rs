@@ -22,7 +22,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{Session, admission::Ticket, read_loop::run_connection, socket_options, stall::TimedStream};
 use crate::{
-    hub::{CloseReason, Connection, ConnectionOptions, Hub, Permit, Socket},
+    hub::{CloseReason, Connection, ConnectionOptions, Hub, Link, Permit, Socket},
     lifecycle::ErrorChain,
     protocol::Dialect,
 };
@@ -149,7 +149,7 @@ impl Upgrade {
             match timeout(UPGRADE_TIMEOUT, take_socket(on_upgrade)).await {
                 Ok(Ok((stream, early))) => {
                     // A separate task, so that no handshake state stays in the connection's task.
-                    match hub.register(Socket { stream, peer, permit }, options) {
+                    match hub.register(Socket { link: Link::Socket(stream), peer, permit }, options) {
                         Ok(registration) => {
                             let silent = ticket.and_then(|ticket| {
                                 if awaits_message {

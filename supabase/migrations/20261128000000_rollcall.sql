@@ -212,10 +212,13 @@ comment on function rollcall_internal.record_triggers is
 
 create table rollcall_internal.notification_key (
   singleton boolean not null default true constraint notification_key_pkey primary key check (singleton),
-  key bytea not null default sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+  key bytea not null default sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())),
+  log_token uuid not null default gen_random_uuid()
 );
 comment on table rollcall_internal.notification_key is
   'The key that authenticates notifications and masks IDs in them. Nodes read it when they connect.';
+comment on column rollcall_internal.notification_key.log_token is
+  'Authenticates messages in the write-ahead log, which only roles that may replicate can read.';
 -- No policies: for the functions below and the server.
 alter table rollcall_internal.notification_key enable row level security;
 insert into rollcall_internal.notification_key default values;
@@ -250,24 +253,232 @@ as $$
 $$;
 comment on function rollcall_internal.mask_ids is 'IDs of a notification, unreadable without the key.';
 
+-- The relay: one node that reads notifications from the write-ahead log and sends them for everybody. A transaction
+-- that calls pg_notify holds a lock of the whole server until its commit is on disk, so that all such transactions
+-- commit one after the other; a logical message takes no lock.
+create table rollcall_internal.relay (
+  singleton boolean not null default true constraint relay_pkey primary key check (singleton),
+  node uuid,
+  claimed_until timestamptz not null default '-infinity',
+  read_until timestamptz not null default '-infinity',
+  relayed_until timestamptz not null default '-infinity',
+  missed_since timestamptz,
+  unordered_until timestamptz not null default '-infinity'
+)
+with (fillfactor = 10);
+comment on table rollcall_internal.relay is 'The node that relays notifications. One row.';
+comment on column rollcall_internal.relay.claimed_until is 'Until then no other node may become the relay.';
+comment on column rollcall_internal.relay.read_until is 'The relay has sent what was committed before.';
+comment on column rollcall_internal.relay.relayed_until is
+  'Until then transactions write notifications to the write-ahead log; later they send them.';
+comment on column rollcall_internal.relay.missed_since is
+  'Notifications since this time may be in the log without having been sent. Null when there are none.';
+comment on column rollcall_internal.relay.unordered_until is
+  'Until then a notification may arrive before one that was committed earlier, because only one of them was relayed.';
+-- No policies: for the functions below and the server.
+alter table rollcall_internal.relay enable row level security;
+insert into rollcall_internal.relay default values;
+
+-- The stream of the relay needs a publication. This one has no table, because the relay reads messages only.
+do $$
+begin
+  if not exists (select from pg_catalog.pg_publication where pubname = 'rollcall_relay') then
+    create publication rollcall_relay;
+    insert into rollcall_internal.installed_objects (kind, name, undo)
+    values ('publication', 'rollcall_relay', 'drop publication if exists rollcall_relay');
+  end if;
+exception when insufficient_privilege then
+  raise notice 'no right to create a publication: transactions send notifications themselves';
+end
+$$;
+
 -- Payload: `<code>.<nonce>.<body>`. The default nonce is the transaction, so that equal bodies of one transaction are
 -- sent once. A body with masked values needs the nonce of the mask.
--- Definer: reads the key; called from triggers of any writer.
+-- Invoker: computes from the key of its caller.
+create function rollcall_internal.seal(p_key bytea, p_channel text, p_body text, p_nonce text) returns text
+  language sql immutable security invoker set search_path = ''
+as $$
+  select concat(left(encode(
+      sha256(p_key || sha256(p_key || convert_to(concat(p_channel, ':', p_nonce, ':', p_body), 'UTF8'))), 'hex'), 16),
+    '.', p_nonce, '.', p_body)
+$$;
+comment on function rollcall_internal.seal is 'The authenticated payload of a notification.';
+
+-- Sends when the transaction commits: through the relay if a node is the relay, else by NOTIFY. Sessions of the server
+-- set rollcall.notify to `directly`; there are few of them, and their transactions are batches already. The relay seals
+-- the notifications, because that takes longer than to write them to the log.
+-- Invoker, with the search_path of its caller, because it costs less in the transactions of applications: only definer
+-- functions call it.
 create function rollcall_internal.notify(p_channel text, p_body text, p_nonce text default null) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security invoker
 as $$
 declare
-  v_nonce constant text := coalesce(p_nonce, pg_current_xact_id()::text);
+  v_nonce constant text := coalesce(p_nonce, pg_catalog.pg_current_xact_id()::text);
   v_key bytea;
+  v_log_token uuid;
+  v_relayed boolean;
 begin
-  select k.key into strict v_key from rollcall_internal.notification_key k;
-  perform pg_notify(p_channel, concat(
-    left(encode(sha256(v_key || sha256(v_key || convert_to(concat(p_channel, ':', v_nonce, ':', p_body), 'UTF8'))),
-      'hex'), 16),
-    '.', v_nonce, '.', p_body));
+  select k.key, k.log_token, r.relayed_until > pg_catalog.clock_timestamp()
+      and pg_catalog.current_setting('rollcall.notify', true) is distinct from 'directly'
+    into strict v_key, v_log_token, v_relayed
+  from rollcall_internal.notification_key k cross join rollcall_internal.relay r;
+  if v_relayed then
+    perform pg_catalog.pg_logical_emit_message(true, 'rollcall',
+      pg_catalog.concat_ws(' ', v_log_token, p_channel, v_nonce, p_body));
+  else
+    perform pg_catalog.pg_notify(p_channel, rollcall_internal.seal(v_key, p_channel, p_body, v_nonce));
+  end if;
 end
 $$;
 comment on function rollcall_internal.notify is 'Sends an authenticated notification to the nodes.';
+
+-- While the relay is behind, or was a moment ago, a notification that was sent directly may overtake one that was
+-- committed before it. Not longer than two minutes after a relay that nobody replaces.
+-- Definer: called by the server.
+create function rollcall_internal.notifications_are_unordered() returns boolean
+  language sql volatile security definer set search_path = ''
+as $$
+  select r.unordered_until > clock_timestamp()
+    or (r.relayed_until < clock_timestamp() and r.relayed_until > clock_timestamp() - interval '2 minutes')
+    or coalesce(r.missed_since > clock_timestamp() - interval '2 minutes', false)
+  from rollcall_internal.relay r
+$$;
+comment on function rollcall_internal.notifications_are_unordered is
+  'Whether a notification may arrive before one that was committed earlier.';
+
+-- For notifications that are rare and must not be missed.
+-- Definer: reads the key; called from triggers of any writer.
+create function rollcall_internal.notify_directly(p_channel text, p_body text) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  perform pg_notify(p_channel, rollcall_internal.seal(k.key, p_channel, p_body, pg_current_xact_id()::text))
+  from rollcall_internal.notification_key k;
+end
+$$;
+comment on function rollcall_internal.notify_directly is
+  'Sends an authenticated notification, never through the relay.';
+
+-- A notification that others before it may be missing. Each has its own nonce, because nodes accept a payload once.
+-- Definer: called by the server.
+create function rollcall_internal.notify_missed(p_since timestamptz) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  perform pg_notify('rollcall_missed', rollcall_internal.seal(k.key, 'rollcall_missed',
+    greatest(0, ceil(extract(epoch from clock_timestamp() - p_since) * 1000))::bigint::text,
+    rollcall_internal.notification_nonce()))
+  from rollcall_internal.notification_key k;
+end
+$$;
+comment on function rollcall_internal.notify_missed is
+  'Tells the nodes for how many milliseconds they may have missed notifications.';
+
+-- The claim of a node, which it repeats until it has a stream. While notifications may be missing, each call makes the
+-- nodes read the tables.
+-- Definer: called by the server.
+create function rollcall_internal.claim_relay(p_node uuid, p_claim interval) returns boolean
+  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+as $$
+declare
+  v_missed_since timestamptz;
+begin
+  update rollcall_internal.relay r
+  set node = p_node,
+    claimed_until = clock_timestamp() + p_claim,
+    missed_since = case when r.relayed_until > '-infinity' then least(r.missed_since, r.read_until)
+      else r.missed_since end,
+    relayed_until = '-infinity'
+  where r.node = p_node or r.claimed_until < clock_timestamp()
+  returning r.missed_since into v_missed_since;
+  if not found then
+    return false;
+  end if;
+  if v_missed_since is not null then
+    perform rollcall_internal.notify_missed(v_missed_since);
+  end if;
+  return true;
+end
+$$;
+comment on function rollcall_internal.claim_relay is
+  'Makes a node the next relay, unless another one is; returns whether it is.';
+
+-- Called when the stream has started: everything that commits from now on is in it, the rest is read from the tables.
+-- Definer: called by the server.
+create function rollcall_internal.start_relay(p_node uuid, p_lease interval) returns boolean
+  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+as $$
+declare
+  v_missed_since timestamptz;
+begin
+  select r.missed_since into v_missed_since from rollcall_internal.relay r where r.node = p_node for update;
+  if not found then
+    return false;
+  end if;
+  if v_missed_since is not null then
+    perform rollcall_internal.notify_missed(v_missed_since);
+  end if;
+  update rollcall_internal.relay
+  set read_until = clock_timestamp(), claimed_until = clock_timestamp() + p_lease,
+    relayed_until = clock_timestamp() + p_lease, missed_since = null,
+    unordered_until = clock_timestamp() + interval '2 seconds'
+  where node = p_node;
+  return true;
+end
+$$;
+comment on function rollcall_internal.start_relay is
+  'From now on transactions write notifications to the log; returns whether the node still has its claim.';
+
+-- Also sends when another node has taken over, which may not have these.
+-- Definer: called by the server.
+create function rollcall_internal.send_relayed(p_channels text[], p_payloads text[]) returns void
+  language sql volatile security definer set search_path = '' set synchronous_commit = 'off'
+as $$
+  select pg_notify(n.channel, n.payload)
+  from unnest(p_channels, p_payloads) with ordinality n (channel, payload, number)
+  order by n.number
+$$;
+comment on function rollcall_internal.send_relayed is
+  'Sends notifications that the relay read from the log, in this order.';
+
+-- p_read_until: the newest mark that came back, and all before it was sent. A stream that is late therefore ends the
+-- lease, and transactions send notifications themselves until it has caught up.
+-- Definer: called by the server.
+create function rollcall_internal.renew_relay(p_node uuid, p_lease interval, p_read_until timestamptz) returns boolean
+  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  update rollcall_internal.relay r
+  set claimed_until = v_now + p_lease,
+    read_until = greatest(r.read_until, least(p_read_until, v_now)),
+    relayed_until = greatest(r.relayed_until, least(p_read_until, v_now) + p_lease),
+    unordered_until = case when r.relayed_until < v_now then v_now + interval '2 seconds' else r.unordered_until end
+  where r.node = p_node;
+  if not found then
+    return false;
+  end if;
+  perform pg_logical_emit_message(true, 'rollcall',
+    concat_ws(' ', k.log_token, 'rollcall_mark', '-', (extract(epoch from v_now) * 1000000)::bigint))
+  from rollcall_internal.notification_key k;
+  return true;
+end
+$$;
+comment on function rollcall_internal.renew_relay is
+  'Renews the lease of the relay and writes a mark to the log; returns whether the node still is the relay.';
+
+-- Definer: called by the server.
+create function rollcall_internal.release_relay(p_node uuid) returns void
+  language sql volatile security definer set search_path = ''
+as $$
+  update rollcall_internal.relay r
+  set node = null, claimed_until = '-infinity', relayed_until = '-infinity',
+    missed_since = case when r.relayed_until > '-infinity' then least(r.missed_since, r.read_until)
+      else r.missed_since end
+  where r.node = p_node
+$$;
+comment on function rollcall_internal.release_relay is 'Lets another node become the relay at once.';
 
 -- Invoker: computes from the clock.
 create function rollcall_internal.notification_time() returns bigint
@@ -319,19 +530,32 @@ comment on function rollcall_internal.cluster_identity is
 
 -- Records that what these viewers see of these subjects may have changed; null stands for all. More than 1,000 users
 -- are recorded as all, which costs less than the list.
--- Definer: appends to a table that no API role may write.
-create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
-  language plpgsql security definer set search_path = ''
+-- Invoker, with the search_path of its caller, because it costs less in the transactions of applications: only definer
+-- functions call it.
+create function rollcall_internal.note_visibility_change(p_viewers uuid[], p_subjects uuid[], p_reason text)
+  returns void
+  language plpgsql volatile security invoker
 as $$
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
-    case when cardinality(p_viewers) <= 1000 then p_viewers end,
-    case when cardinality(p_subjects) <= 1000 then p_subjects end,
+    case when pg_catalog.cardinality(p_viewers) <= 1000 then p_viewers end,
+    case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
   perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_visibility_change is
+  'Appends to the visibility log and notifies the nodes; null stands for all.';
+
+-- Definer: appends to a table that no API role may write.
+create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  perform rollcall_internal.note_visibility_change(p_viewers, p_subjects, p_reason);
 end
 $$;
 comment on function rollcall.invalidate_visibility is
@@ -358,42 +582,17 @@ comment on function rollcall_internal.notify_ids is 'Sends ids as notifications,
 
 -- Trigger functions ---------------------------------------------------------------------------------------------------
 
--- One function per kind of table; trigger arguments name the columns of viewers and subjects.
-
 -- TRUNCATE has no transition tables, so all visibility is invalidated.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_truncated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall.invalidate_visibility(null, null, 'truncate ' || tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, 'truncate ' || tg_table_name);
   return null;
 end
 $$;
 comment on function rollcall_internal.on_truncated is 'Trigger function: a truncated table invalidates all visibility.';
-
--- Pairs of users: invalidates what each side sees of the other. Arguments: the two columns.
--- Definer: see invalidate_visibility. The column names are trigger arguments from this schema only.
-create function rollcall_internal.on_pairs_changed() returns trigger
-  language plpgsql security definer set search_path = ''
-as $$
-declare
-  v_ids uuid[];
-  v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
-    else 'select * from new_rows union all select * from old_rows' end;
-begin
-  execute format(
-    'select array(select side.id from (%s) changed '
-    'cross join lateral (values (changed.%I), (changed.%I)) side (id) group by side.id)',
-    v_rows, tg_argv[0], tg_argv[1]) into v_ids;
-  if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(v_ids, v_ids, tg_table_name);
-  end if;
-  return null;
-end
-$$;
-comment on function rollcall_internal.on_pairs_changed is
-  'Trigger function: changed pairs invalidate the visibility between both sides.';
 
 -- Rows that name one subject: invalidates what every viewer sees of it.
 -- Definer: see invalidate_visibility.
@@ -409,7 +608,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -437,8 +636,8 @@ begin
     'select array(select m.user_id from rollcall.%I m where m.%I in (select changed.%2$I from (%3$s) changed) '
     'union select unnest($1))',
     tg_table_name, tg_argv[0], v_rows) into v_others using v_moved;
-  perform rollcall.invalidate_visibility(v_others, v_moved, tg_table_name);
-  perform rollcall.invalidate_visibility(v_moved, v_others, tg_table_name);
+  perform rollcall_internal.note_visibility_change(v_others, v_moved, tg_table_name);
+  perform rollcall_internal.note_visibility_change(v_moved, v_others, tg_table_name);
   return null;
 end
 $$;
@@ -462,7 +661,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -553,15 +752,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.contacts', 'requester_id', true, null, 'a relation of two users; either deletes it'),
   ('rollcall.contacts', 'addressee_id', true, null, 'a relation of two users; either deletes it');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_contacts_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.requester_id from new_rows n union select n.addressee_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.requester_id from old_rows o union select o.addressee_id from old_rows o);
+    else
+      v_ids := array(
+        select n.requester_id from new_rows n union select n.addressee_id from new_rows n
+        union select o.requester_id from old_rows o union select o.addressee_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_contacts_changed is
+  'Trigger function: changed contacts invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.contacts
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_update after update on rollcall.contacts
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_delete after delete on rollcall.contacts
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.contacts
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -589,15 +815,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.blocks', 'blocker_id', true, null, 'kept after an erasure, so that blocked users stay blocked'),
   ('rollcall.blocks', 'blocked_id', false, null, 'another user''s choice, which blocked users must not learn of');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_blocks_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.blocker_id from new_rows n union select n.blocked_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.blocker_id from old_rows o union select o.blocked_id from old_rows o);
+    else
+      v_ids := array(
+        select n.blocker_id from new_rows n union select n.blocked_id from new_rows n
+        union select o.blocker_id from old_rows o union select o.blocked_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_blocks_changed is
+  'Trigger function: changed blocks invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.blocks
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_update after update on rollcall.blocks
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_delete after delete on rollcall.blocks
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.blocks
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -1070,7 +1323,7 @@ begin
       'cross join lateral (values (changed.a), (changed.b)) side (id) '
       'where rollcall_internal.text_as_uuid(side.id) is not null)', v_rows) into v_ids;
     if cardinality(v_ids) > 0 then
-      perform rollcall.invalidate_visibility(v_ids, v_ids, v_own.source::text);
+      perform rollcall_internal.note_visibility_change(v_ids, v_ids, v_own.source::text);
     end if;
     return null;
   end if;
@@ -1086,16 +1339,16 @@ begin
         where v_own.relation = 'participants' and m.id is not null
       union
       select i.id from unnest(v_ids) as i (id));
-    perform rollcall.invalidate_visibility(v_others, v_ids, v_own.source::text);
+    perform rollcall_internal.note_visibility_change(v_others, v_ids, v_own.source::text);
     if cardinality(v_others) > cardinality(v_ids) then
-      perform rollcall.invalidate_visibility(v_ids, v_others, v_own.source::text);
+      perform rollcall_internal.note_visibility_change(v_ids, v_others, v_own.source::text);
     end if;
   end if;
   return null;
 exception when others then
   raise warning 'Rollcall cannot follow %: %', tg_relid::regclass, sqlerrm
     using hint = 'Declare the table again with rollcall.use_table.';
-  perform rollcall.invalidate_visibility(null, null, tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, tg_table_name);
   return null;
 end
 $$;
@@ -1532,7 +1785,7 @@ begin
   if p_relation operator(pg_catalog.=) 'participants' then
     delete from rollcall.typing_indicators;
   end if;
-  perform rollcall.invalidate_visibility(null, null, 'relation ' operator(pg_catalog.||) p_relation);
+  perform rollcall_internal.note_visibility_change(null, null, 'relation ' operator(pg_catalog.||) p_relation);
 end
 $$;
 comment on function rollcall_internal.relation_replaced is 'Invalidates everything after a relation got another table.';
@@ -1894,15 +2147,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.presence_visibility_list', 'viewer_id', false, null,
     'another user''s choice, which listed users must not learn of');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_visibility_list_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.user_id from new_rows n union select n.viewer_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.user_id from old_rows o union select o.viewer_id from old_rows o);
+    else
+      v_ids := array(
+        select n.user_id from new_rows n union select n.viewer_id from new_rows n
+        union select o.user_id from old_rows o union select o.viewer_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_visibility_list_changed is
+  'Trigger function: changed entries invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.presence_visibility_list
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_update after update on rollcall.presence_visibility_list
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_delete after delete on rollcall.presence_visibility_list
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.presence_visibility_list
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -2048,7 +2328,7 @@ declare
   v_ids constant uuid[] := array(select distinct n.user_id from new_rows n);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, 'face inserted');
+    perform rollcall_internal.note_visibility_change(null, v_ids, 'face inserted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -2091,7 +2371,7 @@ declare
   v_ids constant uuid[] := array(select distinct o.user_id from old_rows o);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, 'face deleted');
+    perform rollcall_internal.note_visibility_change(null, v_ids, 'face deleted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -2869,7 +3149,12 @@ declare
 begin
   insert into rollcall_internal.outbox (kind, recipients, body) values (p_kind, p_recipients,
     p_body) returning id into v_id;
-  perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
+  if p_kind = 'message' then
+    perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
+  else
+    -- Nothing repeats a sign-off or a disconnect that was missed.
+    perform rollcall_internal.notify_directly('rollcall_broadcast', v_id::text);
+  end if;
 end
 $$;
 comment on function rollcall_internal.post_to_outbox is 'Queues a message for the sockets of some users.';
@@ -4328,7 +4613,7 @@ create function rollcall_internal.on_watched_table_changed() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall.invalidate_visibility(null, null, tg_table_schema || '.' || tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   return null;
 end
 $$;
@@ -4508,7 +4793,7 @@ begin
         tg_argv[1]) end,
     v_rows) into v_any, v_viewers, v_subjects;
   if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
-    perform rollcall.invalidate_visibility(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
+    perform rollcall_internal.note_visibility_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
   end if;
   return null;
 end
@@ -4617,7 +4902,7 @@ begin
     if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION') then
       perform rollcall_internal.refresh_own_tables();
     end if;
-    perform rollcall.invalidate_visibility(null, null, lower(tg_tag));
+    perform rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
   end if;
   if tg_tag = 'CREATE PUBLICATION' then
     perform rollcall_internal.publish_presence();
@@ -5111,7 +5396,7 @@ begin
   -- The row need not survive a crash.
   perform set_config('synchronous_commit', 'off', true);
   insert into rollcall_internal.bus (slot, payload) values (v_slot, p_payload) returning id into v_id;
-  perform rollcall_internal.notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
+  perform rollcall_internal.notify_directly('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
 end
 $$;
 comment on function rollcall_internal.post_to_bus is 'Sends a message to the other nodes.';
@@ -5942,6 +6227,16 @@ end
 $$;
 comment on function rollcall_internal.policy_applies is 'Whether policies for these roles apply to a role.';
 
+-- Invoker: reads a table that the server may read, and catalogs.
+create function rollcall_internal.delete_is_secured(p_relation oid) returns boolean
+  language sql stable security invoker set search_path = ''
+as $$
+  select coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = p_relation),
+    (select c.relnamespace = 'rollcall'::regnamespace from pg_catalog.pg_class c where c.oid = p_relation))
+$$;
+comment on function rollcall_internal.delete_is_secured is
+  'Whether a DELETE of a table is delivered only to those whom row-level security let see the row.';
+
 -- See change_access. One row. The expressions are read as text, which is evaluated, and as trees, which show what
 -- PostgreSQL does not record: references to the whole row, and functions of its own. Columns are recorded as
 -- dependencies.
@@ -6035,7 +6330,7 @@ begin
     end,
     k.names, k.types, format('%I.%I', n.nspname, c.relname),
     c.relrowsecurity, bound.is_exempt,
-    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), n.nspname = 'rollcall'),
+    rollcall_internal.delete_is_secured(c.oid),
     owned.columns, quote_ident(c.relname), asks.condition, asks.reads, asks.read_types, asks.is_steady
   from unnest(p_relations) as wanted (oid)
   join pg_catalog.pg_class c on c.oid = wanted.oid
@@ -6318,6 +6613,17 @@ begin
     from pg_catalog.pg_publication p
     where p.pubname = 'supabase_realtime'
   ) published on true
+  -- Functions that policies call, in schemas that the server may not use: it resolves the names as itself.
+  cross join lateral (
+    select string_agg(distinct format('%I.%I', n.nspname, c.proname), ', ') as functions
+    from pg_catalog.pg_policy p
+    join pg_catalog.pg_roles r on r.rolname = p_role
+    cross join regexp_matches(p.polqual::text, ':funcid (\d+)', 'g') as called (part)
+    join pg_catalog.pg_proc c on c.oid = called.part[1]::oid
+    join pg_catalog.pg_namespace n on n.oid = c.pronamespace
+    where p.polrelid = p_relation and p.polcmd in ('r', '*') and not has_schema_privilege(n.oid, 'usage')
+      and rollcall_internal.policy_applies(p.polroles, r.oid)
+  ) closed
   -- Only columns that the role may select are named.
   cross join lateral (
     select string_agg(a.attname, ', ' order by a.attnum) filter (where not kind.is_generated) as columns,
@@ -6343,6 +6649,9 @@ begin
     (f.is_bound and f.deletes_are_secured and not f.is_barred and unknown.columns is not null,
       format('no DELETE of %1$s comes: policies read %2$s, which is not in its replica identity '
         '(alter table %1$s replica identity full)', f.shown, unknown.columns)),
+    (f.is_bound and f.deletes_are_secured and not f.is_barred and closed.functions is not null,
+      format('no DELETE of %s comes: its policies call %s, in a schema that the server''s role %s may not use',
+        f.shown, closed.functions, current_user)),
     (published.left_out is not null, format('the publication supabase_realtime does not publish %s',
       published.left_out)),
     (absent.columns is not null, format('the publication supabase_realtime does not publish these columns of %s: %s',

@@ -4,10 +4,13 @@
 
 create table rollcall_internal.notification_key (
   singleton boolean not null default true constraint notification_key_pkey primary key check (singleton),
-  key bytea not null default sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+  key bytea not null default sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())),
+  log_token uuid not null default gen_random_uuid()
 );
 comment on table rollcall_internal.notification_key is
   'The key that authenticates notifications and masks IDs in them. Nodes read it when they connect.';
+comment on column rollcall_internal.notification_key.log_token is
+  'Authenticates messages in the write-ahead log, which only roles that may replicate can read.';
 -- No policies: for the functions below and the server.
 alter table rollcall_internal.notification_key enable row level security;
 insert into rollcall_internal.notification_key default values;
@@ -42,24 +45,232 @@ as $$
 $$;
 comment on function rollcall_internal.mask_ids is 'IDs of a notification, unreadable without the key.';
 
+-- The relay: one node that reads notifications from the write-ahead log and sends them for everybody. A transaction
+-- that calls pg_notify holds a lock of the whole server until its commit is on disk, so that all such transactions
+-- commit one after the other; a logical message takes no lock.
+create table rollcall_internal.relay (
+  singleton boolean not null default true constraint relay_pkey primary key check (singleton),
+  node uuid,
+  claimed_until timestamptz not null default '-infinity',
+  read_until timestamptz not null default '-infinity',
+  relayed_until timestamptz not null default '-infinity',
+  missed_since timestamptz,
+  unordered_until timestamptz not null default '-infinity'
+)
+with (fillfactor = 10);
+comment on table rollcall_internal.relay is 'The node that relays notifications. One row.';
+comment on column rollcall_internal.relay.claimed_until is 'Until then no other node may become the relay.';
+comment on column rollcall_internal.relay.read_until is 'The relay has sent what was committed before.';
+comment on column rollcall_internal.relay.relayed_until is
+  'Until then transactions write notifications to the write-ahead log; later they send them.';
+comment on column rollcall_internal.relay.missed_since is
+  'Notifications since this time may be in the log without having been sent. Null when there are none.';
+comment on column rollcall_internal.relay.unordered_until is
+  'Until then a notification may arrive before one that was committed earlier, because only one of them was relayed.';
+-- No policies: for the functions below and the server.
+alter table rollcall_internal.relay enable row level security;
+insert into rollcall_internal.relay default values;
+
+-- The stream of the relay needs a publication. This one has no table, because the relay reads messages only.
+do $$
+begin
+  if not exists (select from pg_catalog.pg_publication where pubname = 'rollcall_relay') then
+    create publication rollcall_relay;
+    insert into rollcall_internal.installed_objects (kind, name, undo)
+    values ('publication', 'rollcall_relay', 'drop publication if exists rollcall_relay');
+  end if;
+exception when insufficient_privilege then
+  raise notice 'no right to create a publication: transactions send notifications themselves';
+end
+$$;
+
 -- Payload: `<code>.<nonce>.<body>`. The default nonce is the transaction, so that equal bodies of one transaction are
 -- sent once. A body with masked values needs the nonce of the mask.
--- Definer: reads the key; called from triggers of any writer.
+-- Invoker: computes from the key of its caller.
+create function rollcall_internal.seal(p_key bytea, p_channel text, p_body text, p_nonce text) returns text
+  language sql immutable security invoker set search_path = ''
+as $$
+  select concat(left(encode(
+      sha256(p_key || sha256(p_key || convert_to(concat(p_channel, ':', p_nonce, ':', p_body), 'UTF8'))), 'hex'), 16),
+    '.', p_nonce, '.', p_body)
+$$;
+comment on function rollcall_internal.seal is 'The authenticated payload of a notification.';
+
+-- Sends when the transaction commits: through the relay if a node is the relay, else by NOTIFY. Sessions of the server
+-- set rollcall.notify to `directly`; there are few of them, and their transactions are batches already. The relay seals
+-- the notifications, because that takes longer than to write them to the log.
+-- Invoker, with the search_path of its caller, because it costs less in the transactions of applications: only definer
+-- functions call it.
 create function rollcall_internal.notify(p_channel text, p_body text, p_nonce text default null) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security invoker
 as $$
 declare
-  v_nonce constant text := coalesce(p_nonce, pg_current_xact_id()::text);
+  v_nonce constant text := coalesce(p_nonce, pg_catalog.pg_current_xact_id()::text);
   v_key bytea;
+  v_log_token uuid;
+  v_relayed boolean;
 begin
-  select k.key into strict v_key from rollcall_internal.notification_key k;
-  perform pg_notify(p_channel, concat(
-    left(encode(sha256(v_key || sha256(v_key || convert_to(concat(p_channel, ':', v_nonce, ':', p_body), 'UTF8'))),
-      'hex'), 16),
-    '.', v_nonce, '.', p_body));
+  select k.key, k.log_token, r.relayed_until > pg_catalog.clock_timestamp()
+      and pg_catalog.current_setting('rollcall.notify', true) is distinct from 'directly'
+    into strict v_key, v_log_token, v_relayed
+  from rollcall_internal.notification_key k cross join rollcall_internal.relay r;
+  if v_relayed then
+    perform pg_catalog.pg_logical_emit_message(true, 'rollcall',
+      pg_catalog.concat_ws(' ', v_log_token, p_channel, v_nonce, p_body));
+  else
+    perform pg_catalog.pg_notify(p_channel, rollcall_internal.seal(v_key, p_channel, p_body, v_nonce));
+  end if;
 end
 $$;
 comment on function rollcall_internal.notify is 'Sends an authenticated notification to the nodes.';
+
+-- While the relay is behind, or was a moment ago, a notification that was sent directly may overtake one that was
+-- committed before it. Not longer than two minutes after a relay that nobody replaces.
+-- Definer: called by the server.
+create function rollcall_internal.notifications_are_unordered() returns boolean
+  language sql volatile security definer set search_path = ''
+as $$
+  select r.unordered_until > clock_timestamp()
+    or (r.relayed_until < clock_timestamp() and r.relayed_until > clock_timestamp() - interval '2 minutes')
+    or coalesce(r.missed_since > clock_timestamp() - interval '2 minutes', false)
+  from rollcall_internal.relay r
+$$;
+comment on function rollcall_internal.notifications_are_unordered is
+  'Whether a notification may arrive before one that was committed earlier.';
+
+-- For notifications that are rare and must not be missed.
+-- Definer: reads the key; called from triggers of any writer.
+create function rollcall_internal.notify_directly(p_channel text, p_body text) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  perform pg_notify(p_channel, rollcall_internal.seal(k.key, p_channel, p_body, pg_current_xact_id()::text))
+  from rollcall_internal.notification_key k;
+end
+$$;
+comment on function rollcall_internal.notify_directly is
+  'Sends an authenticated notification, never through the relay.';
+
+-- A notification that others before it may be missing. Each has its own nonce, because nodes accept a payload once.
+-- Definer: called by the server.
+create function rollcall_internal.notify_missed(p_since timestamptz) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  perform pg_notify('rollcall_missed', rollcall_internal.seal(k.key, 'rollcall_missed',
+    greatest(0, ceil(extract(epoch from clock_timestamp() - p_since) * 1000))::bigint::text,
+    rollcall_internal.notification_nonce()))
+  from rollcall_internal.notification_key k;
+end
+$$;
+comment on function rollcall_internal.notify_missed is
+  'Tells the nodes for how many milliseconds they may have missed notifications.';
+
+-- The claim of a node, which it repeats until it has a stream. While notifications may be missing, each call makes the
+-- nodes read the tables.
+-- Definer: called by the server.
+create function rollcall_internal.claim_relay(p_node uuid, p_claim interval) returns boolean
+  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+as $$
+declare
+  v_missed_since timestamptz;
+begin
+  update rollcall_internal.relay r
+  set node = p_node,
+    claimed_until = clock_timestamp() + p_claim,
+    missed_since = case when r.relayed_until > '-infinity' then least(r.missed_since, r.read_until)
+      else r.missed_since end,
+    relayed_until = '-infinity'
+  where r.node = p_node or r.claimed_until < clock_timestamp()
+  returning r.missed_since into v_missed_since;
+  if not found then
+    return false;
+  end if;
+  if v_missed_since is not null then
+    perform rollcall_internal.notify_missed(v_missed_since);
+  end if;
+  return true;
+end
+$$;
+comment on function rollcall_internal.claim_relay is
+  'Makes a node the next relay, unless another one is; returns whether it is.';
+
+-- Called when the stream has started: everything that commits from now on is in it, the rest is read from the tables.
+-- Definer: called by the server.
+create function rollcall_internal.start_relay(p_node uuid, p_lease interval) returns boolean
+  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+as $$
+declare
+  v_missed_since timestamptz;
+begin
+  select r.missed_since into v_missed_since from rollcall_internal.relay r where r.node = p_node for update;
+  if not found then
+    return false;
+  end if;
+  if v_missed_since is not null then
+    perform rollcall_internal.notify_missed(v_missed_since);
+  end if;
+  update rollcall_internal.relay
+  set read_until = clock_timestamp(), claimed_until = clock_timestamp() + p_lease,
+    relayed_until = clock_timestamp() + p_lease, missed_since = null,
+    unordered_until = clock_timestamp() + interval '2 seconds'
+  where node = p_node;
+  return true;
+end
+$$;
+comment on function rollcall_internal.start_relay is
+  'From now on transactions write notifications to the log; returns whether the node still has its claim.';
+
+-- Also sends when another node has taken over, which may not have these.
+-- Definer: called by the server.
+create function rollcall_internal.send_relayed(p_channels text[], p_payloads text[]) returns void
+  language sql volatile security definer set search_path = '' set synchronous_commit = 'off'
+as $$
+  select pg_notify(n.channel, n.payload)
+  from unnest(p_channels, p_payloads) with ordinality n (channel, payload, number)
+  order by n.number
+$$;
+comment on function rollcall_internal.send_relayed is
+  'Sends notifications that the relay read from the log, in this order.';
+
+-- p_read_until: the newest mark that came back, and all before it was sent. A stream that is late therefore ends the
+-- lease, and transactions send notifications themselves until it has caught up.
+-- Definer: called by the server.
+create function rollcall_internal.renew_relay(p_node uuid, p_lease interval, p_read_until timestamptz) returns boolean
+  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  update rollcall_internal.relay r
+  set claimed_until = v_now + p_lease,
+    read_until = greatest(r.read_until, least(p_read_until, v_now)),
+    relayed_until = greatest(r.relayed_until, least(p_read_until, v_now) + p_lease),
+    unordered_until = case when r.relayed_until < v_now then v_now + interval '2 seconds' else r.unordered_until end
+  where r.node = p_node;
+  if not found then
+    return false;
+  end if;
+  perform pg_logical_emit_message(true, 'rollcall',
+    concat_ws(' ', k.log_token, 'rollcall_mark', '-', (extract(epoch from v_now) * 1000000)::bigint))
+  from rollcall_internal.notification_key k;
+  return true;
+end
+$$;
+comment on function rollcall_internal.renew_relay is
+  'Renews the lease of the relay and writes a mark to the log; returns whether the node still is the relay.';
+
+-- Definer: called by the server.
+create function rollcall_internal.release_relay(p_node uuid) returns void
+  language sql volatile security definer set search_path = ''
+as $$
+  update rollcall_internal.relay r
+  set node = null, claimed_until = '-infinity', relayed_until = '-infinity',
+    missed_since = case when r.relayed_until > '-infinity' then least(r.missed_since, r.read_until)
+      else r.missed_since end
+  where r.node = p_node
+$$;
+comment on function rollcall_internal.release_relay is 'Lets another node become the relay at once.';
 
 -- Invoker: computes from the clock.
 create function rollcall_internal.notification_time() returns bigint

@@ -37,19 +37,32 @@ comment on function rollcall_internal.cluster_identity is
 
 -- Records that what these viewers see of these subjects may have changed; null stands for all. More than 1,000 users
 -- are recorded as all, which costs less than the list.
--- Definer: appends to a table that no API role may write.
-create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
-  language plpgsql security definer set search_path = ''
+-- Invoker, with the search_path of its caller, because it costs less in the transactions of applications: only definer
+-- functions call it.
+create function rollcall_internal.note_visibility_change(p_viewers uuid[], p_subjects uuid[], p_reason text)
+  returns void
+  language plpgsql volatile security invoker
 as $$
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
-    case when cardinality(p_viewers) <= 1000 then p_viewers end,
-    case when cardinality(p_subjects) <= 1000 then p_subjects end,
+    case when pg_catalog.cardinality(p_viewers) <= 1000 then p_viewers end,
+    case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
   perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_visibility_change is
+  'Appends to the visibility log and notifies the nodes; null stands for all.';
+
+-- Definer: appends to a table that no API role may write.
+create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  perform rollcall_internal.note_visibility_change(p_viewers, p_subjects, p_reason);
 end
 $$;
 comment on function rollcall.invalidate_visibility is
@@ -76,42 +89,17 @@ comment on function rollcall_internal.notify_ids is 'Sends ids as notifications,
 
 -- Trigger functions ---------------------------------------------------------------------------------------------------
 
--- One function per kind of table; trigger arguments name the columns of viewers and subjects.
-
 -- TRUNCATE has no transition tables, so all visibility is invalidated.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_truncated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall.invalidate_visibility(null, null, 'truncate ' || tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, 'truncate ' || tg_table_name);
   return null;
 end
 $$;
 comment on function rollcall_internal.on_truncated is 'Trigger function: a truncated table invalidates all visibility.';
-
--- Pairs of users: invalidates what each side sees of the other. Arguments: the two columns.
--- Definer: see invalidate_visibility. The column names are trigger arguments from this schema only.
-create function rollcall_internal.on_pairs_changed() returns trigger
-  language plpgsql security definer set search_path = ''
-as $$
-declare
-  v_ids uuid[];
-  v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
-    else 'select * from new_rows union all select * from old_rows' end;
-begin
-  execute format(
-    'select array(select side.id from (%s) changed '
-    'cross join lateral (values (changed.%I), (changed.%I)) side (id) group by side.id)',
-    v_rows, tg_argv[0], tg_argv[1]) into v_ids;
-  if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(v_ids, v_ids, tg_table_name);
-  end if;
-  return null;
-end
-$$;
-comment on function rollcall_internal.on_pairs_changed is
-  'Trigger function: changed pairs invalidate the visibility between both sides.';
 
 -- Rows that name one subject: invalidates what every viewer sees of it.
 -- Definer: see invalidate_visibility.
@@ -127,7 +115,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -155,8 +143,8 @@ begin
     'select array(select m.user_id from rollcall.%I m where m.%I in (select changed.%2$I from (%3$s) changed) '
     'union select unnest($1))',
     tg_table_name, tg_argv[0], v_rows) into v_others using v_moved;
-  perform rollcall.invalidate_visibility(v_others, v_moved, tg_table_name);
-  perform rollcall.invalidate_visibility(v_moved, v_others, tg_table_name);
+  perform rollcall_internal.note_visibility_change(v_others, v_moved, tg_table_name);
+  perform rollcall_internal.note_visibility_change(v_moved, v_others, tg_table_name);
   return null;
 end
 $$;
@@ -180,7 +168,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end

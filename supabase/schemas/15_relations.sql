@@ -68,15 +68,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.contacts', 'requester_id', true, null, 'a relation of two users; either deletes it'),
   ('rollcall.contacts', 'addressee_id', true, null, 'a relation of two users; either deletes it');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_contacts_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.requester_id from new_rows n union select n.addressee_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.requester_id from old_rows o union select o.addressee_id from old_rows o);
+    else
+      v_ids := array(
+        select n.requester_id from new_rows n union select n.addressee_id from new_rows n
+        union select o.requester_id from old_rows o union select o.addressee_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_contacts_changed is
+  'Trigger function: changed contacts invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.contacts
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_update after update on rollcall.contacts
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_delete after delete on rollcall.contacts
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('requester_id', 'addressee_id');
+  for each statement execute function rollcall_internal.on_contacts_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.contacts
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -104,15 +131,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.blocks', 'blocker_id', true, null, 'kept after an erasure, so that blocked users stay blocked'),
   ('rollcall.blocks', 'blocked_id', false, null, 'another user''s choice, which blocked users must not learn of');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_blocks_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.blocker_id from new_rows n union select n.blocked_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.blocker_id from old_rows o union select o.blocked_id from old_rows o);
+    else
+      v_ids := array(
+        select n.blocker_id from new_rows n union select n.blocked_id from new_rows n
+        union select o.blocker_id from old_rows o union select o.blocked_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_blocks_changed is
+  'Trigger function: changed blocks invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.blocks
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_update after update on rollcall.blocks
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_delete after delete on rollcall.blocks
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('blocker_id', 'blocked_id');
+  for each statement execute function rollcall_internal.on_blocks_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.blocks
   for each statement execute function rollcall_internal.on_truncated();
 

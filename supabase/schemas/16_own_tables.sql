@@ -294,7 +294,7 @@ begin
       'cross join lateral (values (changed.a), (changed.b)) side (id) '
       'where rollcall_internal.text_as_uuid(side.id) is not null)', v_rows) into v_ids;
     if cardinality(v_ids) > 0 then
-      perform rollcall.invalidate_visibility(v_ids, v_ids, v_own.source::text);
+      perform rollcall_internal.note_visibility_change(v_ids, v_ids, v_own.source::text);
     end if;
     return null;
   end if;
@@ -310,16 +310,16 @@ begin
         where v_own.relation = 'participants' and m.id is not null
       union
       select i.id from unnest(v_ids) as i (id));
-    perform rollcall.invalidate_visibility(v_others, v_ids, v_own.source::text);
+    perform rollcall_internal.note_visibility_change(v_others, v_ids, v_own.source::text);
     if cardinality(v_others) > cardinality(v_ids) then
-      perform rollcall.invalidate_visibility(v_ids, v_others, v_own.source::text);
+      perform rollcall_internal.note_visibility_change(v_ids, v_others, v_own.source::text);
     end if;
   end if;
   return null;
 exception when others then
   raise warning 'Rollcall cannot follow %: %', tg_relid::regclass, sqlerrm
     using hint = 'Declare the table again with rollcall.use_table.';
-  perform rollcall.invalidate_visibility(null, null, tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, tg_table_name);
   return null;
 end
 $$;
@@ -756,7 +756,7 @@ begin
   if p_relation operator(pg_catalog.=) 'participants' then
     delete from rollcall.typing_indicators;
   end if;
-  perform rollcall.invalidate_visibility(null, null, 'relation ' operator(pg_catalog.||) p_relation);
+  perform rollcall_internal.note_visibility_change(null, null, 'relation ' operator(pg_catalog.||) p_relation);
 end
 $$;
 comment on function rollcall_internal.relation_replaced is 'Invalidates everything after a relation got another table.';

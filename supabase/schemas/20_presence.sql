@@ -258,15 +258,42 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.presence_visibility_list', 'viewer_id', false, null,
     'another user''s choice, which listed users must not learn of');
 
+-- Definer: see note_visibility_change.
+create function rollcall_internal.on_visibility_list_changed() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+begin
+  case tg_op
+    when 'INSERT' then
+      v_ids := array(select n.user_id from new_rows n union select n.viewer_id from new_rows n);
+    when 'DELETE' then
+      v_ids := array(select o.user_id from old_rows o union select o.viewer_id from old_rows o);
+    else
+      v_ids := array(
+        select n.user_id from new_rows n union select n.viewer_id from new_rows n
+        union select o.user_id from old_rows o union select o.viewer_id from old_rows o
+      );
+  end case;
+  if cardinality(v_ids) > 0 then
+    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_visibility_list_changed is
+  'Trigger function: changed entries invalidate what both users see of each other.';
+
 create trigger invalidate_after_insert after insert on rollcall.presence_visibility_list
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_update after update on rollcall.presence_visibility_list
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_delete after delete on rollcall.presence_visibility_list
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_pairs_changed('user_id', 'viewer_id');
+  for each statement execute function rollcall_internal.on_visibility_list_changed();
 create trigger invalidate_after_truncate after truncate on rollcall.presence_visibility_list
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -412,7 +439,7 @@ declare
   v_ids constant uuid[] := array(select distinct n.user_id from new_rows n);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, 'face inserted');
+    perform rollcall_internal.note_visibility_change(null, v_ids, 'face inserted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -455,7 +482,7 @@ declare
   v_ids constant uuid[] := array(select distinct o.user_id from old_rows o);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall.invalidate_visibility(null, v_ids, 'face deleted');
+    perform rollcall_internal.note_visibility_change(null, v_ids, 'face deleted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;

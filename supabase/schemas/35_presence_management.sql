@@ -26,7 +26,12 @@ declare
 begin
   insert into rollcall_internal.outbox (kind, recipients, body) values (p_kind, p_recipients,
     p_body) returning id into v_id;
-  perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
+  if p_kind = 'message' then
+    perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
+  else
+    -- Nothing repeats a sign-off or a disconnect that was missed.
+    perform rollcall_internal.notify_directly('rollcall_broadcast', v_id::text);
+  end if;
 end
 $$;
 comment on function rollcall_internal.post_to_outbox is 'Queues a message for the sockets of some users.';

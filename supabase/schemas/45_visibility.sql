@@ -81,7 +81,7 @@ create function rollcall_internal.on_watched_table_changed() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall.invalidate_visibility(null, null, tg_table_schema || '.' || tg_table_name);
+  perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   return null;
 end
 $$;
@@ -261,7 +261,7 @@ begin
         tg_argv[1]) end,
     v_rows) into v_any, v_viewers, v_subjects;
   if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
-    perform rollcall.invalidate_visibility(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
+    perform rollcall_internal.note_visibility_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
   end if;
   return null;
 end
@@ -370,7 +370,7 @@ begin
     if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION') then
       perform rollcall_internal.refresh_own_tables();
     end if;
-    perform rollcall.invalidate_visibility(null, null, lower(tg_tag));
+    perform rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
   end if;
   if tg_tag = 'CREATE PUBLICATION' then
     perform rollcall_internal.publish_presence();

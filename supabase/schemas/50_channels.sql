@@ -194,7 +194,7 @@ begin
   -- The row need not survive a crash.
   perform set_config('synchronous_commit', 'off', true);
   insert into rollcall_internal.bus (slot, payload) values (v_slot, p_payload) returning id into v_id;
-  perform rollcall_internal.notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
+  perform rollcall_internal.notify_directly('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
 end
 $$;
 comment on function rollcall_internal.post_to_bus is 'Sends a message to the other nodes.';

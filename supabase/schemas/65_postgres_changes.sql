@@ -98,6 +98,16 @@ end
 $$;
 comment on function rollcall_internal.policy_applies is 'Whether policies for these roles apply to a role.';
 
+-- Invoker: reads a table that the server may read, and catalogs.
+create function rollcall_internal.delete_is_secured(p_relation oid) returns boolean
+  language sql stable security invoker set search_path = ''
+as $$
+  select coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = p_relation),
+    (select c.relnamespace = 'rollcall'::regnamespace from pg_catalog.pg_class c where c.oid = p_relation))
+$$;
+comment on function rollcall_internal.delete_is_secured is
+  'Whether a DELETE of a table is delivered only to those whom row-level security let see the row.';
+
 -- See change_access. One row. The expressions are read as text, which is evaluated, and as trees, which show what
 -- PostgreSQL does not record: references to the whole row, and functions of its own. Columns are recorded as
 -- dependencies.
@@ -191,7 +201,7 @@ begin
     end,
     k.names, k.types, format('%I.%I', n.nspname, c.relname),
     c.relrowsecurity, bound.is_exempt,
-    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), n.nspname = 'rollcall'),
+    rollcall_internal.delete_is_secured(c.oid),
     owned.columns, quote_ident(c.relname), asks.condition, asks.reads, asks.read_types, asks.is_steady
   from unnest(p_relations) as wanted (oid)
   join pg_catalog.pg_class c on c.oid = wanted.oid
@@ -474,6 +484,17 @@ begin
     from pg_catalog.pg_publication p
     where p.pubname = 'supabase_realtime'
   ) published on true
+  -- Functions that policies call, in schemas that the server may not use: it resolves the names as itself.
+  cross join lateral (
+    select string_agg(distinct format('%I.%I', n.nspname, c.proname), ', ') as functions
+    from pg_catalog.pg_policy p
+    join pg_catalog.pg_roles r on r.rolname = p_role
+    cross join regexp_matches(p.polqual::text, ':funcid (\d+)', 'g') as called (part)
+    join pg_catalog.pg_proc c on c.oid = called.part[1]::oid
+    join pg_catalog.pg_namespace n on n.oid = c.pronamespace
+    where p.polrelid = p_relation and p.polcmd in ('r', '*') and not has_schema_privilege(n.oid, 'usage')
+      and rollcall_internal.policy_applies(p.polroles, r.oid)
+  ) closed
   -- Only columns that the role may select are named.
   cross join lateral (
     select string_agg(a.attname, ', ' order by a.attnum) filter (where not kind.is_generated) as columns,
@@ -499,6 +520,9 @@ begin
     (f.is_bound and f.deletes_are_secured and not f.is_barred and unknown.columns is not null,
       format('no DELETE of %1$s comes: policies read %2$s, which is not in its replica identity '
         '(alter table %1$s replica identity full)', f.shown, unknown.columns)),
+    (f.is_bound and f.deletes_are_secured and not f.is_barred and closed.functions is not null,
+      format('no DELETE of %s comes: its policies call %s, in a schema that the server''s role %s may not use',
+        f.shown, closed.functions, current_user)),
     (published.left_out is not null, format('the publication supabase_realtime does not publish %s',
       published.left_out)),
     (absent.columns is not null, format('the publication supabase_realtime does not publish these columns of %s: %s',

@@ -20,6 +20,8 @@ create table tests.notifications (channel text);
 grant all on tests.notifications to public;
 create or replace function rollcall_internal.notify(p_channel text, p_body text, p_nonce text default null) returns void
   language sql volatile security definer set search_path = '' as $$ insert into tests.notifications values (p_channel) $$;
+create or replace function rollcall_internal.notify_directly(p_channel text, p_body text) returns void
+  language sql volatile security definer set search_path = '' as $$ insert into tests.notifications values (p_channel) $$;
 create function tests.notified() returns bigint language sql security definer as $$ select count(*) from tests.notifications $$;
 
 -- What so many repetitions of a statement, by user 1, come to.

@@ -73,7 +73,7 @@ const fn fault(check: &'static str, by: &'static str) -> Fault {
     Fault { check, cause: by, doctor_args: &[], wait_for: "" }
 }
 
-const FAULTS: [Fault; 36] = [
+const FAULTS: [Fault; 38] = [
     fault("replication", "alter role postgres noreplication"),
     Fault {
         check: "roles",
@@ -85,6 +85,7 @@ const FAULTS: [Fault; 36] = [
     fault("auth_uid", "drop function auth.jwt()"),
     fault("row_level_security", "create table public.open (); grant select on public.open to anon"),
     Fault { doctor_args: &["presence_published"], ..fault("publication", "drop publication supabase_realtime") },
+    fault("relay_publication", "drop publication rollcall_relay"),
     fault("messages", "alter table realtime.messages disable row level security"),
     Fault {
         wait_for: "alter role postgres bypassrls",
@@ -106,6 +107,17 @@ const FAULTS: [Fault; 36] = [
          alter table public.unkeyed enable row level security;
          alter publication supabase_realtime add table public.unkeyed",
     ),
+    Fault {
+        wait_for: "grant pg_read_all_data to postgres",
+        ..fault(
+        "policy_functions",
+        "revoke pg_read_all_data from postgres; create schema vault authorization supabase_admin;
+         create function vault.opens() returns boolean language sql as 'select true';
+         create table public.papers (id int primary key); alter table public.papers enable row level security;
+         create policy p on public.papers for select using (vault.opens());
+         alter publication supabase_realtime add table public.papers;
+         insert into rollcall.change_settings values ('public.papers', true)",
+    )},
     fault("service_role_bypasses", "alter role service_role nobypassrls"),
     fault("browsers_do_not_bypass", "alter role authenticated bypassrls"),
     fault("schema_usage", "revoke usage on schema rollcall from authenticated"),

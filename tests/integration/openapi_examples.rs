@@ -17,14 +17,16 @@ fn demo_user(number: u8) -> User {
     User { id, token }
 }
 
-/// Operations whose example is not sent: sockets have no single response, the demo data has no model, and only pages
+/// Operations whose example is not sent: sockets and streams have no single response, the demo data has no model, and only pages
 /// of a demo server may read its tokens.
-const WITHOUT_EXAMPLE: [&str; 9] = [
+const WITHOUT_EXAMPLE: [&str; 11] = [
     "presenceSocket",
     "devicesSocket",
     "contextSocket",
     "channelsSocket",
     "channelsSocketWithoutPrefix",
+    "presenceEvents",
+    "channelEvents",
     "chat",
     "createChatCompletion",
     "demo",

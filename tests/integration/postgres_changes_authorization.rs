@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use testkit::harness::{TestDatabase, principal};
+use testkit::{
+    cluster::{Cluster, connect},
+    harness::{TestDatabase, principal},
+};
 use uuid::Uuid;
 
 use crate::changes_harness::{ChangesHarness, TODOS, all_changes_of};
@@ -329,4 +332,182 @@ async fn deletes_of_own_tables_reach_only_those_who_saw_the_row(db: Arc<TestData
         heard.sort();
         assert_eq!(heard, expected, "{viewer}");
     }
+}
+
+/// PostgreSQL keeps what a policy uses by OID, so users need no usage of its schema. Neither do those who receive a DELETE.
+#[testkit::test]
+async fn deletes_follow_policies_that_use_closed_schemas(db: Arc<TestDatabase>) {
+    let (member, stranger, blocked) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let ids = [("member", member), ("stranger", stranger), ("blocked", blocked)];
+    // By a function, by a table with row-level security of its own, by a type, and by all of them.
+    db.execute(
+        "create schema private;
+         create type private.kind as enum ('open', 'shut');
+         create table private.members (user_id uuid primary key);
+         alter table private.members enable row level security;
+         grant select on private.members to authenticated;
+         create policy own on private.members for select to authenticated using (user_id = auth.uid());
+         insert into private.members values ($member), ($blocked);
+         create function private.is_member() returns boolean language sql stable security definer
+           as $$ select exists (select from private.members m where m.user_id = auth.uid()) $$;
+         create function private.is_free(p_room int) returns boolean language plpgsql stable security definer
+           as $$ begin return p_room > 0 and auth.uid() <> $blocked; end $$;
+         do $do$
+         declare v_table text;
+         begin
+           foreach v_table in array array['by_function', 'by_table', 'by_type', 'by_all'] loop
+             execute format('create table public.%I (id int primary key, room int, kind private.kind default ''open'')', v_table);
+             execute format('alter table public.%I replica identity full', v_table);
+             execute format('alter table public.%I enable row level security', v_table);
+             execute format('grant select on public.%I to authenticated', v_table);
+             execute format('alter publication supabase_realtime add table public.%I', v_table);
+             insert into rollcall.change_settings values (format('public.%I', v_table)::regclass, true);
+           end loop;
+         end $do$;
+         create policy p on by_function for select to authenticated using (private.is_member() and private.is_free(room));
+         create policy p on by_table for select to authenticated
+           using (private.is_free(room) and exists (select from private.members m where m.user_id = auth.uid()));
+         create policy p on by_type for select to authenticated using (kind = 'open'::private.kind and private.is_member() and private.is_free(room));
+         create policy p on by_all for select to authenticated
+           using (kind <> 'shut'::private.kind and private.is_free(room) and private.is_member()
+             and auth.uid() in (select user_id from private.members))",
+        &ids,
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut listeners = Vec::new();
+    for viewer in [member, stranger, blocked] {
+        let viewer = principal("authenticated", Some(viewer));
+        let bindings = json!([{"event": "*", "schema": "public", "table": "*"}]);
+        listeners.push(harness.subscribe_and_wait("t", viewer, bindings).await);
+    }
+    let tables = ["by_function", "by_table", "by_type", "by_all"];
+    for round in 1..=2 {
+        for table in tables {
+            let statements = [
+                ("INSERT", format!("insert into {table} values ({round}, 7)")),
+                ("DELETE", format!("delete from {table}")),
+            ];
+            for (operation, statement) in statements {
+                db.execute(&statement, &[]).await;
+                let change = listeners[0].next().await;
+                let told = (&change["data"]["table"], &change["data"]["type"]);
+                assert_eq!(told, (&json!(table), &json!(operation)), "{round}");
+            }
+        }
+        // Functions may be replaced while the statements are prepared; nothing of ours keeps them from being dropped.
+        db.execute(
+            "create or replace function private.is_member() returns boolean language sql stable security definer
+               as $$ select auth.uid() in (select m.user_id from private.members m) $$;
+             begin; drop function private.is_free cascade; rollback",
+            &[],
+        )
+        .await;
+    }
+    // The others have received all there is for them before this.
+    db.execute(
+        "create table public.last (id int primary key); grant select on public.last to authenticated;
+         alter publication supabase_realtime add table public.last; insert into public.last values (1)",
+        &[],
+    )
+    .await;
+    for listener in &mut listeners[1..] {
+        let change = listener.next().await;
+        assert_eq!(change["data"]["table"], "last", "{change}");
+    }
+}
+
+/// The same for the table of Rollcall whose policy calls a function of the closed schema.
+#[testkit::test]
+async fn deletes_of_typing_reach_participants_only(db: Arc<TestDatabase>) {
+    let users: [Uuid; 4] = std::array::from_fn(|_| Uuid::new_v4());
+    let [typist, participant, blocked, stranger] = users;
+    let conversation = Uuid::new_v4();
+    let ids = [("typist", typist), ("participant", participant), ("blocked", blocked), ("c", conversation)];
+    db.execute(
+        "alter table rollcall.typing_indicators set logged;
+         alter publication supabase_realtime add table rollcall.typing_indicators;
+         insert into rollcall.conversations (id, created_by) values ($c, $typist);
+         insert into rollcall.conversation_participants (conversation_id, user_id)
+           values ($c, $typist), ($c, $participant), ($c, $blocked);
+         insert into rollcall.blocks (blocker_id, blocked_id) values ($typist, $blocked)",
+        &ids,
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut listeners = Vec::new();
+    for viewer in [typist, participant, blocked, stranger] {
+        let viewer = principal("authenticated", Some(viewer));
+        let bindings = json!([{"event": "*", "schema": "rollcall", "table": "typing_indicators"}]);
+        listeners.push(harness.subscribe_and_wait("t", viewer, bindings).await);
+    }
+    db.execute(
+        "insert into rollcall.typing_indicators (conversation_id, user_id) values ($c, $typist);
+         delete from rollcall.typing_indicators;
+         insert into rollcall.typing_indicators (conversation_id, user_id) values ($c, $blocked);
+         delete from rollcall.typing_indicators",
+        &ids,
+    )
+    .await;
+    let of = async |listener: &mut crate::changes_harness::Listener, count: usize| {
+        let mut heard = Vec::new();
+        for _ in 0..count {
+            let change = listener.next().await;
+            let data = &change["data"];
+            let row = if data["type"] == "DELETE" { &data["old_record"] } else { &data["record"] };
+            heard.push(format!("{} {}", data["type"].as_str().unwrap(), row["user_id"].as_str().unwrap()));
+        }
+        heard
+    };
+    let both = |user: Uuid| [format!("INSERT {user}"), format!("DELETE {user}")];
+    assert_eq!(of(&mut listeners[1], 4).await, [both(typist), both(blocked)].concat());
+    assert_eq!(of(&mut listeners[0], 2).await, both(typist), "whom the typist has blocked is hidden");
+    assert_eq!(
+        of(&mut listeners[2], 2).await,
+        both(blocked),
+        "the typist is hidden from whom it has blocked"
+    );
+    assert!(listeners[3].try_next().is_none(), "a stranger hears nothing");
+}
+
+/// What the server itself cannot resolve is reported, not left out silently. In a cluster of its own, because its role
+/// loses a right.
+#[testkit::test]
+async fn policies_that_the_server_cannot_resolve_are_reported(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_owner_only("vault").await;
+    cluster.create_database("vault").await;
+    let (owner, admin) = (connect(&cluster.url("vault")).await, connect(&cluster.admin_url("vault")).await);
+    owner
+        .batch_execute(
+            "create table public.papers (id int primary key); alter table public.papers enable row level security;
+             grant select on public.papers to authenticated; alter publication supabase_realtime add table public.papers;
+             insert into rollcall.change_settings values ('public.papers', true)",
+        )
+        .await
+        .expect("are created");
+    admin
+        .batch_execute(
+            "revoke pg_read_all_data from postgres;
+             create schema vault; create function vault.opens() returns boolean language sql as 'select true';
+             create policy p on public.papers for select to authenticated using (vault.opens())",
+        )
+        .await
+        .expect("are created");
+    let harness = ChangesHarness::open(&cluster.url("vault"));
+    let me = principal("authenticated", Some(Uuid::new_v4()));
+    let mut listener = harness.subscribe_and_wait("t", me, all_changes_of("papers")).await;
+    let note = listener.wait_for_system_message(true, "no DELETE of").await;
+    assert!(note.contains("vault.opens") && note.contains("may not use"), "{note}");
+    owner.batch_execute("insert into papers values (1), (2)").await.expect("rows");
+    for id in [1, 2] {
+        assert_eq!(listener.next().await["data"]["record"]["id"], id, "inserts are delivered");
+    }
+    owner.batch_execute("delete from papers where id = 1").await.expect("is deleted");
+    listener.wait_for_system_message(false, "permission denied for schema vault").await;
+    admin.batch_execute("grant usage on schema vault to postgres").await.expect("is granted");
+    owner.batch_execute("delete from papers").await.expect("is deleted");
+    let change = listener.next().await;
+    assert_eq!(change["data"]["old_record"]["id"], 2, "once the server may, deletes are delivered too");
+    drop((harness, listener, owner, admin));
+    cluster.stop().await;
 }

@@ -160,7 +160,14 @@ impl History {
         let viewer_state = &mut self.viewers[viewer];
         let ids: Vec<String> = viewer_state.received.follows.iter().map(Uuid::to_string).collect();
         let query = if ids.is_empty() { String::new() } else { format!("&user_ids={}", ids.join(",")) };
-        viewer_state.socket = Some(node.socket_with(&self.users[viewer_state.user], &query).await);
+        let user = &self.users[viewer_state.user];
+        // Server-sent events are the same session over another transport.
+        let socket = if self.rng.random_bool(0.4) {
+            node.events_with(user, &query).await
+        } else {
+            node.socket_with(user, &query).await
+        };
+        viewer_state.socket = Some(socket);
     }
 
     async fn run_round(&mut self) -> usize {
@@ -176,7 +183,14 @@ impl History {
                     let frame =
                         json!({"type": "status", "data": {"status": status, "custom_status": custom}});
                     let socket = self.viewers[*viewer].socket.as_mut().expect("is connected");
-                    socket.send_message(frame).await;
+                    if socket.only_receives() {
+                        let mut body = frame["data"].clone();
+                        body["device_id"] = json!("default");
+                        let user = &self.users[self.viewers[*viewer].user];
+                        self.nodes[0].post(user, "/api/presence/status", body).await.expect_status(200);
+                    } else {
+                        socket.send_message(frame).await;
+                    }
                 }
                 Step::Rest { .. } | Step::Type { .. } | Step::Sql(_) => concurrent.push(step),
             }

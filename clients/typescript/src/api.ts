@@ -379,6 +379,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/presence/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Streams presence changes as server-sent events.
+         * @description The messages of `/api/presence/subscribe`, each as the `data` of an event, for clients and proxies without WebSocket:
+         *     `curl -N`, `EventSource`, edge runtimes. As with a socket, the device is online while the stream is open. The first
+         *     event is named `open`; then `initial_state` and the changes follow without a name. The last event of a stream that the
+         *     server ends is named `close` and has `code` and `reason`. After a reconnect the full state is sent again, and the
+         *     `open` event says `"resumed": false`. Changes are sent over the other routes, with the same device ID.
+         */
+        get: operations["presenceEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/presence/export": {
         parameters: {
             query?: never;
@@ -1758,6 +1782,29 @@ export interface paths {
          *     policies on `realtime.messages`.
          */
         get: operations["channelPresence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/realtime/v1/sse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Streams the events of a channel as server-sent events.
+         * @description Joins the channel with the same policies and limits as a socket. The first event is named `open`. Then the messages of
+         *     serializer 1.0.0 follow without a name, `phx_reply` to the join first. When the channel is refused or closed, the
+         *     stream ends with an event named `close`. After a reconnect the channel is joined again, and the `open` event says
+         *     `"resumed": false`.
+         */
+        get: operations["channelEvents"];
         put?: never;
         post?: never;
         delete?: never;
@@ -5642,6 +5689,44 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    presenceEvents: {
+        parameters: {
+            query?: {
+                /** @description ID of the device that opens the socket. */
+                device_id?: components["schemas"]["DeviceId"];
+                /** @description Token of the user, for browsers, which cannot set headers on sockets. */
+                token?: string;
+                /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
+                user_ids?: string;
+            };
+            header?: {
+                /** @description ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows. */
+                "Last-Event-ID"?: string;
+                /** @description ID of the device that opens the stream; preferred to the query. */
+                "X-Device-ID"?: components["schemas"]["DeviceId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A stream of events that ends when the client disconnects. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -9849,6 +9934,100 @@ export interface operations {
                      */
                     "application/json": components["schemas"]["RealtimeMessage"];
                 };
+            };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    channelEvents: {
+        parameters: {
+            query: {
+                /** @description Token of the user, if `apikey` is the key of the project. The header `Authorization` may have it too. */
+                access_token?: string;
+                /** @description Token or key; required unless the header `x-api-key`, `apikey` or `Authorization` has it. */
+                apikey?: string;
+                /**
+                 * @description Further settings of the join, as JSON, for example
+                 *     `{"broadcast":{"self":true},"postgres_changes":[{"event":"*","schema":"public","table":"messages"}]}`.
+                 */
+                config?: string;
+                /** @description Whether the channel is private. */
+                private?: boolean;
+                /** @description Topic of the channel, without `realtime:`. */
+                topic: string;
+            };
+            header?: {
+                /** @description ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows. */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A stream of events that ends with the channel, or when the client disconnects. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description `topic` is missing, or `config` is not a JSON object. */
+            400: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "config must be a JSON object"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RealtimeErrorText"];
+                };
+            };
+            /** @description The key is missing or invalid. */
+            401: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "API key is missing"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RealtimeErrorText"];
+                };
+            };
+            403: components["responses"]["Forbidden"];
+            /** @description The node has too many sockets or joins. */
+            429: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "Too many connected users"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RealtimeErrorText"];
+                };
+            };
+            /** @description A header value is too long. */
+            431: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];

@@ -16,7 +16,10 @@ use tokio_tungstenite::{
 };
 use uuid::Uuid;
 
-use crate::harness::{TestServer, User, WAIT_TIMEOUT};
+use crate::{
+    events::EventStream,
+    harness::{TestServer, User, WAIT_TIMEOUT},
+};
 
 #[derive(Debug)]
 pub struct HttpResponse {
@@ -119,7 +122,24 @@ impl TestServer {
     pub async fn socket_for_token(&self, token: &str, query: &str) -> Result<Socket, SocketError> {
         let url = format!("ws://{}/api/presence/subscribe?token={token}{query}", self.address);
         let (stream, _) = tokio_tungstenite::connect_async(url).await?;
-        Ok(Socket { stream, presences: HashMap::new(), frames: 0, keeps_bundle_events: false })
+        Ok(Socket::new(Stream::Socket(Box::new(stream))))
+    }
+
+    /// Opens presence events, which behave as a socket that sends nothing.
+    pub async fn events_with(&self, user: &User, query: &str) -> Socket {
+        let path = format!("/api/presence/events?token={}{query}", user.token);
+        Socket::new(Stream::Events(Box::new(self.event_stream(self.stream_request(&path)).await)))
+    }
+
+    /// A GET request without a time limit.
+    pub fn stream_request(&self, path: &str) -> RequestBuilder {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        client.get(format!("http://{}{path}", self.address))
+    }
+
+    /// Sends a request that is answered with events.
+    pub async fn event_stream(&self, request: RequestBuilder) -> EventStream {
+        EventStream::new(request.send().await.expect("a response"))
     }
 
     /// Opens a presence socket that reads nothing and answers no pings.
@@ -155,7 +175,7 @@ pub async fn open_socket(
         request.headers_mut().append(*name, value.parse().expect("a header's value"));
     }
     let (stream, _) = tokio_tungstenite::connect_async(request).await?;
-    Ok(Socket { stream, presences: HashMap::new(), frames: 0, keeps_bundle_events: false })
+    Ok(Socket::new(Stream::Socket(Box::new(stream))))
 }
 
 /// Sends a request and reads the response.
@@ -170,13 +190,18 @@ pub async fn send(request: RequestBuilder) -> HttpResponse {
 
 /// A presence socket and the presence state its client has received.
 pub struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    stream: Stream,
     /// Latest presence of each user.
     pub presences: HashMap<Uuid, Value>,
     /// Number of received messages.
     pub frames: usize,
     /// Whether `bundle_ready` messages are returned. Presence signals cause them asynchronously.
     pub keeps_bundle_events: bool,
+}
+
+enum Stream {
+    Socket(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
+    Events(Box<EventStream>),
 }
 
 /// An event on a socket.
@@ -190,10 +215,43 @@ pub enum SocketEvent {
 }
 
 impl Socket {
+    fn new(stream: Stream) -> Self {
+        Self { stream, presences: HashMap::new(), frames: 0, keeps_bundle_events: false }
+    }
+
+    /// Whether it is a stream of events, over which nothing is sent.
+    pub const fn only_receives(&self) -> bool {
+        matches!(self.stream, Stream::Events(_))
+    }
+
+    async fn next(&mut self) -> Option<Result<Message, SocketError>> {
+        let stream = match &mut self.stream {
+            Stream::Socket(stream) => return stream.next().await,
+            Stream::Events(stream) => stream,
+        };
+        loop {
+            let event = stream.next().await?;
+            match event.name.as_str() {
+                "message" => return Some(Ok(Message::text(event.data))),
+                "open" => assert_eq!(event.data, r#"{"resumed":false}"#),
+                "close" => {
+                    let close: Value = serde_json::from_str(&event.data).expect("JSON");
+                    let code = u16::try_from(close["code"].as_u64().expect("a code")).expect("a code");
+                    let reason = close["reason"].as_str().expect("a reason").to_owned();
+                    return Some(Ok(Message::Close(Some(CloseFrame {
+                        code: code.into(),
+                        reason: reason.into(),
+                    }))));
+                }
+                _ => panic!("an unknown event: {event:?}"),
+            }
+        }
+    }
+
     /// Returns the next event, or `None` at the deadline. Answers pings.
     pub async fn receive(&mut self, deadline: Instant) -> Option<SocketEvent> {
         loop {
-            let received = match timeout_at(deadline, self.stream.next()).await.ok()? {
+            let received = match timeout_at(deadline, self.next()).await.ok()? {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("the server sends JSON");
                     assert_canonical_times(&frame);
@@ -295,12 +353,18 @@ impl Socket {
     }
 
     pub async fn send_frame(&mut self, message: Message) {
-        self.stream.send(message).await.expect("the frame is sent");
+        match &mut self.stream {
+            Stream::Socket(stream) => stream.send(message).await.expect("the frame is sent"),
+            Stream::Events(_) => panic!("nothing is sent over a stream of events"),
+        }
     }
 
     /// Closes the socket and waits for the close frame of the server.
     pub async fn close(mut self) {
-        self.stream.close(None).await.expect("the socket is open");
+        match &mut self.stream {
+            Stream::Socket(stream) => WebSocketStream::close(stream, None).await.expect("the socket is open"),
+            Stream::Events(_) => return,
+        }
         let deadline = Instant::now() + WAIT_TIMEOUT;
         while !matches!(self.receive(deadline).await, Some(SocketEvent::Disconnected(_)) | None) {}
     }

@@ -293,6 +293,11 @@ enum Running {
     ChildProcess(Child),
 }
 
+/// Whether the tests run with the relay of notifications, by the variable `TEST_NOTIFICATION_RELAY`.
+fn relays_notifications() -> bool {
+    std::env::var("TEST_NOTIFICATION_RELAY").is_ok_and(|value| value == "true")
+}
+
 impl TestServer {
     /// Starts a server on a database.
     pub async fn start(url: &str, change: impl FnOnce(&mut Settings)) -> Self {
@@ -316,6 +321,8 @@ impl TestServer {
             ("NODE_LEASE", "2s"),
             // Tests that are not about presence join without it.
             ("REALTIME_PRESENCE_DEFAULT", "false"),
+            // The suite runs once with it; the clusters have few replication slots.
+            ("NOTIFICATION_RELAY", if relays_notifications() { "true" } else { "false" }),
         ]);
         change(&mut settings);
         let config = Config::from_settings(&settings).expect("the settings are valid");

@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod events;
 pub mod fake_llm;
 pub mod harness;
 pub mod model;

@@ -84,6 +84,12 @@ impl Authorizer {
         self.await_result(receiver).await
     }
 
+    /// Evaluates the policies again for all subscribers, as if a policy had changed.
+    pub fn invalidate_all(&self) {
+        self.shared.cache.lock().invalidate(&[]);
+        self.shared.wake.notify_one();
+    }
+
     /// Waits until all subscribers of these private topics that may have lost a right by a change announced
     /// before this call have been checked again and notified: those named by the changed row, or all if the
     /// policies changed. Waits for at most `limit`, so that slow policies do not delay others for long.

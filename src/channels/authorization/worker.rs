@@ -95,6 +95,11 @@ impl NotificationHandler for AuthorizationNotifications {
     fn on_disconnected(&self) {
         self.0.cache.lock().on_disconnected();
     }
+
+    fn on_missed(&self, _: Instant) {
+        self.0.cache.lock().invalidate(&[]);
+        self.0.wake.notify_one();
+    }
 }
 
 /// A finished batch with its checks.

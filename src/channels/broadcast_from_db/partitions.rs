@@ -85,4 +85,8 @@ impl NotificationHandler for PartitionNotifications {
     }
 
     fn on_disconnected(&self) {}
+
+    fn on_missed(&self, _: tokio::time::Instant) {
+        self.0.notify_one();
+    }
 }

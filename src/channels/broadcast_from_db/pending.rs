@@ -138,6 +138,11 @@ impl NotificationHandler for MessageNotifications {
         self.0.connected.send_replace(false);
         self.0.state.lock().disconnected_since.get_or_insert_with(Instant::now);
     }
+
+    fn on_missed(&self, since: Instant) {
+        self.0.state.lock().queue.push_back(PendingItem::Gap(since));
+        self.0.wake.notify_one();
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
     model::Topic,
     pg::{
         Connection, Database, PgError,
-        queries::messages::{self, ReplayQuery},
+        queries::messages::{self, ReadMessages, ReplayQuery},
     },
     telemetry::metric,
 };
@@ -45,6 +45,10 @@ const REPLAY_TIMEOUT: Duration = Duration::from_secs(5);
 pub trait BroadcastSink: Send + Sync + 'static {
     /// Delivers the broadcasts to the members of their topics on this node.
     fn deliver(&self, broadcasts: Vec<DatabaseBroadcast>) -> impl Future<Output = ()> + Send;
+
+    /// Called before [`deliver`](Self::deliver) when a revocation that was committed before the broadcasts may not have
+    /// been notified yet.
+    fn invalidate_authorization(&self) {}
 }
 
 impl<F, D> BroadcastSink for F
@@ -198,7 +202,7 @@ impl<S: BroadcastSink> BroadcastReader<S> {
             let read = read_with_retry(database, |connection| async move {
                 messages::read(&connection, read_ids, max_payload_bytes, MAX_READ_BYTES).await
             });
-            let Some(read) = read.await else {
+            let Some(ReadMessages { messages: read, is_unordered }) = read.await else {
                 ids.iter().for_each(|_| count_skipped(SkipReason::Unreadable));
                 rows.drain(..ids.len());
                 continue;
@@ -215,6 +219,9 @@ impl<S: BroadcastSink> BroadcastReader<S> {
             }
             metrics::counter!(metric::DATABASE_BROADCASTS).increment(broadcasts.len() as u64);
             if !broadcasts.is_empty() {
+                if is_unordered {
+                    self.sink.invalidate_authorization();
+                }
                 self.sink.deliver(broadcasts).await;
             }
         }

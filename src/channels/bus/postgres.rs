@@ -104,6 +104,9 @@ impl NotificationHandler for BusNotifications {
     }
 
     fn on_disconnected(&self) {}
+
+    // The relay does not carry the bus.
+    fn on_missed(&self, _: Instant) {}
 }
 
 /// Handle to the bus. Cheap to clone.

@@ -14,7 +14,7 @@ use crate::{
     pg::{
         Connector, Database,
         queries::postgres_changes,
-        replication::{Lsn, ReplicationError, ReplicationStream, SlotKind, StreamPosition},
+        replication::{Lsn, ReplicationError, ReplicationStream, SlotKind, StreamContent, StreamPosition},
     },
     telemetry::metric,
 };
@@ -57,20 +57,20 @@ impl SlotLease {
         &mut self,
         connector: &Connector,
     ) -> Result<(ReplicationStream, Lsn), ReplicationError> {
+        let content = StreamContent::RowChanges { publication: self.publication };
         let Some(base_name) = &self.base_name else {
             let name = format!("rollcall_{}", uuid::Uuid::new_v4().simple());
-            let stream =
-                ReplicationStream::create(connector, &name, SlotKind::Temporary, self.publication).await?;
+            let stream = ReplicationStream::create(connector, &name, SlotKind::Temporary, content).await?;
             return Ok((stream, Lsn::default()));
         };
         if let Some((name, delivered)) = &self.held {
             return Ok((
-                ReplicationStream::resume(connector, name, self.publication, delivered.clone()).await?,
+                ReplicationStream::resume(connector, name, content, delivered.clone()).await?,
                 delivered.lsn,
             ));
         }
         for name in slot_names(base_name) {
-            match ReplicationStream::create(connector, &name, SlotKind::Persistent, self.publication).await {
+            match ReplicationStream::create(connector, &name, SlotKind::Persistent, content).await {
                 Ok(stream) => {
                     let start = stream.position();
                     tracing::info!(slot = name, "replication slot acquired");

@@ -125,6 +125,10 @@ impl NotificationHandler for RemotePresenceNotifications {
     }
 
     fn on_disconnected(&self) {}
+
+    fn on_missed(&self, _: Instant) {
+        self.0.request_resync();
+    }
 }
 
 /// Presence of another node as known here.

@@ -124,7 +124,8 @@ fn presence() -> Channel {
         address: "/api/presence/subscribe",
         title: "Presence for web and iOS",
         description: "The first message is `initial_state`; changes follow in order, without gaps. `status` is `online`, \
-                      `away` or `offline`; `availability` is the full status.",
+                      `away` or `offline`; `availability` is the full status. `GET /api/presence/events` sends the \
+                      same messages of the server as server-sent events.",
         discriminator: "type",
         client: vec![
             from_client(

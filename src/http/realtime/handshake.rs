@@ -51,7 +51,7 @@ struct HandshakeQuery {
 
 /// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
-enum HandshakeError {
+pub(super) enum HandshakeError {
     #[error(transparent)]
     Upgrade(#[from] UpgradeRejected),
     #[error("unsupported serializer version; use 1.0.0 or 2.0.0")]
@@ -149,7 +149,7 @@ fn dialect_for_version(version: Option<&str>) -> Option<Dialect> {
 }
 
 /// Headers for policies as a JSON object: those that begin with `x-`, except the API key.
-fn policy_headers(headers: &HeaderMap) -> Result<Arc<str>, HandshakeError> {
+pub(super) fn policy_headers(headers: &HeaderMap) -> Result<Arc<str>, HandshakeError> {
     let mut visible = Map::new();
     for (name, value) in headers {
         if value.len() > MAX_HEADER_BYTES {

@@ -4,6 +4,7 @@
 
 mod broadcast;
 mod channel_auth;
+mod events;
 mod handshake;
 mod health;
 mod presence;
@@ -13,5 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use super::HttpState;
 
 pub fn routes() -> OpenApiRouter<HttpState> {
-    handshake::routes().merge(broadcast::routes()).merge(health::routes()).merge(presence::routes())
+    handshake::routes()
+        .merge(events::routes())
+        .merge(broadcast::routes())
+        .merge(health::routes())
+        .merge(presence::routes())
 }

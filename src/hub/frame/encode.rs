@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{FIN, MAX_CONTROL_BYTES, opcode};
 use crate::{
     hub::CloseCode,
-    protocol::{Dialect, Encode, FrameKind},
+    protocol::{Dialect, Encode, FrameKind, Framing},
 };
 
 /// A complete encoded frame. Clones share the bytes.
@@ -26,11 +26,21 @@ impl WireFrame {
         Self::new(opcode::BINARY, bytes)
     }
 
-    /// A ping without a payload.
+    /// A ping without a payload, or a comment.
     #[must_use]
-    pub fn ping() -> Self {
+    pub fn ping(framing: Framing) -> Self {
         const PING: &[u8] = &[FIN | opcode::PING, 0];
-        Self(Bytes::from_static(PING))
+        match framing {
+            Framing::WebSocket => Self(Bytes::from_static(PING)),
+            Framing::EventStream => Self(Bytes::from_static(b":\n\n")),
+        }
+    }
+
+    /// A server-sent event with a name, an ID, and JSON without line feeds.
+    #[must_use]
+    pub fn event(name: &str, id: Option<&str>, json: &str) -> Self {
+        let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+        Self(format!("event: {name}\n{id}data: {json}\n\n").into())
     }
 
     /// A pong frame. A payload over 125 bytes is truncated; decoded pings never exceed that.
@@ -39,10 +49,17 @@ impl WireFrame {
         Self::new(opcode::PONG, &payload[..payload.len().min(MAX_CONTROL_BYTES)])
     }
 
-    /// A close frame. A reason over 123 bytes is truncated at a character boundary.
+    /// A close frame. A reason over 123 bytes is truncated at a character boundary. As a server-sent event: `close` with
+    /// code and reason.
     #[must_use]
-    pub fn close(code: CloseCode, reason: &str) -> Self {
-        Self::close_with_number(code.number(), reason)
+    pub fn close(framing: Framing, code: CloseCode, reason: &str) -> Self {
+        match framing {
+            Framing::WebSocket => Self::close_with_number(code.number(), reason),
+            Framing::EventStream => {
+                let close = serde_json::json!({ "code": code.number(), "reason": reason });
+                Self::event("close", None, &close.to_string())
+            }
+        }
     }
 
     /// The response to a peer's close frame: the same code, or none.
@@ -70,6 +87,9 @@ impl WireFrame {
         let mut bytes = Vec::with_capacity(256);
         bytes.resize(MAX_HEADER_BYTES, 0);
         let kind = message.encode_into(dialect, &mut bytes)?;
+        if dialect.framing() == Framing::EventStream {
+            return Self::from_event(kind, &bytes[MAX_HEADER_BYTES..]);
+        }
         let opcode = match kind {
             FrameKind::Text => opcode::TEXT,
             FrameKind::Binary => opcode::BINARY,
@@ -80,6 +100,30 @@ impl WireFrame {
         bytes[start..MAX_HEADER_BYTES].copy_from_slice(&header[..length]);
         bytes.shrink_to_fit();
         Some(Self(Bytes::from(bytes).slice(start..)))
+    }
+
+    /// Encodes a message as server-sent events without a name; `None` if it is binary. A line feed in JSON is space: each
+    /// line of an event has its own prefix.
+    fn from_event(kind: FrameKind, payload: &[u8]) -> Option<Self> {
+        const PREFIX: &[u8] = b"data: ";
+        let end: &[u8] = match kind {
+            FrameKind::Text => b"\n",
+            FrameKind::TextLines => b"\n\n",
+            FrameKind::Binary => return None,
+        };
+        let mut bytes = Vec::with_capacity(payload.len() + payload.len() / 16 + 16);
+        for line in payload.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty()) {
+            bytes.extend_from_slice(PREFIX);
+            bytes.extend_from_slice(line);
+            bytes.extend_from_slice(end);
+        }
+        if bytes.is_empty() {
+            return None;
+        }
+        if kind == FrameKind::Text {
+            bytes.push(b'\n');
+        }
+        Some(Self(bytes.into()))
     }
 
     /// Concatenates several frames into one buffer, which is queued and written like one frame.
@@ -195,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_long_reason_is_truncated_at_a_character_boundary() {
-        let frame = WireFrame::close(CloseCode::Normal, &"é".repeat(100));
+        let frame = WireFrame::close(Framing::WebSocket, CloseCode::Normal, &"é".repeat(100));
         assert_eq!(frame.len(), 2 + 2 + 122);
         assert!(std::str::from_utf8(&frame.as_bytes()[4..]).is_ok());
     }

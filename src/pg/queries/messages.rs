@@ -28,8 +28,16 @@ pub struct StoredMessage {
     pub too_large: bool,
 }
 
-/// Reads rows by ID, in this order: as many as fit into `budget` bytes, and at least one. The result has an
-/// entry for each ID that was read, from the first on; `None` if the row no longer exists.
+/// Result of [`read`].
+#[derive(Debug, Clone)]
+pub struct ReadMessages {
+    /// An entry for each ID that was read, from the first on; `None` if the row no longer exists.
+    pub messages: Vec<Option<StoredMessage>>,
+    /// A revocation that was committed before may not have been notified yet.
+    pub is_unordered: bool,
+}
+
+/// Reads rows by ID, in this order: as many as fit into `budget` bytes, and at least one.
 ///
 /// # Errors
 ///
@@ -39,7 +47,7 @@ pub async fn read(
     ids: &[Uuid],
     max_payload_bytes: usize,
     budget: usize,
-) -> Result<Vec<Option<StoredMessage>>, PgError> {
+) -> Result<ReadMessages, PgError> {
     let statement = include_str!("../../../sql/messages/read.sql");
     let rows = client.query(statement, &[&ids, &to_i64(max_payload_bytes), &to_i64(budget)]).await?;
     let mut read = Vec::with_capacity(rows.len());
@@ -50,7 +58,7 @@ pub async fn read(
             read.push(row.get::<_, Option<Uuid>>("id").map(|id| parse_row(row, id)));
         }
     }
-    Ok(read)
+    Ok(ReadMessages { messages: read, is_unordered: rows.iter().any(|row| row.get("is_unordered")) })
 }
 
 /// Reads the IDs of the newest `max` rows inserted within `window`, oldest first.

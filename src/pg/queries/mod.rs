@@ -14,6 +14,7 @@ pub mod postgres_changes;
 pub mod presence;
 pub mod privacy;
 pub mod relations;
+pub mod relay;
 pub mod rights;
 pub mod settings;
 pub mod typing;

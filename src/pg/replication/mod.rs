@@ -24,9 +24,10 @@ pub mod stream;
 
 use std::fmt;
 
+pub use pgoutput::LogicalMessage;
 pub use relation::{Column, Relation, ReplicaIdentity};
 pub use row_change::{Cell, Operation, Row, RowChange, Transaction};
-pub use stream::{ReplicationStream, SlotKind, StreamEvent, StreamPosition};
+pub use stream::{ReplicationStream, SlotKind, StreamContent, StreamEvent, StreamPosition};
 
 use super::PgError;
 

@@ -31,8 +31,19 @@ pub enum Message {
         new: Option<Row>,
         old: Option<Row>,
     },
-    /// TRUNCATE, a logical message, an origin or a type; ignored.
+    /// Content that a transaction wrote with `pg_logical_emit_message`.
+    Logical(LogicalMessage),
+    /// TRUNCATE, an origin or a type; ignored.
     Other,
+}
+
+/// A logical message of a committed transaction, or one that was written outside of transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogicalMessage {
+    pub is_transactional: bool,
+    /// Names the program that wrote it.
+    pub prefix: Box<str>,
+    pub content: Bytes,
 }
 
 /// Decodes one message.
@@ -81,7 +92,14 @@ pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
             let old = Some(read_row(&mut input)?);
             Message::Change { relation, operation: Operation::Delete, new: None, old }
         }
-        b'T' | b'O' | b'Y' | b'M' => Message::Other,
+        b'M' => {
+            let is_transactional = input.u8()? & 1 == 1;
+            input.u64()?; // Position of the message.
+            let prefix = input.c_string()?;
+            let length = input.u32()? as usize;
+            Message::Logical(LogicalMessage { is_transactional, prefix, content: input.take(length)? })
+        }
+        b'T' | b'O' | b'Y' => Message::Other,
         _ => return Err(ReplicationError::Protocol("unknown message type")),
     })
 }
@@ -226,6 +244,16 @@ mod tests {
             assert_eq!(read.is_some(), old.is_some());
             assert_eq!(*new, [Cell::Text("2".into()), Cell::Unchanged]);
         }
+    }
+
+    #[test]
+    fn logical_message_has_prefix_and_content() {
+        let mut bytes = b"M\x01\0\0\0\0\0\0\0\x07rollcall\0".to_vec();
+        bytes.extend(5_u32.to_be_bytes());
+        bytes.extend(b"hello");
+        let message =
+            LogicalMessage { is_transactional: true, prefix: "rollcall".into(), content: "hello".into() };
+        assert_eq!(decode(bytes.into()).unwrap(), Message::Logical(message));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Lsn, ReplicationError,
     connection::ReplicationConnection,
-    pgoutput::{self, Message},
+    pgoutput::{self, LogicalMessage, Message},
     relation::Relation,
     row_change::{RowChange, Transaction},
 };
@@ -31,12 +31,43 @@ pub enum SlotKind {
     Persistent,
 }
 
+/// What a stream contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamContent<'a> {
+    /// Row changes of the tables of a publication.
+    RowChanges { publication: &'a str },
+    /// Logical messages. The publication has no tables.
+    LogicalMessages { publication: &'a str },
+}
+
+impl StreamContent<'_> {
+    /// Purpose of the connection, for `application_name`.
+    const fn purpose(self) -> &'static str {
+        match self {
+            Self::RowChanges { .. } => "changes",
+            Self::LogicalMessages { .. } => "relay-stream",
+        }
+    }
+
+    /// Options of `START_REPLICATION`.
+    fn options(self) -> String {
+        let (publication, messages) = match self {
+            Self::RowChanges { publication } => (publication, ""),
+            Self::LogicalMessages { publication } => (publication, ", messages 'true'"),
+        };
+        let publications = quote_literal(&quote_identifier(publication));
+        format!("proto_version '1', publication_names {publications}{messages}")
+    }
+}
+
 /// Event of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
     /// Start of a committed transaction.
     Begin,
     Change(RowChange),
+    /// Part of the transaction, or written outside of one.
+    Message(LogicalMessage),
     /// All changes of the transaction have been returned.
     Commit {
         /// Position to acknowledge once the changes are processed.
@@ -86,9 +117,9 @@ impl ReplicationStream {
         connector: &Connector,
         slot: &str,
         kind: SlotKind,
-        publication: &str,
+        content: StreamContent<'_>,
     ) -> Result<Self, ReplicationError> {
-        let mut connection = ReplicationConnection::connect(connector, "changes").await?;
+        let mut connection = ReplicationConnection::connect(connector, content.purpose()).await?;
         let StreamPosition { timeline, .. } = current_position(&mut connection).await?;
         let temporary = if kind == SlotKind::Temporary { "TEMPORARY " } else { "" };
         let create = format!(
@@ -107,7 +138,7 @@ impl ReplicationStream {
         let start_lsn = rows.first().and_then(|row| Lsn::parse(row.get(1)?.as_deref()?));
         let start_lsn =
             start_lsn.ok_or(ReplicationError::Protocol("the created slot has no WAL position"))?;
-        Self::start(connection, slot, publication, StreamPosition { timeline, lsn: start_lsn }).await
+        Self::start(connection, slot, content, StreamPosition { timeline, lsn: start_lsn }).await
     }
 
     /// Resumes a persistent slot after the position up to which changes were processed.
@@ -118,29 +149,29 @@ impl ReplicationStream {
     pub async fn resume(
         connector: &Connector,
         slot: &str,
-        publication: &str,
+        content: StreamContent<'_>,
         processed_up_to: StreamPosition,
     ) -> Result<Self, ReplicationError> {
-        let mut connection = ReplicationConnection::connect(connector, "changes").await?;
+        let mut connection = ReplicationConnection::connect(connector, content.purpose()).await?;
         let current = current_position(&mut connection).await?;
         // PostgreSQL would skip everything up to the position. A copy of the files that was put back has the same
         // timeline and ends earlier.
         if current.timeline != processed_up_to.timeline || current.lsn < processed_up_to.lsn {
             return Err(ReplicationError::OtherTimeline);
         }
-        Self::start(connection, slot, publication, processed_up_to).await
+        Self::start(connection, slot, content, processed_up_to).await
     }
 
     async fn start(
         mut connection: ReplicationConnection,
         slot: &str,
-        publication: &str,
+        content: StreamContent<'_>,
         StreamPosition { timeline, lsn: start_lsn }: StreamPosition,
     ) -> Result<Self, ReplicationError> {
         let start = format!(
-            "START_REPLICATION SLOT {} LOGICAL {start_lsn} (proto_version '1', publication_names {})",
+            "START_REPLICATION SLOT {} LOGICAL {start_lsn} ({})",
             quote_identifier(slot),
-            quote_literal(&quote_identifier(publication)),
+            content.options(),
         );
         connection.copy_both(&start).await?;
         let now = Instant::now();
@@ -292,6 +323,7 @@ impl ReplicationStream {
                 self.relations.insert(relation.oid, Arc::new(relation));
                 return Ok(None);
             }
+            Message::Logical(message) => return Ok(Some(StreamEvent::Message(message))),
             Message::Other => return Ok(None),
             Message::Change { relation, operation, new, old } => (relation, operation, new, old),
         };

@@ -143,6 +143,12 @@ impl NotificationHandler for VisibilityNotifications {
     fn on_disconnected(&self) {
         self.0.state.lock().is_disconnected = true;
     }
+
+    fn on_missed(&self, _: tokio::time::Instant) {
+        self.0.state.lock().batch.resync = true;
+        self.0.wake.notify_one();
+        self.0.typing.notify_one();
+    }
 }
 
 /// Records the time from the database's clock to ours, in seconds.

@@ -73,7 +73,7 @@ impl<'a> Push<'a> {
     /// [`Malformed`] if the frame is not valid in the dialect. No error is sent to the client.
     pub fn decode(dialect: Dialect, frame: Frame<'a>) -> Result<Self, Malformed> {
         match (dialect, frame) {
-            (Dialect::PhoenixV1, Frame::Text(text)) => {
+            (Dialect::PhoenixV1 | Dialect::ChannelEvents, Frame::Text(text)) => {
                 serde_json::from_str::<Object<'a>>(text).map(|Object(push)| push).map_err(|_| Malformed)
             }
             (Dialect::PhoenixV2, Frame::Text(text)) => {

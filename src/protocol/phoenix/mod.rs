@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use inbound::{Malformed, Payload, Push, UserPush};
 pub use outbound::{Body, Message, ReplyStatus, TopicMessage, UserBroadcast, UserPayload};
 
-use super::spec::{ConnectionPolicy, DialectSpec, IdlePolicy, ShutdownClose};
+use super::spec::{ConnectionPolicy, DialectSpec, Framing, IdlePolicy, ShutdownClose};
 
 /// Prefix of every channel's topic on the wire.
 pub const TOPIC_PREFIX: &str = "realtime:";
@@ -40,14 +40,25 @@ const POLICY: ConnectionPolicy = ConnectionPolicy {
 /// Serializer 1.0.0.
 pub(super) const V1: DialectSpec = DialectSpec {
     name: "phoenix_v1",
+    framing: Framing::WebSocket,
     max_message_bytes: MAX_MESSAGE_BYTES,
     policy: POLICY,
+    presence_codec: None,
+};
+
+/// Messages of serializer 1.0.0 as server-sent events, `/realtime/v1/sse`.
+pub(super) const EVENTS: DialectSpec = DialectSpec {
+    name: "channel_events",
+    framing: Framing::EventStream,
+    max_message_bytes: 0,
+    policy: ConnectionPolicy { is_rate_limited: false, ..ConnectionPolicy::EVENTS },
     presence_codec: None,
 };
 
 /// Serializer 2.0.0.
 pub(super) const V2: DialectSpec = DialectSpec {
     name: "phoenix_v2",
+    framing: Framing::WebSocket,
     max_message_bytes: MAX_MESSAGE_BYTES,
     policy: POLICY,
     presence_codec: None,

@@ -194,7 +194,7 @@ impl<'a> TextFrame<'a> {
         payload: impl FnOnce(&mut Vec<u8>),
     ) -> Option<FrameKind> {
         match dialect {
-            Dialect::PhoenixV1 => {
+            Dialect::PhoenixV1 | Dialect::ChannelEvents => {
                 out.extend_from_slice(b"{\"ref\":");
                 write_json(out, &self.reference);
                 out.extend_from_slice(b",\"event\":");
@@ -218,7 +218,7 @@ impl<'a> TextFrame<'a> {
                 payload(out);
                 out.push(b']');
             }
-            Dialect::Presence | Dialect::Devices | Dialect::Context => return None,
+            Dialect::Presence | Dialect::Devices | Dialect::Context | Dialect::PresenceEvents => return None,
         }
         Some(FrameKind::Text)
     }

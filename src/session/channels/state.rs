@@ -118,6 +118,12 @@ impl ChannelsSession {
         self.channels.iter().position(|channel| &*channel.topic.name == name)
     }
 
+    /// Whether a channel is joined, or being joined.
+    #[must_use]
+    pub const fn has_channels(&self) -> bool {
+        !self.channels.is_empty()
+    }
+
     pub(super) fn index_by_id(&self, id: ChannelId) -> Option<usize> {
         self.channels.iter().position(|channel| channel.id == id)
     }

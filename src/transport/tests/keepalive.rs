@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::server::{Server, SessionEvent};
+use super::server::{RawClient, Server, SessionEvent, TextMessage};
 use crate::{
     hub::HubSettings,
     transport::{AcceptSettings, CloseCode, CloseReason, ConnectionSettings, Heartbeat},
@@ -87,4 +87,23 @@ async fn the_session_timer_fires_once_and_not_early() {
     assert!(started.elapsed() >= Duration::from_millis(60));
     assert_eq!(client.closed().await, (4401, "token expired".to_owned()));
     assert_eq!(server.next_event().await, SessionEvent::Closed(CloseReason::Server(CloseCode::TokenExpired)));
+}
+
+#[tokio::test]
+async fn a_stream_of_events_gets_comments_and_ends_with_its_client() {
+    let mut server = fast_keepalive_server().await;
+    let mut client = RawClient(TcpStream::connect(server.addr).await.expect("accepted"));
+    client.send(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let head = client.read_until(b"\r\n\r\n").await;
+    assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+    let id = server.opened().await;
+    // Longer than a socket that answers no ping would live.
+    for _ in 0..4 {
+        assert_eq!(client.read_until(b":\n\n\r\n").await, b"3\r\n:\n\n\r\n");
+    }
+    server.hub.connection(id).expect("open").send_message(&TextMessage("{\n}".into())).expect("open");
+    let event = client.read_until(b"\n\n\r\n").await;
+    assert!(event.ends_with(b"data: {\ndata: }\n\n\r\n"), "{}", String::from_utf8_lossy(&event));
+    drop(client);
+    assert!(matches!(server.next_event().await, SessionEvent::Closed(_)));
 }

@@ -23,7 +23,7 @@ use crate::{
     protocol::{Dialect, Encode, Frame, FrameKind},
     transport::{
         AcceptSettings, Admission, CloseCode, CloseReason, Connection, ConnectionOptions, Flow, Session,
-        Upgrade, frame::WireFrame, serve,
+        Upgrade, frame::WireFrame, respond_with_events, serve,
     },
 };
 
@@ -129,6 +129,12 @@ async fn open(State(app): State<App>, request: Request) -> Response {
     }
 }
 
+async fn open_events(State(app): State<App>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let options = ConnectionOptions::from(Dialect::PresenceEvents);
+    respond_with_events(&mut parts, &app.hub, options, Echo(app.events)).expect("the hub runs")
+}
+
 impl Server {
     pub async fn start() -> Self {
         Self::with(HubSettings::default(), AcceptSettings::default()).await
@@ -138,7 +144,7 @@ impl Server {
         let (sender, happened) = mpsc::unbounded_channel();
         let hub = Hub::start(&settings, &TaskTracker::new());
         let app = App { hub: hub.clone(), events: sender };
-        let router = Router::new().route("/ws", any(open)).with_state(app);
+        let router = Router::new().route("/ws", any(open)).route("/events", any(open_events)).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();

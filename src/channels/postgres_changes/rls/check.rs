@@ -151,8 +151,13 @@ fn rows_to_check<'a>(
 fn checked_table(access: &TableAccess, rows: &[&RowChange]) -> CheckedTable {
     let by_values = access.condition.as_ref().and_then(|condition| RowQuery::by_values(condition, rows));
     let by_key = RowQuery::by_key(access, rows);
+    let in_function = access
+        .condition
+        .as_ref()
+        .filter(|_| rows.iter().any(|change| change.new.is_none()))
+        .and_then(|condition| by_values.clone()?.in_function(condition));
     CheckedTable {
         qualified_name: access.qualified_name.clone(),
-        queries: by_values.into_iter().chain(by_key).collect(),
+        queries: by_values.into_iter().chain(by_key).chain(in_function).collect(),
     }
 }

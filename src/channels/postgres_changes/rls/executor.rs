@@ -5,14 +5,14 @@
 //! because its cost does not depend on the number of rows. If an [`RowQuery`] fails for a row, the next one is tried.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, join, join_all},
+    future::{BoxFuture, join, join_all, ready},
 };
 use tokio::time::timeout;
 use tokio_postgres::{
@@ -102,11 +102,14 @@ struct RowQueryCall<'a> {
 }
 
 /// Result of a query.
+#[derive(Debug, Clone)]
 enum QueryOutcome {
     /// The rows that are visible.
     Visible(Vec<usize>),
     TimedOut,
     Failed(String),
+    /// As `Failed`, by a missing privilege. Perhaps the principal may not use the schema of a function.
+    Denied(String),
     /// The query could not be prepared: the table was dropped or altered.
     Unusable,
 }
@@ -165,11 +168,16 @@ impl RlsConnection {
         let mut results = vec![RlsCheckResult::default(); checks.len()];
         // For each check, the rows without a result.
         let mut open_rows: Vec<Vec<usize>> = checks.iter().map(|check| check.rows.clone()).collect();
+        // Whether the last query of a check failed by a missing privilege. Only then a function can help.
+        let mut denied = vec![false; checks.len()];
         let rounds = tables.iter().map(|table| table.queries.len()).max().unwrap_or(0);
         for round in 0..rounds {
             let mut calls = Vec::new();
             for (index, check) in checks.iter().enumerate() {
                 let Some(query) = tables[check.table_index].queries.get(round) else { continue };
+                if query.function().is_some() && !denied[index] {
+                    continue;
+                }
                 let rows: Vec<usize> =
                     open_rows[index].iter().copied().filter(|row| query.covers(*row)).collect();
                 if !rows.is_empty() && !results[index].timed_out {
@@ -186,7 +194,14 @@ impl RlsConnection {
                         open_rows[call.check_index].retain(|row| !call.query.covers(*row));
                     }
                     QueryOutcome::TimedOut => result.timed_out = true,
-                    QueryOutcome::Failed(error) => result.error = Some(error),
+                    QueryOutcome::Failed(error) => {
+                        result.error = Some(error);
+                        denied[call.check_index] = false;
+                    }
+                    QueryOutcome::Denied(error) => {
+                        result.error = Some(error);
+                        denied[call.check_index] = true;
+                    }
                     QueryOutcome::Unusable => {}
                 }
             }
@@ -199,7 +214,9 @@ impl RlsConnection {
             }
             for row in &open_rows[index] {
                 let queries = tables[check.table_index].queries.iter().rev();
-                if let Some(query) = queries.into_iter().find(|query| query.covers(*row)) {
+                let usable =
+                    |query: &&RowQuery| query.covers(*row) && (query.function().is_none() || denied[index]);
+                if let Some(query) = queries.into_iter().find(usable) {
                     single_row_calls.push(RowQueryCall {
                         principal: &check.principal,
                         query,
@@ -220,7 +237,7 @@ impl RlsConnection {
                 match outcome {
                     QueryOutcome::Visible(visible) => results[call.check_index].visible_rows.extend(visible),
                     QueryOutcome::TimedOut => results[call.check_index].timed_out = true,
-                    QueryOutcome::Failed(_) | QueryOutcome::Unusable => {}
+                    QueryOutcome::Failed(_) | QueryOutcome::Denied(_) | QueryOutcome::Unusable => {}
                 }
             }
         }
@@ -234,7 +251,7 @@ impl RlsConnection {
         calls: &[RowQueryCall<'_>],
     ) -> Result<Vec<QueryOutcome>, PgError> {
         let mut outcomes = Vec::with_capacity(calls.len());
-        let mut refused = HashSet::new();
+        let mut refused = HashMap::new();
         for window in calls.chunks(PIPELINE_DEPTH) {
             let window_timeout = query_timeout * u32::try_from(window.len() + 1).unwrap_or(u32::MAX);
             let window_outcomes =
@@ -251,13 +268,13 @@ impl RlsConnection {
         Ok(outcomes)
     }
 
-    /// `refused` holds the statements that could not be prepared.
+    /// `refused` holds the statements that could not be prepared, and the outcome of their queries.
     async fn run_pipelined(
         &mut self,
         connector: &Connector,
         query_timeout: Duration,
         window: &[RowQueryCall<'_>],
-        refused: &mut HashSet<(Arc<str>, Box<str>)>,
+        refused: &mut HashMap<(Arc<str>, Box<str>), QueryOutcome>,
     ) -> Result<Vec<QueryOutcome>, PgError> {
         let client = match &self.client {
             Some(client) if !client.is_closed() => client,
@@ -280,16 +297,23 @@ impl RlsConnection {
         if self.statements.len() > MAX_STATEMENTS {
             self.statements.clear();
         }
+        if window.iter().any(|call| call.query.function().is_some()) {
+            let mut outcomes = Vec::with_capacity(window.len());
+            for call in window {
+                outcomes.push(run_in_function(client, set_identity, call).await?);
+            }
+            return Ok(outcomes);
+        }
         let keys: Vec<_> = window
             .iter()
             .map(|call| (Arc::clone(call.query.statement()), call.principal.role.clone()))
             .collect();
-        if keys.iter().any(|key| !self.statements.contains_key(key) && !refused.contains(key)) {
+        if keys.iter().any(|key| !self.statements.contains_key(key) && !refused.contains_key(key)) {
             // Names are resolved as the server's role: the last principal may not have access to the schema.
             client.batch_execute("reset role").await?;
         }
         for key in &keys {
-            if !self.statements.contains_key(key) && !refused.contains(key) {
+            if !self.statements.contains_key(key) && !refused.contains_key(key) {
                 // One statement per role, because its plan depends on the role.
                 match client.prepare(&key.0).await {
                     Ok(statement) => {
@@ -297,7 +321,13 @@ impl RlsConnection {
                     }
                     Err(error) if error.code().is_some() => {
                         tracing::debug!(error = %ErrorChain(&error), statement = &*key.0, "row-level security query could not be prepared");
-                        refused.insert(key.clone());
+                        let outcome = match error.as_db_error() {
+                            Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
+                                QueryOutcome::Denied(db.message().to_owned())
+                            }
+                            _ => QueryOutcome::Unusable,
+                        };
+                        refused.insert(key.clone(), outcome);
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -305,11 +335,36 @@ impl RlsConnection {
         }
         let mut futures: Vec<BoxFuture<'_, Result<QueryOutcome, PgError>>> = Vec::with_capacity(window.len());
         for (call, key) in window.iter().zip(&keys) {
-            let statement = self.statements.get(key);
-            futures.push(run_query(client, set_identity, call, statement).boxed());
+            futures.push(match (self.statements.get(key), refused.get(key)) {
+                (Some(statement), _) => run_query(client, set_identity, call, statement).boxed(),
+                (None, outcome) => ready(Ok(outcome.cloned().unwrap_or(QueryOutcome::Unusable))).boxed(),
+            });
         }
         join_all(futures).await.into_iter().collect()
     }
+}
+
+/// Runs a query that calls a temporary function. The function exists in this transaction only, so it never keeps others
+/// from dropping what the policies use.
+async fn run_in_function(
+    client: &Client,
+    set_identity: &Statement,
+    call: &RowQueryCall<'_>,
+) -> Result<QueryOutcome, PgError> {
+    let Some(function) = call.query.function() else { return Ok(QueryOutcome::Unusable) };
+    let created = client.batch_execute(&format!("reset role; begin; {function}")).await;
+    let outcome = match created {
+        Ok(()) => {
+            let statement = client.prepare(call.query.statement()).await;
+            match statement {
+                Ok(statement) => run_query(client, set_identity, call, &statement).await,
+                Err(error) => query_outcome(call, Err(error)),
+            }
+        }
+        Err(error) => query_outcome(call, Err(error)),
+    };
+    client.batch_execute("rollback").await?;
+    outcome
 }
 
 /// Sets the principal's identity and runs the query, without a round trip between the two.
@@ -317,9 +372,8 @@ async fn run_query(
     client: &Client,
     set_identity: &Statement,
     call: &RowQueryCall<'_>,
-    statement: Option<&Statement>,
+    statement: &Statement,
 ) -> Result<QueryOutcome, PgError> {
-    let Some(statement) = statement else { return Ok(QueryOutcome::Unusable) };
     let principal = call.principal;
     let sub = principal.sub.as_deref().unwrap_or_default();
     let (role, claims) = (&*principal.role, &*principal.claims);
@@ -346,6 +400,9 @@ fn query_outcome(
         }
         Err(error) => match error.as_db_error() {
             Some(db) if *db.code() == SqlState::QUERY_CANCELED => Ok(QueryOutcome::TimedOut),
+            Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
+                Ok(QueryOutcome::Denied(db.message().to_owned()))
+            }
             // 57P01 to 57P03 mean that the server shut down or crashed; no policy raised them.
             Some(db) if !db.code().code().starts_with("57P") => {
                 Ok(QueryOutcome::Failed(db.message().to_owned()))

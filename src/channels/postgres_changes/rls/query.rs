@@ -2,8 +2,9 @@
 //!
 //! By values, the query evaluates the policies' expressions as the principal. It can check deleted rows, and it
 //! checks rows with equal values in the columns that the policies read only once. Unlike `select`, it resolves the
-//! names in the expressions again, for which the principal may lack privileges. Then it raises an error, and the next
-//! query is tried.
+//! names in the expressions again, for which the principal may lack privileges: PostgreSQL keeps functions and tables of a
+//! policy by OID, so users need no usage of their schemas. Then it raises an error, and the next query is tried. The last
+//! one is the query by values inside a function that keeps OIDs too.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,6 +23,11 @@ use crate::{
     },
 };
 
+/// Name of the temporary function of [`RowQuery::in_function`].
+const CHECK_FUNCTION: &str = "pg_temp.rollcall_check";
+/// PostgreSQL's maximum number of parameters of a function.
+const MAX_FUNCTION_PARAMETERS: usize = 100;
+
 /// A query that checks rows of a table.
 #[derive(Debug, Clone)]
 pub struct RowQuery {
@@ -32,6 +38,8 @@ pub struct RowQuery {
     tuples: Vec<Vec<Option<String>>>,
     /// For each row of the table, the index of its tuple. `None` if the query cannot check the row.
     tuple_of_row: Vec<Option<usize>>,
+    /// Statements that create the temporary function that the query calls, if it calls one.
+    function: Option<Arc<str>>,
 }
 
 /// Builds the `unnest` of the parameters: `$1` holds tuple indexes, `$2` and on hold the columns.
@@ -149,6 +157,28 @@ impl RowQuery {
         Some(query)
     }
 
+    /// The same query inside a temporary function that is created by the server's role and runs with the rights of the
+    /// principal. Its names are resolved when it is created. `None` if the query has too many parameters for a function.
+    pub fn in_function(mut self, condition: &RlsCondition) -> Option<Self> {
+        if self.column_count >= MAX_FUNCTION_PARAMETERS {
+            return None;
+        }
+        let types = format!("int4[]{}", ", text[]".repeat(self.column_count));
+        let volatility = if condition.is_deterministic { "stable" } else { "volatile" };
+        // Default privileges may keep new functions from the public.
+        self.function = Some(
+            format!(
+                "create function {CHECK_FUNCTION}({types}) returns setof int4 language sql {volatility} \
+                 begin atomic {}; end; grant execute on function {CHECK_FUNCTION} to public",
+                self.statement
+            )
+            .into(),
+        );
+        let params: String = (2..=self.column_count + 1).map(|n| format!(", ${n}::text[]")).collect();
+        self.statement = format!("select * from {CHECK_FUNCTION}($1::int4[]{params})").into();
+        Some(self)
+    }
+
     /// Evaluates a filter for values of visible rows. The rows of the query are the indexes of the values.
     pub fn by_filter(type_info: &TypeInfo, filter: &Filter, values: &[&str]) -> Self {
         let statement = format!(
@@ -166,7 +196,18 @@ impl RowQuery {
     }
 
     fn new(statement: String, column_count: usize, rows: usize) -> Self {
-        Self { statement: statement.into(), column_count, tuples: Vec::new(), tuple_of_row: vec![None; rows] }
+        Self {
+            statement: statement.into(),
+            column_count,
+            tuples: Vec::new(),
+            tuple_of_row: vec![None; rows],
+            function: None,
+        }
+    }
+
+    /// Statements that create the temporary function that the query calls, if it calls one.
+    pub fn function(&self) -> Option<&str> {
+        self.function.as_deref()
     }
 
     /// The statement. Parameters: tuple indexes as `int4[]`, then each column as `text[]`. Returns the indexes of
