@@ -2794,9 +2794,8 @@ export interface components {
              * @description ID of the memory or unit (UUID).
              */
             id: string;
-            kind: ("memory" | "unit") & {
-                [key: string]: unknown;
-            };
+            /** @description Kind of the hit: `memory` or `unit`. */
+            kind: string;
             /**
              * Format: uuid
              * @description ID of the message that it comes from (UUID).
