@@ -119,7 +119,7 @@ const RATE_LIMIT: &str = "rate limit exceeded";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{}; retry in {} s", subject, whole_seconds(*retry_after))]
 pub struct RateLimitExceeded {
-    /// What is exceeded.
+    /// What the request exceeds, for the message.
     subject: &'static str,
     /// Time until the next request is allowed.
     pub retry_after: Duration,
