@@ -37,7 +37,8 @@ mod kind {
 impl BroadcastPayload {
     /// Encodes the payload for the bus.
     #[expect(clippy::cast_possible_truncation, reason = "frames are limited to megabytes")]
-    fn encode(&self) -> Bytes {
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         match self {
             Self::Json(payload) => {
@@ -62,7 +63,8 @@ impl BroadcastPayload {
     }
 
     /// Decodes a payload from the bus. `None` if another version of the server wrote it.
-    fn decode(mut body: Bytes) -> Option<Self> {
+    #[must_use]
+    pub fn decode(mut body: Bytes) -> Option<Self> {
         let kind = body.try_get_u8().ok()?;
         if kind == kind::JSON {
             return Some(Self::Json(into_text(body)?));

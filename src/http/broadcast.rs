@@ -24,7 +24,7 @@ pub fn routes() -> OpenApiRouter<HttpState> {
 
 /// A custom event and its recipients.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
-struct BroadcastBody {
+pub(super) struct BroadcastBody {
     /// Category of the event. Any other value is answered with 422.
     #[garde(skip)]
     category: Category,

@@ -54,7 +54,7 @@ async fn list(
 
 /// Title and participants of a new conversation.
 #[derive(Deserialize, Validate, ToSchema)]
-struct ConversationBody {
+pub(super) struct ConversationBody {
     /// Title of the conversation: at most 255 characters after trimming.
     #[garde(inner(custom(max_title_chars)))]
     #[schema(extensions(("x-max-length-after-trimming" = json!(255))))]

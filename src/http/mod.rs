@@ -6,6 +6,7 @@
 
 mod alias;
 pub mod body;
+pub mod body_decoders;
 pub mod broadcast;
 pub mod contacts;
 pub mod context;

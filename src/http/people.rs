@@ -35,7 +35,7 @@ pub fn routes() -> OpenApiRouter<HttpState> {
 
 /// Users whose presence to return.
 #[derive(Deserialize, Validate, ToSchema)]
-struct BatchBody {
+pub(super) struct BatchBody {
     /// IDs of the users: 1 to 1,000.
     #[serde(alias = "userIds")]
     #[garde(length(min = 1, max = MAX_IDS))]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    model::{ConversationKey, DeviceId, Presence, Status, UserId, milliseconds},
+    model::{ConversationKey, DeviceId, Presence, Status, UserId, milliseconds, sanitize},
     presence::{PresenceService, devices::HEARTBEAT_INTERVAL},
     protocol::{Background, Rfc3339, StatusUpdate, background_fits, max_chars, presence::PresenceJson},
 };
@@ -35,7 +35,7 @@ pub fn routes() -> OpenApiRouter<HttpState> {
 /// A status with its optional fields.
 #[derive(Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
-struct StatusBody {
+pub(super) struct StatusBody {
     /// New status. Any other value is answered with 422.
     status: Status,
     /// ID of the device that reports the status; without it the header `X-Device-ID` counts.
@@ -150,12 +150,22 @@ pub(super) struct UsersQuery {
     pub(super) user_ids: Option<String>,
 }
 
+/// A page that users are on.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// Returns only users whose `current_page` this is.
+    #[serde(alias = "currentPage")]
+    #[param(nullable = false)]
+    current_page: Option<String>,
+}
+
 /// Returns the presence of several users.
 ///
 /// Without `user_ids`: contacts, team members and participants of shared conversations. Unknown and invisible users
-/// are left out.
+/// are left out. With `current_page`: who of them is on that page, as far as they share it.
 #[utoipa::path(
-    get, path = "/api/presence/users", operation_id = "users", tag = "People", params(UsersQuery),
+    get, path = "/api/presence/users", operation_id = "users", tag = "People", params(UsersQuery, PageQuery),
     responses((status = 200, description = "Presences of the visible users.", body = Vec<PresenceJson<'static>>,
         example = json!([{
             "user_id": "a0000000-0000-4000-8000-000000000002", "status": "offline", "availability": "offline",
@@ -166,14 +176,18 @@ async fn list_users(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
     Query(query): Query<UsersQuery>,
+    Query(PageQuery { current_page }): Query<PageQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
     let requested = query.user_ids.as_deref().map(parse_user_ids).transpose()?;
     if requested.is_none() {
         caller.require_user()?;
     }
+    // As pages are stored.
+    let page = current_page.map(|page| sanitize(&page));
     let presences = presence.list(&caller, requested.as_deref()).await?;
     let shown: Vec<_> = presences
         .iter()
+        .filter(|one| page.is_none() || one.face.presence.current_page == page)
         .map(|one| PresenceJson::from(&*one.face.presence).with_typing(one.is_typing))
         .collect();
     Ok(Json(shown).into_response())
@@ -203,7 +217,7 @@ async fn get_user(
 /// A heartbeat of a device.
 #[derive(Default, Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
-struct HeartbeatBody {
+pub(super) struct HeartbeatBody {
     /// ID of the device; without it the header `X-Device-ID` counts.
     #[serde(alias = "deviceId")]
     device_id: Option<DeviceId>,
@@ -260,7 +274,7 @@ async fn heartbeat(
 /// Typing of the caller in a conversation.
 #[derive(Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
-struct TypingBody {
+pub(super) struct TypingBody {
     /// Whether the caller is typing: `false` after stopping.
     #[serde(alias = "isTyping")]
     is_typing: bool,

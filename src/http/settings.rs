@@ -29,7 +29,7 @@ pub fn routes() -> OpenApiRouter<HttpState> {
 /// Settings to save. All fields are optional.
 #[derive(Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
-struct SettingsBody {
+pub(super) struct SettingsBody {
     /// Who may see the user. Any other value is answered with 422.
     visibility: Option<Visibility>,
     /// Whether viewers see when the user was last seen.
@@ -122,7 +122,7 @@ struct VisibilityList {
 
 /// A new visibility list.
 #[derive(Deserialize, Validate, ToSchema)]
-struct VisibilityListBody {
+pub(super) struct VisibilityListBody {
     /// IDs of the users on the list: at most 1,000, without the caller's own.
     #[serde(alias = "userIds")]
     #[garde(length(max = MAX_IDS))]

@@ -113,7 +113,8 @@ grant execute on function rollcall.watch_table to service_role;
 -- examined.
 -- Definer: reads catalogs only.
 -- Over 60 lines: one recursive statement.
-create function rollcall_internal.policy_sources(p_tables regclass[], p_closed text[]) returns setof regclass
+create function rollcall_internal.policy_objects(p_tables regclass[], p_closed text[])
+  returns table (classid oid, objid oid)
   language sql stable security definer set search_path = ''
 as $$
   with recursive
@@ -170,26 +171,126 @@ as $$
     ) following
     where following.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
   )
+  select n.classid, n.objid from needed n
+$$;
+comment on function rollcall_internal.policy_objects is
+  'Tables, views and functions that the policies on some tables depend on.';
+
+-- What the last analysis of the policies on some tables examined. DDL that concerns none of it needs no other analysis.
+create table rollcall_internal.examined_policies (
+  purpose text not null constraint examined_policies_pkey primary key,
+  tables text[] not null,
+  closed_schemas text[] not null,
+  objects oid[] not null default '{}',
+  function_text text not null default ''
+);
+comment on table rollcall_internal.examined_policies is 'Which objects the policies depend on, one row per purpose.';
+comment on column rollcall_internal.examined_policies.tables is 'Tables with the policies.';
+comment on column rollcall_internal.examined_policies.objects is
+  'Tables with the policies, and tables, views and functions that they depend on.';
+comment on column rollcall_internal.examined_policies.function_text is
+  'Bodies of these functions in lower case; an object that is created later and has a name in them is a dependency.';
+-- No policies: for the functions below.
+alter table rollcall_internal.examined_policies enable row level security;
+insert into rollcall_internal.examined_policies (purpose, tables, closed_schemas) values
+  ('visibility', '{rollcall.user_presence,rollcall.typing_indicators}', '{rollcall,rollcall_internal,auth}'),
+  ('authorization', '{realtime.messages}', '{realtime,rollcall_internal}');
+
+-- Definer: reads catalogs and a table that no API role may read.
+create function rollcall_internal.policy_sources(p_purpose text) returns setof regclass
+  language sql stable security definer set search_path = ''
+as $$
   select distinct c.oid::regclass
-  from needed n
-  join pg_catalog.pg_class c on n.classid = 'pg_catalog.pg_class'::regclass and c.oid = n.objid
+  from rollcall_internal.examined_policies e
+  cross join lateral rollcall_internal.policy_objects(
+    array(select to_regclass(t.name) from unnest(e.tables) t (name)), e.closed_schemas) o
+  join pg_catalog.pg_class c on o.classid = 'pg_catalog.pg_class'::regclass and c.oid = o.objid
   join pg_catalog.pg_namespace s on s.oid = c.relnamespace
-  where c.relkind in ('r', 'p')
+  where e.purpose = p_purpose
+    and c.relkind in ('r', 'p')
     and s.nspname not in ('rollcall_internal', 'pg_catalog', 'information_schema')
-    and (s.nspname = 'rollcall' or s.nspname <> all (p_closed))
+    and (s.nspname = 'rollcall' or s.nspname <> all (e.closed_schemas))
     -- Written with every message of presence in a channel; its policies concern this table only.
     and c.oid is distinct from to_regclass('rollcall.presence')
 $$;
 comment on function rollcall_internal.policy_sources is 'Tables that the policies on some tables depend on.';
+
+-- Records what ddl_concerns_policies compares with. The OID of this function shows that the database was not restored
+-- or upgraded since, after which all OIDs are others.
+-- Definer: writes a table that no API role may write.
+create function rollcall_internal.examine_policies(p_purpose text) returns void
+  language sql volatile security definer set search_path = ''
+as $$
+  with examined as (
+    select e.purpose, e.closed_schemas, array(
+      select o.objid
+      from rollcall_internal.policy_objects(
+        array(select to_regclass(t.name) from unnest(e.tables) t (name)), e.closed_schemas) o
+      union select to_regclass(t.name)::oid from unnest(e.tables) t (name)
+      union select 'rollcall_internal.examine_policies(text)'::regprocedure::oid
+      order by 1) as objects
+    from rollcall_internal.examined_policies e
+    where e.purpose = p_purpose
+  ),
+  bodies as (
+    select x.purpose, x.objects, (
+      select coalesce(string_agg(lower(f.prosrc), ' ' order by f.oid), '')
+      from pg_catalog.pg_proc f
+      join pg_catalog.pg_namespace s on s.oid = f.pronamespace
+      where f.oid = any (x.objects) and f.prosqlbody is null
+        and s.nspname <> 'pg_catalog' and s.nspname <> all (x.closed_schemas)) as function_text
+    from examined x
+  )
+  update rollcall_internal.examined_policies e set objects = b.objects, function_text = b.function_text
+  from bodies b
+  where e.purpose = b.purpose and (e.objects, e.function_text) is distinct from (b.objects, b.function_text)
+$$;
+comment on function rollcall_internal.examine_policies is 'Records on which objects the policies depend.';
+
+-- Whether the statement made, replaced or altered something that policies depend on, or that a function which they call
+-- names. Only in an event trigger.
+-- Definer: reads catalogs only.
+create function rollcall_internal.ddl_concerns_policies(p_purpose text) returns boolean
+  language sql stable security definer set search_path = ''
+as $$
+  select exists (
+    select
+    from pg_event_trigger_ddl_commands() command
+    join rollcall_internal.examined_policies e on e.purpose = p_purpose
+    where command.schema_name is distinct from 'pg_temp'
+      and (
+        'rollcall_internal.examine_policies(text)'::regprocedure <> all (e.objects)
+        or command.objid = any (e.objects)
+        or case command.classid
+          when 'pg_catalog.pg_policy'::regclass then exists (
+            select from pg_catalog.pg_policy p where p.oid = command.objid and p.polrelid = any (e.objects))
+          when 'pg_catalog.pg_class'::regclass then exists (
+            select from pg_catalog.pg_class c
+            where c.oid = command.objid and (
+              position(lower(c.relname) in e.function_text) > 0
+              -- A partition, or another child.
+              or exists (
+                select from pg_catalog.pg_inherits i where i.inhrelid = c.oid and i.inhparent = any (e.objects))))
+          when 'pg_catalog.pg_proc'::regclass then exists (
+            select from pg_catalog.pg_proc f
+            where f.oid = command.objid and position(lower(f.proname) in e.function_text) > 0)
+          -- A rule belongs to a view.
+          when 'pg_catalog.pg_rewrite'::regclass then exists (
+            select from pg_catalog.pg_rewrite r where r.oid = command.objid and r.ev_class = any (e.objects))
+          else false
+        end
+      )
+  )
+$$;
+comment on function rollcall_internal.ddl_concerns_policies is
+  'Whether the DDL statement may change on which tables policies depend.';
 
 -- Functions of Rollcall are not examined: triggers on its tables know the users concerned.
 -- Definer: reads catalogs only.
 create function rollcall.visibility_sources() returns setof regclass
   language sql stable security definer set search_path = ''
 as $$
-  select rollcall_internal.policy_sources(
-    array['rollcall.user_presence'::regclass, 'rollcall.typing_indicators'::regclass],
-      array['rollcall', 'rollcall_internal', 'auth'])
+  select rollcall_internal.policy_sources('visibility')
 $$;
 comment on function rollcall.visibility_sources is 'Tables that decide who sees whom.';
 
@@ -223,6 +324,7 @@ as $$
 declare
   v_table regclass;
 begin
+  perform rollcall_internal.examine_policies('visibility');
   for v_table in select s from rollcall.visibility_sources() s loop
     begin
       if rollcall.watch_table(v_table) then
@@ -352,6 +454,17 @@ $$;
 comment on function rollcall_internal.policy_fingerprint is
   'One number for everything in the catalogs that visibility depends on.';
 
+-- Invoker: returns a constant.
+create function rollcall_internal.tags_of_new_dependencies() returns text[]
+  language sql immutable security invoker
+as $$
+  select array['CREATE POLICY', 'ALTER POLICY', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE',
+    'CREATE VIEW', 'ALTER VIEW', 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE RULE',
+    'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE PROCEDURE', 'ALTER ROUTINE', 'CREATE SCHEMA', 'CREATE EXTENSION']
+$$;
+comment on function rollcall_internal.tags_of_new_dependencies is
+  'Kinds of DDL after which policies may depend on another table.';
+
 -- Definer: runs for any role that issues DDL.
 create function rollcall_internal.on_ddl() returns event_trigger
   language plpgsql security definer set search_path = ''
@@ -367,7 +480,9 @@ begin
       'REFRESH MATERIALIZED VIEW', 'DROP MATERIALIZED VIEW', 'CREATE RULE', 'DROP RULE', 'DROP TYPE', 'DROP SCHEMA',
       'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP OWNED')
   then
-    if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION') then
+    if tg_tag in ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'ALTER SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
+      and exists (select from rollcall_internal.own_tables)
+    then
       perform rollcall_internal.refresh_own_tables();
     end if;
     perform rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
@@ -375,17 +490,18 @@ begin
   if tg_tag = 'CREATE PUBLICATION' then
     perform rollcall_internal.publish_presence();
   end if;
-  -- A table may be created after the function that reads it, and a partition after its parent. Temporary ones are
-  -- ignored.
-  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'ALTER TABLE', 'CREATE FUNCTION', 'CREATE VIEW',
-    'CREATE MATERIALIZED VIEW')
-    or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
-      and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
+  -- A partition of a table in use, which is followed too.
+  if tg_tag = 'CREATE TABLE' and exists (
+    select from pg_catalog.pg_event_trigger_ddl_commands() c
+    join pg_catalog.pg_inherits i on i.inhrelid = c.objid
+    where exists (select from rollcall_internal.own_tables))
   then
-    -- Partitions too.
-    if tg_tag = 'CREATE TABLE' then
-      perform rollcall_internal.refresh_own_tables();
-    end if;
+    perform rollcall_internal.refresh_own_tables();
+  end if;
+  -- A table may be created after the function that reads it.
+  if tg_tag = any (rollcall_internal.tags_of_new_dependencies())
+    and rollcall_internal.ddl_concerns_policies('visibility')
+  then
     perform rollcall.watch_visibility_sources();
   end if;
 end

@@ -337,8 +337,7 @@ comment on function rollcall_internal.on_authorization_source_truncated is
 create function rollcall.authorization_sources() returns setof regclass
   language sql stable security definer set search_path = ''
 as $$
-  select rollcall_internal.policy_sources(array[to_regclass('realtime.messages')],
-    array['realtime', 'rollcall_internal'])
+  select rollcall_internal.policy_sources('authorization')
 $$;
 comment on function rollcall.authorization_sources is 'Tables that decide who may use private channels.';
 
@@ -375,6 +374,7 @@ as $$
 declare
   v_table regclass;
 begin
+  perform rollcall_internal.examine_policies('authorization');
   for v_table in select s from rollcall.authorization_sources() s loop
     begin
       if rollcall.watch_authorization_source(v_table) then
@@ -437,12 +437,9 @@ begin
   then
     perform rollcall.invalidate_channel_authorization(lower(tg_tag));
   end if;
-  -- A table may be created after the function that reads it, and a partition after its parent. Temporary ones are
-  -- ignored.
-  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'ALTER TABLE', 'CREATE FUNCTION', 'CREATE VIEW',
-    'CREATE MATERIALIZED VIEW')
-    or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
-      and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
+  -- A table may be created after the function that reads it, and a partition after its parent.
+  if tg_tag = any (rollcall_internal.tags_of_new_dependencies())
+    and rollcall_internal.ddl_concerns_policies('authorization')
   then
     perform rollcall.watch_authorization_sources();
   end if;

@@ -63,6 +63,16 @@ comment on view rollcall.channel_presence is
 revoke all on rollcall.channel_presence from anon, authenticated, service_role;
 grant select on rollcall.channel_presence to authenticated, service_role;
 
+-- Invoker: counts what the policies on rollcall.presence show.
+create view rollcall.channel_occupancy with (security_invoker = true) as
+  select p.topic, p.private, count(distinct p.key) as keys, count(*) as metas
+  from rollcall.channel_presence p
+  group by p.topic, p.private;
+comment on view rollcall.channel_occupancy is
+  'How many are present in each realtime channel now: presence keys, and metas (channels that track something).';
+revoke all on rollcall.channel_occupancy from anon, authenticated, service_role;
+grant select on rollcall.channel_occupancy to authenticated, service_role;
+
 -- Writing -------------------------------------------------------------------------------------------------------------
 
 -- Invoker: computes from its argument.

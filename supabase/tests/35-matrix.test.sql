@@ -87,6 +87,7 @@ insert into matrix values
   ('rollcall_internal.installed_objects', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.seed_files', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.notification_key', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.examined_policies', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.relay', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.publication', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.outbox', '----', '----', 'no', 'no', 'no', null, null),

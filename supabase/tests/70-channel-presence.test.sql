@@ -1,6 +1,6 @@
 -- Presence in channels as rows: who may read them, and how they end.
 begin;
-select plan(14);
+select plan(16);
 select tests.as_owner();
 
 select ok((select relrowsecurity from pg_class where oid = 'rollcall.presence'::regclass), 'row-level security is on');
@@ -30,12 +30,16 @@ select results_eq(
   $$ values ('k1', '{"n": 1}'::jsonb), ('k2', null) $$,
   'the view shows who is present on living nodes, also what jsonb cannot hold');
 
+select results_eq($$ select topic, private, keys, metas from rollcall.channel_occupancy $$, $$ values ('room', true, 2::bigint, 2::bigint) $$,
+  'the counts are those of living nodes');
+
 select ok(rollcall_internal.complete_channel_presence(tests.node(1), '{1,2}'), 'a node that has written all is complete');
 select ok(not rollcall_internal.complete_channel_presence(tests.node(1), '{1,2,3}'), 'one of whose rows is missing is not');
 select ok(not rollcall_internal.complete_channel_presence(tests.node(9), '{}'), 'nor is one without a lease');
 
 select tests.as_user(tests.u(1));
 select results_eq($$ select key from rollcall.presence $$, $$ values ('k1') $$, 'a user sees the own channels');
+select results_eq($$ select keys, metas from rollcall.channel_occupancy $$, $$ values (1::bigint, 1::bigint) $$, 'and counts no others');
 select results_eq($$ select key from realtime.presence $$, $$ values ('k1') $$, 'also where people look who know the schema realtime');
 select tests.as_role('anon');
 select is_empty($$ select key from rollcall.presence $$, 'without a policy anon sees nobody');

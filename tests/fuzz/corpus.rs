@@ -42,6 +42,20 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             "7",
             "",
         ],
+        "bodies" => &[
+            r#"{"status":"busy","custom_status":"a","custom_status_expires_at":"2026-11-29T10:00:00Z","device_id":"phone","activity":"x"}"#,
+            r#"{"device_id":"phone","active":true}"#,
+            r#"{"is_typing":true,"conversation_id":7}"#,
+            r#"{"visibility":"contacts","show_last_seen":false,"show_typing":true}"#,
+            r#"{"user_ids":["6f1c2b1e-0000-4000-8000-000000000001","6f1c2b1e-0000-4000-8000-000000000002"]}"#,
+            r#"{"userId":"6f1c2b1e-0000-4000-8000-000000000001","participants":["6f1c2b1e-0000-4000-8000-000000000002"],"title":"a"}"#,
+            r#"{"category":"custom","event":"news","recipients":["6f1c2b1e-0000-4000-8000-000000000001"],"payload":{"a":[1]}}"#,
+            r#"{"eventType":"memory_created","relatedIds":{"topicId":"6f1c2b1e-0000-4000-8000-000000000001"}}"#,
+            r#"{"messages":[{"role":"user","content":"hello"}],"conversationId":"6f1c2b1e-0000-4000-8000-000000000001","stream":true,"maxTokens":10}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"hello"}]}],"temperature":0.5,"stop":["a"]}"#,
+            r#"{"conversation_id":"6f1c2b1e-0000-4000-8000-000000000001","path":"/a","local_time":"14:30"}"#,
+            r#"{"messages":[{"topic":"room","event":"e","payload":{"a":1},"private":true}]}"#,
+        ],
         _ => &[],
     };
     let mut seeds: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
@@ -57,6 +71,16 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             ]
             .map(<[u8]>::to_vec),
         ),
+        "bus" => {
+            let topic = |private: u8, body: &[u8]| {
+                let lengths = |length: usize| u32::try_from(length).expect("is short").to_be_bytes();
+                [&[private][..], &lengths(4), b"room", &lengths(body.len()), body].concat()
+            };
+            let json = topic(0, b"\0{\"a\":1}");
+            let user = topic(1, b"\x01\0\0\0\x01e\0\0\0\x02{}{\"b\":2}");
+            let binary = topic(0, b"\x02\0\0\0\x01e\0\0\0\0\xff\xfe");
+            seeds.extend([vec![1], [&[1][..], &json].concat(), [&[1][..], &user, &binary, &json].concat()]);
+        }
         "pgoutput" => {
             let mut begin = b"B".to_vec();
             begin.extend([0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 7]);

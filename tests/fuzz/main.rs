@@ -184,3 +184,13 @@ fn tokens() {
 fn notifications() {
     run("notifications");
 }
+
+#[test]
+fn messages_between_nodes() {
+    run("bus");
+}
+
+#[test]
+fn request_bodies() {
+    run("bodies");
+}

@@ -6,8 +6,13 @@ use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use rollcall::{
     auth::{Verifier, VerifierSettings},
-    channels::postgres_changes::{RequestedBinding, echo_bindings, filter::Filter},
+    channels::{
+        BroadcastPayload,
+        bus::{decode, encode},
+        postgres_changes::{RequestedBinding, echo_bindings, filter::Filter},
+    },
     clock::SystemClock,
+    http::body_decoders::BODY_DECODERS,
     hub::frame::{Decoder, Event, WireFrame},
     pg::{
         notification::{NotificationReader, channel},
@@ -25,7 +30,7 @@ const MAX_MESSAGE_BYTES: usize = 4096;
 /// A decoder: its name, and what it checks.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     ("frames", frames),
     ("phoenix", phoenix),
     ("dialects", dialects),
@@ -33,6 +38,8 @@ pub const TARGETS: [Target; 7] = [
     ("pgoutput", replication),
     ("jwt", tokens),
     ("notifications", notifications),
+    ("bus", bus),
+    ("bodies", bodies),
 ];
 
 /// WebSocket frames: a stream of bytes, and a message that is encoded and decoded again.
@@ -178,5 +185,28 @@ pub fn notifications(data: &[u8]) {
         let sealed = format!("{code}.7.{text}");
         let first = reader.open(name, &sealed);
         assert!(first.is_err() || reader.open(name, &sealed).is_err(), "a repeated payload is refused");
+    }
+}
+
+/// Batches of messages between nodes. What is decoded is the same when it is encoded and decoded again.
+pub fn bus(data: &[u8]) {
+    let messages: Vec<_> = decode(data.to_vec()).map_while(|message| message).collect();
+    let bytes: usize = messages.iter().map(|message| message.topic.name.len() + message.body.len()).sum();
+    assert!(bytes <= data.len());
+    let again: Vec<_> = decode(encode(&messages)).collect();
+    assert!(again.into_iter().eq(messages.iter().cloned().map(Some)));
+    for message in messages {
+        if let Some(payload) = BroadcastPayload::decode(message.body) {
+            let encoded = payload.encode();
+            assert!(BroadcastPayload::decode(encoded.clone()).is_some_and(|again| again.encode() == encoded));
+        }
+    }
+}
+
+/// Bodies of requests. Whatever a client sends is its own fault.
+pub fn bodies(data: &[u8]) {
+    for decode in BODY_DECODERS {
+        let status = decode(data);
+        assert!(status.is_success() || status.is_client_error(), "{status}");
     }
 }

@@ -4,10 +4,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use testkit::{
-    harness::{TestDatabase, TestServer, User},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
     phoenix::{PhoenixClient, QUIET_PERIOD, SerializerVersion},
     presence_client_state::PresenceClientState,
 };
+use tokio::time::Instant;
 
 const POLICIES: &str = include_str!("channel_policies.sql");
 const TOPIC: &str = "realtime:room";
@@ -233,6 +234,51 @@ async fn two_sockets_with_one_key_have_two_metas(db: Arc<TestDatabase>) {
     tabs.remove(0).abort();
     reduced.apply_diff(&next_diff(&mut watcher).await);
     assert!(reduced.metas().is_empty() && reduced.unknown_leaves.is_empty(), "{reduced:?}");
+}
+
+// docs/protocol/realtime.md, "Channel occupancy over HTTP"
+#[testkit::test]
+async fn occupancy_counts_keys_and_metas_on_all_nodes(db: Arc<TestDatabase>) {
+    let nodes = [db.start_server().await, db.start_server().await];
+    db.execute(POLICIES, &[]).await;
+    let (user, path) = (User::new(), "/realtime/v1/api/occupancy/room");
+    let mut sockets = Vec::new();
+    for (node, key) in [(0, "a"), (0, "a"), (0, "a:"), (1, "a"), (1, "b"), (1, "watcher")] {
+        let mut socket = join_with_key(&nodes[node], SerializerVersion::V2, key).await;
+        if key != "watcher" {
+            socket.track(TOPIC, json!({"secret": key})).await;
+        }
+        sockets.push(socket);
+    }
+    let counts =
+        |keys: usize, metas: usize| json!({"topic": "room", "private": false, "keys": keys, "metas": metas});
+    let expect = async |expected: Value| {
+        for node in &nodes {
+            let deadline = Instant::now() + WAIT_TIMEOUT;
+            loop {
+                let answer = node.get(&user, path).await.expect_status(200);
+                if answer == expected {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{answer}");
+            }
+        }
+    };
+    expect(counts(3, 5)).await;
+    let view =
+        "select keys = 3 and metas = 5 from rollcall.channel_occupancy where topic = 'room' and not private";
+    db.wait_until("the rows are written", view, &[]).await;
+    // One of several of a key, and the only one of a key.
+    sockets.remove(0).abort();
+    sockets.remove(3).abort();
+    expect(counts(2, 3)).await;
+
+    // Of a private channel as far as the policies let its presence be read.
+    for (topic, status) in [("readonly:1", 200), ("broadcast:1", 403), ("closed:1", 403)] {
+        let path = format!("/realtime/v1/api/occupancy/{topic}?private=true");
+        nodes[0].get(&user, &path).await.expect_status(status);
+    }
+    nodes[0].get(&user, &format!("{path}?private=x")).await.expect_status(422);
 }
 
 // docs/protocol/realtime.md, "Presence key"

@@ -82,6 +82,41 @@ async fn status_fields_return_in_snake_case_for_every_input_case(db: Arc<TestDat
 }
 
 #[testkit::test]
+async fn users_on_a_page_are_those_who_share_it(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let [viewer, here, elsewhere, hiding, silent, stranger] = [(); 6].map(|()| User::new());
+    for (user, page) in [
+        (&here, "/docs?a=1&b=<x>"),
+        (&elsewhere, "/docs"),
+        (&hiding, "/docs?a=1&b=<x>"),
+        (&silent, "/docs?a=1&b=<x>"),
+        (&stranger, "/docs?a=1&b=<x>"),
+    ] {
+        if user.id != stranger.id {
+            db.add_contact(&viewer, user).await;
+        }
+        node.post(user, STATUS_PATH, json!({"status": "online", "current_page": page}))
+            .await
+            .expect_status(200);
+    }
+    node.post(&hiding, STATUS_PATH, json!({"status": "invisible"})).await.expect_status(200);
+    let shares = json!({"show_activity": false});
+    node.patch(&silent, "/api/presence/settings", shares).await.expect_status(200);
+    let on_page = async |query: &str| {
+        let listed = node.get(&viewer, &format!("{USERS_PATH}?{query}")).await.expect_status(200);
+        let users = listed.as_array().expect("a list").iter();
+        users.map(|user| user["user_id"].as_str().expect("an ID").to_owned()).collect::<Vec<_>>()
+    };
+    for name in ["current_page", "currentPage"] {
+        assert_eq!(on_page(&format!("{name}=/docs%3Fa=1%26b=%3Cx%3E")).await, [here.id.to_string()]);
+        assert_eq!(on_page(&format!("{name}=/docs")).await, [elsewhere.id.to_string()]);
+        assert_eq!(on_page(&format!("{name}=/nowhere")).await, [""; 0]);
+    }
+    let asked = format!("user_ids={},{}&current_page=/docs", stranger.id, elsewhere.id);
+    assert_eq!(on_page(&asked).await, [elsewhere.id.to_string()]);
+}
+
+#[testkit::test]
 async fn markup_and_control_characters_in_texts_are_neutralized(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();

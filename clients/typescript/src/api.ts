@@ -602,7 +602,7 @@ export interface paths {
         /**
          * Returns the presence of several users.
          * @description Without `user_ids`: contacts, team members and participants of shared conversations. Unknown and invisible users
-         *     are left out.
+         *     are left out. With `current_page`: who of them is on that page, as far as they share it.
          */
         get: operations["users"];
         put?: never;
@@ -1749,6 +1749,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/realtime/v1/api/occupancy/{topic}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns how many are present in a channel, without who.
+         * @description Counts what the channel tracks on all nodes. A private channel requires the right to read its presence by the policies
+         *     on `realtime.messages`.
+         */
+        get: operations["channelOccupancy"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/realtime/v1/api/ping": {
         parameters: {
             query?: never;
@@ -2061,6 +2082,17 @@ export interface components {
          * @enum {string}
          */
         Category: "presence" | "typing" | "custom";
+        /** @description How many are present in a channel. */
+        ChannelOccupancy: {
+            /** @description Number of presence keys: of users, if each tracks under a key of its own. */
+            keys: number;
+            /** @description Number of tracked payloads: of devices and tabs. */
+            metas: number;
+            /** @description Whether the channel is private. */
+            private: boolean;
+            /** @description Name of the channel, without `realtime:`. */
+            topic: string;
+        };
         /** @description Presence state of a channel. */
         ChannelPresence: {
             /** @description Tracked payloads by key: `{key: {metas: [{phx_ref, …}]}}`. */
@@ -6245,6 +6277,8 @@ export interface operations {
     users: {
         parameters: {
             query?: {
+                /** @description Returns only users whose `current_page` this is. */
+                current_page?: string;
                 /**
                  * @description IDs of the users, separated by commas (1 to 1,000). Without it, all users related to the caller are returned.
                  * @example a0000000-0000-4000-8000-000000000002
@@ -9797,6 +9831,111 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
+        };
+    };
+    channelOccupancy: {
+        parameters: {
+            query?: {
+                /** @description Whether the private channel of that name is meant. */
+                private?: "true" | "false";
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description Name of the channel, without `realtime:`.
+                 * @example harbour
+                 */
+                topic: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Numbers of keys and of tracked payloads. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "keys": 2,
+                     *       "metas": 3,
+                     *       "private": false,
+                     *       "topic": "harbour"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ChannelOccupancy"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            /** @description The token or key is missing or invalid. */
+            401: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "message": "Unauthorized"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RealtimeMessage"];
+                };
+            };
+            /** @description The policies deny the caller the private channel. */
+            403: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "message": "Unauthorized"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RealtimeMessage"];
+                };
+            };
+            /** @description `private` is invalid, or the policies could not be checked. */
+            422: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "errors": {
+                     *         "private": [
+                     *           "is invalid"
+                     *         ]
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RealtimeRejection"];
+                };
+            };
+            /** @description Too many requests check the policies. */
+            429: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "message": "Connection pool exhausted"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RealtimeMessage"];
+                };
+            };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     ping: {

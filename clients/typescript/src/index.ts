@@ -12,6 +12,7 @@ export {
 } from "./channel.js";
 export { type ChatEvent, type ChatRequest, readChat } from "./chat.js";
 export { type Environment, type EnvironmentListener, browserEnvironment } from "./environment.js";
+export { EventStreamTransport } from "./events.js";
 export { type FieldError, RollcallError, type RollcallErrorInit } from "./errors.js";
 export {
   type Connection,

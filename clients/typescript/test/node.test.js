@@ -18,7 +18,7 @@ const consumer = process.env.CONSUMER;
 const require = createRequire(join(consumer, "package.json"));
 // What `import` resolves to; `require` gives the CommonJS build.
 const entry = (name) => import(pathToFileURL(join(consumer, "node_modules/rollcall-client/dist", `${name}.js`)));
-const { Backoff, PresenceClient, Rest, RollcallError, readChat, tokenFrom } = await entry("index");
+const { Backoff, EventStreamTransport, PresenceClient, Rest, RollcallError, readChat, tokenFrom } = await entry("index");
 const { reactNativeEnvironment } = await entry("react-native");
 const server = await entry("server");
 
@@ -122,6 +122,67 @@ test("with a transport it connects, and neither a refused token nor an unreachab
     ["closed", "WEBSOCKET_FAILED", null],
     ["waiting", "TOKEN_UNAVAILABLE", null],
   ]);
+});
+
+test("over server-sent events it behaves as over a WebSocket", async () => {
+  const [alice, bob] = ["Alice", "Bob"].map((name) => rollcall.person(name));
+  const erin = rollcall.person("Erin");
+  await rollcall.psql(
+    `insert into rollcall.presence_settings (user_id, visibility) values ('${erin.user_id}', 'everyone')
+     on conflict (user_id) do update set visibility = 'everyone'`,
+  );
+  const client = new PresenceClient({
+    url: rollcall.url,
+    token: ({ reason }) => (reason === "changed" ? rollcall.person("Alice").token : alice.token),
+    deviceId: "events",
+    transport: EventStreamTransport,
+    backoff: { initialMs: 50, maxMs: 100 },
+  });
+  const other = new PresenceClient({ url: rollcall.url, token: bob.token, deviceId: "socket", transport: WebSocket });
+  const errors = [];
+  client.on("error", (error) => errors.push(error));
+  for (const one of [client, other]) one.connect();
+  const seen = (one, person) => one.snapshot.presences.get(person.user_id)?.availability;
+  await until(() => client.snapshot.connection === "open" && other.snapshot.connection === "open");
+  await until(() => seen(other, alice) === "online");
+  client.setStatus({ status: "busy", custom_status: "Reading" });
+  await until(() => seen(other, alice) === "busy" && seen(client, alice) === "busy");
+  other.setStatus({ status: "dnd" });
+  await until(() => seen(client, bob) === "dnd");
+  client.typed("c0000000-0000-4000-8000-000000000001");
+  await until(() => other.snapshot.typing.get("c0000000-0000-4000-8000-000000000001")?.has(alice.user_id));
+
+  // A further user, another token, and an error with its details, without a new connection.
+  const rest = new Rest({ url: rollcall.url, token: erin.token });
+  await rest.post("/api/presence/status", { body: { status: "away", device_id: "rest" } });
+  let connections = 0;
+  client.on("change", ({ connection }) => (connections += connection !== "open" ? 1 : 0));
+  client.follow(erin.user_id);
+  await until(() => seen(client, erin) === "away");
+  await client.refreshToken();
+  client.setStatus({ status: "sleeping" });
+  await until(() => errors.length > 0);
+  assert.deepEqual([errors[0].code, errors[0].details[0].field], ["UNPROCESSABLE", "status"]);
+  other.setStatus({ status: "online" });
+  await until(() => seen(client, bob) === "online");
+  assert.equal(connections, 0);
+
+  await rollcall.psql(`select rollcall.disconnect('${alice.user_id}', 'Account suspended')`);
+  await until(() => client.snapshot.connection === "closed");
+  assert.deepEqual(client.snapshot.error, {
+    code: "DISCONNECTED",
+    message: "Account suspended",
+    closeCode: 4403,
+    isFinal: true,
+  });
+  const refused = new PresenceClient({ url: rollcall.url, token: "nonsense", transport: EventStreamTransport });
+  refused.connect();
+  await until(() => refused.snapshot.connection === "closed");
+  assert.deepEqual([refused.snapshot.error.code, refused.snapshot.error.status], ["INVALID_TOKEN", 401]);
+  // Not only after the grace of the server: another test uses the same person.
+  other.setStatus({ status: "offline" });
+  await until(() => seen(other, bob) === "offline");
+  other.close();
 });
 
 test("a listener that throws affects neither the connection nor other listeners", async (context) => {

@@ -25,7 +25,8 @@ impl BusMessage {
 
 /// Encodes messages as one batch. Lengths are 32-bit; frames are limited to megabytes.
 #[expect(clippy::cast_possible_truncation, reason = "frames are limited to megabytes")]
-pub(super) fn encode(messages: &[BusMessage]) -> Vec<u8> {
+#[must_use]
+pub fn encode(messages: &[BusMessage]) -> Vec<u8> {
     let mut batch = Vec::with_capacity(1 + messages.iter().map(BusMessage::encoded_len).sum::<usize>());
     batch.put_u8(VERSION);
     for BusMessage { topic, body } in messages {
@@ -39,7 +40,7 @@ pub(super) fn encode(messages: &[BusMessage]) -> Vec<u8> {
 }
 
 /// Decodes a batch. The first message that cannot be decoded is returned as `None` and ends the iterator.
-pub(super) fn decode(batch: impl Into<Bytes>) -> impl Iterator<Item = Option<BusMessage>> {
+pub fn decode(batch: impl Into<Bytes>) -> impl Iterator<Item = Option<BusMessage>> {
     let mut rest: Bytes = batch.into();
     let mut failed = rest.try_get_u8() != Ok(VERSION);
     let mut done = false;

@@ -11,7 +11,7 @@ mod queue;
 
 use futures_util::future::BoxFuture;
 
-pub use message::BusMessage;
+pub use message::{BusMessage, decode, encode};
 pub use peers::Peers;
 
 /// Sends messages to the other nodes.

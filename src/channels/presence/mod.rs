@@ -22,7 +22,7 @@ pub use member::{MemberId, Meta, PresenceKey};
 pub use meta::{NotAnObject, PresencePayload};
 pub use phx_ref::{PHX_REF_CHARS, PhxRef, PhxRefs};
 pub use service::{ChannelPresence, DiffSink, PresenceRef, ReservedDiff};
-pub use state::PresenceState;
+pub use state::{Occupancy, PresenceState};
 
 #[cfg(test)]
 mod tests;

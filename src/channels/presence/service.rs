@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{
-    Diff, MemberId, Meta, PhxRefs, PresenceKey, PresencePayload, PresenceState,
+    Diff, MemberId, Meta, Occupancy, PhxRefs, PresenceKey, PresencePayload, PresenceState,
     row_queue::{PresenceStore, TrackedPresence},
 };
 use crate::{
@@ -84,6 +84,12 @@ impl ChannelPresence {
     #[must_use]
     pub fn encoded_state(&self, topic: &Topic) -> Bytes {
         self.with_state(topic, |state| state)
+    }
+
+    /// How many are present in a topic on all nodes.
+    #[must_use]
+    pub fn occupancy(&self, topic: &Topic) -> Occupancy {
+        self.with_topic(topic, |state| state.occupancy())
     }
 
     /// Tracks an object. Returns false, and sends no diff, if it is equivalent to the current one.

@@ -29,6 +29,15 @@ impl PartialOrd for EntryKey {
     }
 }
 
+/// How many are present in a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Number of presence keys.
+    pub keys: usize,
+    /// Number of metas: channels that track something.
+    pub metas: usize,
+}
+
 /// The metas of one topic by key. The diffs returned by its methods, applied in order to any encoded state,
 /// give the next one.
 #[derive(Debug, Default)]
@@ -125,6 +134,17 @@ impl PresenceState {
             Bytes::from(out)
         };
         self.encoded.get_or_insert_with(write).clone()
+    }
+
+    /// Number of keys and of metas.
+    #[must_use]
+    pub fn occupancy(&self) -> Occupancy {
+        let (mut keys, mut previous) = (0, None);
+        for key in self.entries.keys().map(|entry_key| &entry_key.key) {
+            keys += usize::from(previous != Some(key));
+            previous = Some(key);
+        }
+        Occupancy { keys, metas: self.entries.len() }
     }
 
     /// What a channel tracks.

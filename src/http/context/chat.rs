@@ -56,7 +56,7 @@ const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "f
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[garde(allow_unvalidated)]
-pub(super) struct ChatBody {
+pub(in crate::http) struct ChatBody {
     /// Messages in the format of OpenAI's API: 1 to 500. The last one with role `user` is the question.
     #[schema(min_items = 1, max_items = 500)]
     messages: Vec<ChatMessage>,

@@ -48,7 +48,7 @@ const EVENTS: [(&str, &[BundleType]); 14] = {
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[garde(allow_unvalidated)]
-pub(super) struct InvalidateBody {
+pub(in crate::http) struct InvalidateBody {
     /// Type of the change, for example `memory_updated`. The error for an unknown type lists all types in `validTypes`.
     event_type: String,
     /// IDs of what changed. Without IDs, all bundles of the affected types are marked.

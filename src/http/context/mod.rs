@@ -3,8 +3,8 @@
 pub(super) mod chat;
 pub(super) mod context_user;
 mod health;
-mod invalidate;
-mod presence;
+pub(super) mod invalidate;
+pub(super) mod presence;
 mod prompt;
 mod roll_up;
 

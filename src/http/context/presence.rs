@@ -20,7 +20,7 @@ use crate::{
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[garde(allow_unvalidated)]
-pub(super) struct SignalsBody {
+pub(in crate::http) struct SignalsBody {
     /// ID of the device that reports the signals.
     #[serde(alias = "device_id")]
     device_id: DeviceId,

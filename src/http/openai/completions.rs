@@ -30,7 +30,7 @@ use crate::{
 
 /// A request in the format of OpenAI's API. Further parameters, such as `tools`, are passed to the provider.
 #[derive(Deserialize, ToSchema)]
-struct CompletionBody {
+pub(in crate::http) struct CompletionBody {
     /// Messages of the chat: 1 to 500.
     #[schema(required = true, nullable = false, min_items = 1, max_items = 500)]
     messages: Option<Vec<ChatMessage>>,

@@ -3,7 +3,7 @@
 //! `metadata.conversation_id` names the conversation. Without it, the prompt has the user's own context only, and nothing
 //! is saved.
 
-mod completions;
+pub(super) mod completions;
 mod error;
 
 use axum::{

@@ -187,6 +187,12 @@ fn parse_batch(body: &[u8], max_payload_bytes: usize) -> Result<Vec<Message>, Re
     Ok(parsed.into_iter().filter_map(Result::ok).collect())
 }
 
+/// Status of the answer to a batch, as far as its content decides.
+pub(in crate::http) fn batch_status(body: &[u8], max_payload_bytes: usize) -> StatusCode {
+    parse_batch(body, max_payload_bytes)
+        .map_or_else(|error| error.into_response().status(), |_| StatusCode::ACCEPTED)
+}
+
 /// Errors of one message, by field.
 type MessageErrors = BTreeMap<&'static str, [&'static str; 1]>;
 

@@ -2,7 +2,7 @@
 //! are served with and without the gateway's prefix, because clients derive their URLs from the configured
 //! one.
 
-mod broadcast;
+pub(super) mod broadcast;
 mod channel_auth;
 mod events;
 mod handshake;

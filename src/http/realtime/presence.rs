@@ -15,7 +15,7 @@ use super::channel_auth::{
     ChannelAuth, RealtimeError, RealtimeFieldErrors, RealtimeMessage, RealtimeRejection,
 };
 use crate::{
-    channels::authorization::AuthorizationError,
+    channels::{ChannelPrincipal, authorization::AuthorizationError, presence::Occupancy},
     http::{ApiError, HttpState, Json, Path, Query},
     model::Topic,
     session::channels::Services,
@@ -23,7 +23,7 @@ use crate::{
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     // Served only with the gateway's prefix: `/api/presence` is another API.
-    OpenApiRouter::default().routes(routes!(presence_state))
+    OpenApiRouter::default().routes(routes!(presence_state)).routes(routes!(occupancy))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -86,6 +86,23 @@ async fn presence_state(
     Path(topic): Path<String>,
     Query(query): Query<PresenceQuery>,
 ) -> Result<Response, RealtimeError> {
+    let channel = readable_topic(&services, &principal, topic, &query).await?;
+    // The tracked payloads are copied as received.
+    let state = services.presence.encoded_state(&channel);
+    let presence = serde_json::from_slice(&state).map_err(|error| {
+        RealtimeError::Body(ApiError::Internal(anyhow::Error::new(error).context("encoded presence state")))
+    })?;
+    let private = channel.private;
+    Ok(Json(ChannelPresence { topic: &channel.name, private, presence }).into_response())
+}
+
+/// The topic, if the caller may read its presence.
+async fn readable_topic(
+    services: &Services,
+    principal: &Arc<ChannelPrincipal>,
+    topic: String,
+    query: &PresenceQuery,
+) -> Result<Topic, RealtimeError> {
     let private = match query.private.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -95,14 +112,57 @@ async fn presence_state(
     };
     let channel = Topic { name: topic.into(), private };
     let rights =
-        services.authorizer.read_rights(&principal, &channel).await.map_err(RealtimeError::Authorization)?;
+        services.authorizer.read_rights(principal, &channel).await.map_err(RealtimeError::Authorization)?;
     if !rights.presence {
         return Err(RealtimeError::Authorization(AuthorizationError::Unauthorized));
     }
-    // The tracked payloads are copied as received.
-    let state = services.presence.encoded_state(&channel);
-    let presence = serde_json::from_slice(&state).map_err(|error| {
-        RealtimeError::Body(ApiError::Internal(anyhow::Error::new(error).context("encoded presence state")))
-    })?;
-    Ok(Json(ChannelPresence { topic: &channel.name, private, presence }).into_response())
+    Ok(channel)
+}
+
+/// How many are present in a channel.
+#[derive(Serialize, ToSchema)]
+struct ChannelOccupancy<'a> {
+    /// Name of the channel, without `realtime:`.
+    topic: &'a str,
+    /// Whether the channel is private.
+    private: bool,
+    /// Number of presence keys: of users, if each tracks under a key of its own.
+    keys: usize,
+    /// Number of tracked payloads: of devices and tabs.
+    metas: usize,
+}
+
+/// Returns how many are present in a channel, without who.
+///
+/// Counts what the channel tracks on all nodes. A private channel requires the right to read its presence by the policies
+/// on `realtime.messages`.
+#[utoipa::path(
+    get, path = "/realtime/v1/api/occupancy/{topic}", operation_id = "channelOccupancy", tag = "Realtime",
+    params(
+        ("topic" = String, Path, description = "Name of the channel, without `realtime:`.", example = "harbour"),
+        PresenceQuery,
+    ),
+    responses(
+        (status = 200, description = "Numbers of keys and of tracked payloads.", body = ChannelOccupancy<'static>,
+            example = json!({ "topic": "harbour", "private": false, "keys": 2, "metas": 3 })),
+        (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 403, description = "The policies deny the caller the private channel.", body = RealtimeMessage,
+            example = json!({ "message": "Unauthorized" })),
+        (status = 422, description = "`private` is invalid, or the policies could not be checked.",
+            body = RealtimeRejection, example = json!({ "errors": { "private": ["is invalid"] } })),
+        (status = 429, description = "Too many requests check the policies.", body = RealtimeMessage,
+            example = json!({ "message": "Connection pool exhausted" })),
+    ),
+)]
+async fn occupancy(
+    State(services): State<Arc<Services>>,
+    ChannelAuth(principal): ChannelAuth,
+    Path(topic): Path<String>,
+    Query(query): Query<PresenceQuery>,
+) -> Result<Response, RealtimeError> {
+    let channel = readable_topic(&services, &principal, topic, &query).await?;
+    let Occupancy { keys, metas } = services.presence.occupancy(&channel);
+    let answer = ChannelOccupancy { topic: &channel.name, private: channel.private, keys, metas };
+    Ok(Json(answer).into_response())
 }

@@ -1,6 +1,10 @@
 //! Writes presence in batches, and reads it for the server itself and as viewers see it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use postgres_types::ToSql;
@@ -370,9 +374,24 @@ pub async fn look_up(
     let roles: Vec<&str> = queries.iter().map(|query| query.principal.role.as_str()).collect();
     let claims: Vec<&str> = queries.iter().map(|query| &*query.principal.claims).collect();
     let full: Vec<bool> = queries.iter().map(|query| query.subjects.is_none()).collect();
-    let (follows, follow_ends) = flatten(queries.iter().map(|query| query.follows.as_slice()));
-    let (subjects, subject_ends) =
-        flatten(queries.iter().map(|query| query.subjects.as_deref().unwrap_or_default()));
+    let replaced = replace_unknown_follows(database, timeout, queries).await?;
+    let read: Vec<HashMap<UserId, UserId>> =
+        replaced.iter().map(|replaced| replaced.iter().copied().collect()).collect();
+    let rows_of = |viewer: usize, users: &[UserId]| -> Vec<UserId> {
+        users.iter().map(|user| *read[viewer].get(user).unwrap_or(user)).collect()
+    };
+    let numbered = || queries.iter().enumerate();
+    let follows: Vec<_> = numbered().map(|(viewer, query)| rows_of(viewer, &query.follows)).collect();
+    let (follows, follow_ends) = flatten(follows.iter().map(Vec::as_slice));
+    // An unknown user may also be related: both are looked up.
+    let subjects: Vec<_> = numbered()
+        .map(|(viewer, query)| {
+            let subjects = query.subjects.as_deref().unwrap_or_default();
+            let stand_ins = subjects.iter().filter_map(|user| read[viewer].get(user));
+            subjects.iter().chain(stand_ins).copied().collect()
+        })
+        .collect::<Vec<Vec<UserId>>>();
+    let (subjects, subject_ends) = flatten(subjects.iter().map(Vec::as_slice));
 
     let statement = include_str!("../../../sql/presence/look.sql");
     let params: [&(dyn ToSql + Sync); 7] =
@@ -405,6 +424,13 @@ pub async fn look_up(
             None => candidates.push(candidate),
         }
     }
+    for ((result, query), replaced) in results.iter_mut().zip(queries).zip(&replaced) {
+        if let Ok(state) = result
+            && !replaced.is_empty()
+        {
+            state.restore(query, replaced);
+        }
+    }
     Ok(results)
 }
 
@@ -426,6 +452,8 @@ pub struct ListedPresence {
     pub is_typing: bool,
 }
 
+const STAND_INS: &str = include_str!("../../../sql/presence/stand_ins.sql");
+
 /// Whose rows to read for these users, so that row-level security is evaluated whether a user has rows or not. Otherwise
 /// the time of an answer would tell whether a user is hidden or unknown.
 async fn with_stand_ins(
@@ -438,10 +466,77 @@ async fn with_stand_ins(
         return Ok(users.to_vec());
     }
     let random: Vec<UserId> = users.iter().map(|_| UserId::random()).collect();
-    let statement = include_str!("../../../sql/presence/stand_ins.sql");
+    let callers = vec![caller.user_id; users.len()];
     let connection = database.server_connection().await?;
-    let rows = connection.query(statement, &[&users, &random, &caller.user_id]).await?;
+    let rows = connection.query(STAND_INS, &[&users, &random, &callers]).await?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// Users that a viewer asked for and that have no row, each with the user whose row is read in its place.
+type Replaced = Vec<(UserId, UserId)>;
+
+/// [`with_stand_ins`] for the followed users of several viewers, which are their clients' choice.
+async fn replace_unknown_follows(
+    database: &Database,
+    timeout: Duration,
+    queries: &[LookupQuery],
+) -> Result<Vec<Replaced>, PgError> {
+    let mut replaced: Vec<Replaced> = queries.iter().map(|_| Vec::new()).collect();
+    let (mut viewers, mut users, mut callers) = (Vec::new(), Vec::new(), Vec::new());
+    for (viewer, query) in queries.iter().enumerate().filter(|(_, query)| !query.principal.is_service()) {
+        let followed = match &query.subjects {
+            // Only those of the subjects that are followed, in the order in which the client named them.
+            Some(subjects) if !query.follows.is_empty() => {
+                let subjects: HashSet<&UserId> = subjects.iter().collect();
+                query.follows.iter().filter(|user| subjects.contains(user)).collect()
+            }
+            Some(_) => Vec::new(),
+            None => query.follows.iter().collect::<Vec<_>>(),
+        };
+        for user in followed.into_iter().filter(|user| query.principal.user_id != Some(**user)) {
+            viewers.push(viewer);
+            users.push(*user);
+            callers.push(query.principal.user_id);
+        }
+    }
+    if users.is_empty() {
+        return Ok(replaced);
+    }
+    let random: Vec<UserId> = users.iter().map(|_| UserId::random()).collect();
+    let params: [&(dyn ToSql + Sync); 3] = [&users, &random, &callers];
+    let rows = database.query_with_timeout(timeout, STAND_INS, &params).await?;
+    for ((viewer, user), row) in viewers.into_iter().zip(users).zip(&rows) {
+        let read: UserId = row.get("id");
+        if read != user {
+            replaced[viewer].push((user, read));
+        }
+    }
+    Ok(replaced)
+}
+
+impl LookupState {
+    /// Takes out the users who stood in for unknown ones, which are not visible.
+    fn restore(&mut self, query: &LookupQuery, replaced: &Replaced) {
+        let stand_ins: HashSet<UserId> = replaced.iter().map(|(_, stand_in)| *stand_in).collect();
+        self.candidates.retain(|candidate| {
+            !stand_ins.contains(&candidate.user_id)
+                || match &query.subjects {
+                    Some(subjects) => subjects.contains(&candidate.user_id),
+                    None => candidate.related || query.follows.contains(&candidate.user_id),
+                }
+        });
+        for (user_id, _) in replaced {
+            if self.candidates.iter().all(|candidate| candidate.user_id != *user_id) {
+                self.candidates.push(Candidate { user_id: *user_id, related: false, visible_face: None });
+            }
+        }
+        // Their typing was read too.
+        if let Some(subjects) = &query.subjects {
+            self.typing_users.retain(|typing_user| {
+                !stand_ins.contains(&typing_user.user_id) || subjects.contains(&typing_user.user_id)
+            });
+        }
+    }
 }
 
 /// Presences as the caller may see them: of the given users, or of all users related to the caller.
