@@ -39,7 +39,7 @@ pub enum LimitClass {
     Typing,
     Context,
     Chat,
-    /// Writes to settings, visibility lists, contacts and similar resources.
+    /// Writes to settings, visibility lists, contacts and similar resources; requests for what is known about a user.
     Manage,
 }
 
@@ -113,10 +113,14 @@ impl IntoResponseParts for Allowance {
     }
 }
 
+const RATE_LIMIT: &str = "rate limit exceeded";
+
 /// The request exceeds the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("rate limit exceeded; retry in {} s", whole_seconds(*retry_after))]
+#[error("{}; retry in {} s", subject, whole_seconds(*retry_after))]
 pub struct RateLimitExceeded {
+    /// What the request exceeds, for the message.
+    subject: &'static str,
     /// Time until the next request is allowed.
     pub retry_after: Duration,
     state: RateLimitState,
@@ -136,6 +140,7 @@ impl RateLimitExceeded {
     pub fn from_database(detail: &str) -> Option<Self> {
         let exceeded: ExceededInDatabase = serde_json::from_str(detail).ok()?;
         Some(Self {
+            subject: RATE_LIMIT,
             retry_after: Duration::from_millis(exceeded.retry_after_ms),
             state: RateLimitState {
                 limit: exceeded.limit,
@@ -143,6 +148,13 @@ impl RateLimitExceeded {
                 reset: Duration::from_millis(exceeded.reset_ms),
             },
         })
+    }
+
+    /// The daily budget of tokens is used up; the next one begins after `retry_after`.
+    #[must_use]
+    pub const fn of_budget(limit: u32, retry_after: Duration) -> Self {
+        let state = RateLimitState { limit, remaining: 0, reset: retry_after };
+        Self { subject: "the budget of tokens of this day is used up", retry_after, state }
     }
 
     pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
@@ -229,6 +241,7 @@ impl RateLimiter {
         if after - now > burst {
             let retry_after = Duration::from_nanos(after - now - burst);
             return Err(RateLimitExceeded {
+                subject: RATE_LIMIT,
                 retry_after,
                 state: RateLimitState { remaining: 0, ..level(before) },
             });

@@ -73,3 +73,30 @@ insert into rollcall.presence_choices (user_id, chosen, custom_status) values
   ('a0000000-0000-4000-8000-000000000004', null, 'Out at sea'),
   ('a0000000-0000-4000-8000-000000000006', 'invisible', 'Only for Alice')
 on conflict do nothing;
+
+-- What is known about Alice.
+insert into rollcall.notebooks (id, user_id, title) values
+  ('d0000000-0000-4000-8000-000000000004', 'a0000000-0000-4000-8000-000000000001', 'Harbour')
+on conflict do nothing;
+insert into rollcall.memories (id, user_id, content, category, importance) values
+  ('d0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'Is a harbour pilot.', 'identity', 0.9)
+on conflict do nothing;
+insert into rollcall.custom_instructions (id, user_id, content) values
+  ('d0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000001', 'Answer briefly.')
+on conflict do nothing;
+insert into rollcall.personas (id, user_id, name) values
+  ('d0000000-0000-4000-8000-000000000003', 'a0000000-0000-4000-8000-000000000001', 'Pilot')
+on conflict do nothing;
+insert into rollcall.atomic_chat_units (id, user_id, content) values
+  ('d0000000-0000-4000-8000-000000000005', 'a0000000-0000-4000-8000-000000000001', 'The tide turns at six.')
+on conflict do nothing;
+insert into rollcall.topic_profiles (id, user_id, slug, label) values
+  ('d0000000-0000-4000-8000-000000000006', 'a0000000-0000-4000-8000-000000000001', 'tides', 'Tides')
+on conflict do nothing;
+insert into rollcall.entity_profiles (id, user_id, slug, name, entity_type) values
+  ('d0000000-0000-4000-8000-000000000007', 'a0000000-0000-4000-8000-000000000001', 'mara', 'Mara', 'person')
+on conflict do nothing;
+insert into rollcall.messages (id, conversation_id, user_id, content) values
+  ('d0000000-0000-4000-8000-000000000008', 'c0000000-0000-4000-8000-000000000001',
+    'a0000000-0000-4000-8000-000000000001', 'When does the tide turn?')
+on conflict do nothing;

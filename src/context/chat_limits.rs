@@ -18,6 +18,8 @@ pub struct ChatLimits {
     pub answer_tokens: HashMap<Role, u32>,
     /// Maximum tokens of a prompt.
     pub prompt_tokens: HashMap<Role, u32>,
+    /// Maximum tokens of all calls for a user on one day. A role without an entry has no maximum.
+    pub daily_tokens: HashMap<Role, u32>,
 }
 
 impl ChatLimits {

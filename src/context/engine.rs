@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use postgres_types::Json;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     select,
     sync::{Notify, mpsc},
@@ -20,10 +22,13 @@ use super::{
     provider::{Embedder, Providers, Purpose, Usage},
     settings::ContextSettings,
     simple::{self, SimplePrompt, SimpleSources},
-    store::bundles::{self, ReadError},
+    store::{
+        bundles::{self, ReadError},
+        library, usage,
+    },
 };
 use crate::{
-    auth::Principal,
+    auth::{Principal, Role},
     backoff::jittered,
     hub::{Delivery, Encodable, Hub, UserIndex},
     lifecycle::ErrorChain,
@@ -316,6 +321,24 @@ impl ContextEngine {
         Ok(prompt)
     }
 
+    /// Searches the caller's memories and units, best first. `filters` are those of `rollcall.search`.
+    ///
+    /// # Errors
+    ///
+    /// As for a query.
+    pub async fn search<T: DeserializeOwned>(
+        &self,
+        caller: &Principal,
+        text: &str,
+        filters: &(impl Serialize + Sync),
+        limit: i32,
+    ) -> Result<Vec<T>, ReadError> {
+        let vector = self.semantic_search.embed_query(text).await;
+        let filters = Json(serde_json::to_value(filters)?);
+        let statement = include_str!("../../sql/library/search.sql");
+        library::read(&self.database, caller, statement, &[&text, &vector, &filters, &limit]).await
+    }
+
     /// As [`assemble`](Self::assemble), with the simple engine. Without a conversation, the prompt is empty.
     ///
     /// # Errors
@@ -338,9 +361,20 @@ impl ContextEngine {
         Ok(simple::fit(found, options)?)
     }
 
-    /// The model of background calls; `None` if they are disabled.
-    pub(super) fn background_calls(&self, user: UserId) -> Option<BackgroundCalls<'_>> {
+    /// The daily budget of a user's role, if it is used up.
+    pub(super) async fn exhausted_budget(&self, role: Role, user: UserId) -> Result<Option<u32>, PgError> {
+        let Some(budget) = self.chat_limits.daily_tokens.get(&role).copied() else { return Ok(None) };
+        let used = usage::tokens_used_today(&self.database, user).await?;
+        Ok((used >= i64::from(budget)).then_some(budget))
+    }
+
+    /// The model of background calls; `None` if they are disabled or the user's budget is used up.
+    pub(super) async fn background_calls(&self, user: UserId) -> Option<BackgroundCalls<'_>> {
         let (provider, model) = self.providers.background()?;
+        // If the budget cannot be read, storing the result would fail as well.
+        if !matches!(self.exhausted_budget(Role::Authenticated, user).await, Ok(None)) {
+            return None;
+        }
         let (database, prices) = (&self.database, &self.settings.prices);
         Some(BackgroundCalls { database, prices, user, provider, model })
     }

@@ -80,6 +80,10 @@ pub struct ContextSettings {
     /// Maximum tokens of a prompt for users; role=number, comma-separated, limits single roles. Default: 200000
     #[arg(long, env = "CHAT_MAX_CONTEXT_TOKENS", value_parser = tokens_by_role)]
     chat_max_context_tokens: Option<HashMap<Role, u32>>,
+    /// Maximum tokens of all calls to models for a user per day (UTC), background calls included; role=number,
+    /// comma-separated, limits single roles. Default: no limit
+    #[arg(long, env = "CHAT_TOKENS_PER_DAY", value_parser = tokens_by_role)]
+    chat_tokens_per_day: Option<HashMap<Role, u32>>,
 }
 
 impl ContextSettings {
@@ -90,6 +94,7 @@ impl ContextSettings {
             models: self.chat_models.clone().unwrap_or_default(),
             answer_tokens: self.chat_max_tokens.clone().unwrap_or_default(),
             prompt_tokens: self.chat_max_context_tokens.clone().unwrap_or_default(),
+            daily_tokens: self.chat_tokens_per_day.clone().unwrap_or_default(),
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     auth::Principal,
     backoff::{Backoff, jittered},
     lifecycle::ErrorChain,
-    model::UserId,
+    model::{ConversationId, UserId},
     pg::{Database, PgError},
 };
 
@@ -108,6 +108,26 @@ impl ContextEngine {
         Ok(Some(bundles::counts(&self.database, &caller).await?))
     }
 
+    /// Summary of a conversation as Markdown: the stored one if it is fresh. `None` if the caller cannot see the
+    /// conversation.
+    pub async fn summary(
+        &self,
+        caller: &Principal,
+        user: UserId,
+        conversation: ConversationId,
+    ) -> Result<Option<String>, ContextError> {
+        let subject = Subject { bundle_type: BundleType::Conversation, ref_id: Some(conversation.0) };
+        let wanted = bundles::wanted(&self.database, caller, &[subject], false).await?;
+        let Some(bundle) = wanted.bundles.first() else { return Ok(None) };
+        if bundle.reason == Readiness::Fresh && bundle.content.is_some() {
+            return Ok(bundle.content.clone());
+        }
+        let compiled = [self.compile_bundle(user, bundle).await?];
+        bundles::store(&self.database, user, &compiled, &wanted.point, true).await?;
+        let [compiled] = compiled;
+        Ok(compiled.content)
+    }
+
     /// Compiles and stores those bundles that are not fresh.
     async fn compile_stale(
         &self,
@@ -136,7 +156,7 @@ impl ContextEngine {
         let mut arc = None;
         if wanted.subject.bundle_type == BundleType::Conversation
             && !wanted.sources.is_null()
-            && let Some(calls) = self.background_calls(user)
+            && let Some(calls) = self.background_calls(user).await
             && let Some(messages) = compile::long_conversation(&wanted.sources)?
         {
             arc = summarize(&calls, &messages).await;

@@ -414,6 +414,9 @@ impl From<ChatError> for ApiError {
             ))) => error.into(),
             ChatError::DynamicEngine(source) => Self::ContextEngine { source: source.into() },
             ChatError::SimpleEngine(source) => Self::SimpleEngine { source: source.into() },
+            ChatError::BudgetExhausted { budget, retry_after } => {
+                RateLimitExceeded::of_budget(budget, retry_after).into()
+            }
             ChatError::Save(error) => error.into(),
             ChatError::TooLong(error) => Self::invalid("messages", error.to_string()),
             ChatError::Provider(error @ ProviderError::Rejected { status: 400 | 404 | 413 | 422, .. }) => {

@@ -20,6 +20,7 @@ mod field_errors;
 mod forwarded;
 pub mod identity;
 mod ids;
+pub mod library;
 pub mod metrics_access;
 pub mod middleware;
 pub mod on_behalf_of;
@@ -72,6 +73,7 @@ fn described_routes(
         .merge(presence(broadcast::routes()))
         .merge(presence(operator::routes()))
         .merge(context(context::routes()))
+        .merge(context(library::routes()))
         .merge(context(openai::routes()))
         .merge(presence(sockets::routes()))
         .merge(realtime::routes())

@@ -245,6 +245,26 @@ create trigger set_last_message after insert on rollcall.messages
 
 -- Sources -------------------------------------------------------------------------------------------------------------
 
+create table rollcall.notebooks (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null,
+  title text not null constraint notebooks_title_length check (char_length(title) between 1 and 255),
+  created_at timestamptz not null default now()
+);
+comment on table rollcall.notebooks is
+  'Namespaces of memories, units and conversations, such as projects; signals may name one.';
+create index notebooks_user_id on rollcall.notebooks (user_id);
+alter table rollcall.notebooks enable row level security;
+create policy "own notebooks" on rollcall.notebooks for all to authenticated
+  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
+create policy "service_role has full access" on rollcall.notebooks
+  for all to service_role using (true) with check (true);
+revoke all on rollcall.notebooks from anon, authenticated, service_role;
+grant select, delete, insert (id, user_id, title), update (title) on rollcall.notebooks to authenticated;
+grant all on rollcall.notebooks to service_role;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.notebooks', 'user_id', true, 48, null);
+
 create table rollcall.atomic_chat_units (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null,
@@ -258,6 +278,7 @@ create table rollcall.atomic_chat_units (
   token_count int constraint atomic_chat_units_token_count_is_a_count check (token_count >= 0),
   processed_at timestamptz,
   is_learned boolean not null default false,
+  notebook_id uuid references rollcall.notebooks (id) on delete set null,
   created_at timestamptz not null default now(),
   search tsvector not null generated always as (to_tsvector('english', content)) stored,
   grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
@@ -269,6 +290,8 @@ create index atomic_chat_units_user_id on rollcall.atomic_chat_units (user_id, c
 create index atomic_chat_units_unprocessed on rollcall.atomic_chat_units (user_id, created_at)
   where processed_at is null and state = 'active';
 create index atomic_chat_units_conversation_id on rollcall.atomic_chat_units (conversation_id);
+create index atomic_chat_units_notebook_id on rollcall.atomic_chat_units (notebook_id)
+  where notebook_id is not null;
 create index atomic_chat_units_message_id on rollcall.atomic_chat_units (message_id) where message_id is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index atomic_chat_units_search on rollcall.atomic_chat_units using gin (search) with (fastupdate = off);
@@ -276,13 +299,14 @@ create index atomic_chat_units_grams on rollcall.atomic_chat_units using gin (gr
 alter table rollcall.atomic_chat_units enable row level security;
 create policy "own units" on rollcall.atomic_chat_units for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
+    and (notebook_id is null or notebook_id in (select n.id from rollcall.notebooks n))
     and (conversation_id is null or conversation_id in (select rollcall.my_conversations())));
 create policy "service_role has full access" on rollcall.atomic_chat_units
   for all to service_role using (true) with check (true);
 revoke all on rollcall.atomic_chat_units from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, conversation_id, message_id, content, unit_type, quality, state, token_count,
-  created_at),
-  update (conversation_id, content, unit_type, quality, state,
+grant select, delete, insert (id, user_id, conversation_id, message_id, notebook_id, content, unit_type, quality, state,
+  token_count, created_at),
+  update (conversation_id, notebook_id, content, unit_type, quality, state,
     token_count) on rollcall.atomic_chat_units to authenticated;
 grant all on rollcall.atomic_chat_units to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
@@ -298,6 +322,7 @@ create table rollcall.memories (
   is_active boolean not null default true,
   is_pinned boolean not null default false,
   is_learned boolean not null default false,
+  notebook_id uuid references rollcall.notebooks (id) on delete set null,
   conversation_id uuid references rollcall.conversations (id) on delete set null,
   message_id uuid references rollcall.messages (id) on delete set null,
   valid_from timestamptz not null default now(),
@@ -317,6 +342,7 @@ comment on column rollcall.memories.category is
 create index memories_user_id on rollcall.memories (user_id, category, importance desc) where is_active;
 create index memories_newest on rollcall.memories (user_id, created_at desc);
 create index memories_conversation_id on rollcall.memories (conversation_id) where conversation_id is not null;
+create index memories_notebook_id on rollcall.memories (notebook_id) where notebook_id is not null;
 create index memories_message_id on rollcall.memories (message_id) where message_id is not null;
 create index memories_superseded_by on rollcall.memories (superseded_by) where superseded_by is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
@@ -324,13 +350,14 @@ create index memories_search on rollcall.memories using gin (search) with (fastu
 create index memories_grams on rollcall.memories using gin (grams) with (fastupdate = off);
 alter table rollcall.memories enable row level security;
 create policy "own memories" on rollcall.memories for all to authenticated
-  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
+  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
+    and (notebook_id is null or notebook_id in (select n.id from rollcall.notebooks n)));
 create policy "service_role has full access" on rollcall.memories
   for all to service_role using (true) with check (true);
 revoke all on rollcall.memories from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, content, category, importance, is_active, is_pinned, valid_from,
+grant select, delete, insert (id, user_id, notebook_id, content, category, importance, is_active, is_pinned, valid_from,
   valid_until),
-  update (content, category, importance, is_active, is_pinned, valid_from,
+  update (notebook_id, content, category, importance, is_active, is_pinned, valid_from,
     valid_until) on rollcall.memories to authenticated;
 grant all on rollcall.memories to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
@@ -359,25 +386,6 @@ grant select, delete, insert (id, user_id, name, description),
 grant all on rollcall.personas to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
   ('rollcall.personas', 'user_id', true, 47, null);
-
-create table rollcall.notebooks (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null,
-  title text not null constraint notebooks_title_length check (char_length(title) between 1 and 255),
-  created_at timestamptz not null default now()
-);
-comment on table rollcall.notebooks is 'Notebooks of the application, as far as signals name one.';
-create index notebooks_user_id on rollcall.notebooks (user_id);
-alter table rollcall.notebooks enable row level security;
-create policy "own notebooks" on rollcall.notebooks for all to authenticated
-  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
-create policy "service_role has full access" on rollcall.notebooks
-  for all to service_role using (true) with check (true);
-revoke all on rollcall.notebooks from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, title), update (title) on rollcall.notebooks to authenticated;
-grant all on rollcall.notebooks to service_role;
-insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.notebooks', 'user_id', true, 48, null);
 
 -- Profiles ------------------------------------------------------------------------------------------------------------
 
@@ -3752,22 +3760,26 @@ create table rollcall.memory_settings (
   user_id uuid not null,
   conversation_id uuid references rollcall.conversations (id) on delete cascade,
   learns boolean not null default true,
+  notebook_id uuid references rollcall.notebooks (id) on delete set null,
   updated_at timestamptz not null default now(),
   constraint memory_settings_subject unique nulls not distinct (user_id, conversation_id)
 );
 comment on table rollcall.memory_settings is
   'Whether the server learns from the messages of a user: in one conversation, or without one in any.';
+comment on column rollcall.memory_settings.notebook_id is 'The notebook of what is learned there.';
 create index memory_settings_conversation_id on rollcall.memory_settings (conversation_id)
   where conversation_id is not null;
+create index memory_settings_notebook_id on rollcall.memory_settings (notebook_id) where notebook_id is not null;
 alter table rollcall.memory_settings enable row level security;
 create policy "own memory settings" on rollcall.memory_settings for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
+    and (notebook_id is null or notebook_id in (select n.id from rollcall.notebooks n))
     and (conversation_id is null or conversation_id in (select rollcall.my_conversations())));
 create policy "service_role has full access" on rollcall.memory_settings
   for all to service_role using (true) with check (true);
 revoke all on rollcall.memory_settings from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, conversation_id, learns), update (learns) on rollcall.memory_settings
-  to authenticated;
+grant select, delete, insert (id, user_id, conversation_id, learns, notebook_id), update (learns, notebook_id)
+  on rollcall.memory_settings to authenticated;
 grant all on rollcall.memory_settings to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
   ('rollcall.memory_settings', 'user_id', true, 40, null);
@@ -3787,6 +3799,18 @@ end
 $$;
 comment on function rollcall_internal.learns_from is
   'Whether the server learns from messages of a user in a conversation: neither switch is off.';
+
+-- Definer: for the server only.
+create function rollcall_internal.notebook_of(p_user uuid, p_conversation uuid) returns uuid
+  language sql stable security definer set search_path = ''
+as $$
+  select s.notebook_id from rollcall.memory_settings s
+  where s.user_id = p_user and (s.conversation_id is null or s.conversation_id = p_conversation)
+    and s.notebook_id is not null
+  order by s.conversation_id nulls last limit 1
+$$;
+comment on function rollcall_internal.notebook_of is
+  'The notebook of what is learned from a user in a conversation: its own, else that of all conversations.';
 
 -- Queue ---------------------------------------------------------------------------------------------------------------
 
@@ -3987,8 +4011,10 @@ begin
   delete from rollcall.memories g
   where g.message_id = any (v_messages) and g.user_id = p_user and g.is_learned and not g.is_pinned;
 
-  insert into rollcall.atomic_chat_units (user_id, conversation_id, message_id, content, is_learned, created_at)
-  select p_user, m.conversation_id, m.id, left(t.text, 20000), true, m.created_at
+  insert into rollcall.atomic_chat_units (user_id, conversation_id, message_id, notebook_id, content, is_learned,
+    created_at)
+  select p_user, m.conversation_id, m.id, rollcall_internal.notebook_of(p_user, m.conversation_id),
+    left(t.text, 20000), true, m.created_at
   from pg_catalog.jsonb_to_recordset(p_found -> 'messages') x (id uuid, units jsonb)
   join rollcall.messages m on m.id = x.id and m.id = any (v_messages)
   cross join lateral jsonb_array_elements_text(x.units) with ordinality t (text, n)
@@ -4008,9 +4034,10 @@ begin
     where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and o.valid_from > v_fact.created_at
     order by o.valid_from limit 1;
     insert into rollcall.memories (user_id, content, category, importance, is_active, is_learned, conversation_id,
-      message_id, valid_from, valid_until, superseded_by)
+      notebook_id, message_id, valid_from, valid_until, superseded_by)
     values (p_user, v_fact.content, v_fact.category, v_fact.importance, v_newer.id is null, true,
-      v_fact.conversation_id, v_fact.message_id, v_fact.created_at, v_newer.valid_from, v_newer.id)
+      v_fact.conversation_id, rollcall_internal.notebook_of(p_user, v_fact.conversation_id), v_fact.message_id,
+      v_fact.created_at, v_newer.valid_from, v_newer.id)
     returning id into v_id;
     update rollcall.memories o set is_active = false, superseded_by = v_id, valid_until = v_fact.created_at
     where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and not o.is_pinned
@@ -4046,6 +4073,57 @@ begin
 end
 $$;
 comment on function rollcall_internal.postpone_learning is 'Releases a failed claim, to be tried again later.';
+
+-- Search --------------------------------------------------------------------------------------------------------------
+
+-- p_filters: kind (memory or unit), notebookId, conversationId, from, until. Filters apply to the best 500 matches of
+-- each kind.
+-- Invoker: see bundle_sources.
+create function rollcall.search(p_text text, p_vector text, p_filters jsonb, p_limit int) returns table (found jsonb)
+  language plpgsql stable security invoker rows 20
+as $$
+declare
+  v_units uuid[];
+  v_unit_scores real[];
+  v_memories uuid[];
+  v_memory_scores real[];
+begin
+  select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
+  from rollcall.match_words('unit', p_text, 500) m where coalesce(p_filters ->> 'kind', 'unit') = 'unit';
+  select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
+  from rollcall.match_words('memory', p_text, 500) m where coalesce(p_filters ->> 'kind', 'memory') = 'memory';
+  if p_vector is not null and coalesce(p_filters ->> 'kind', 'unit') = 'unit' then
+    select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
+    from rollcall.merge_embeddings('unit', v_units, v_unit_scores, p_vector, 0.35, 500) m;
+  end if;
+  if p_vector is not null and coalesce(p_filters ->> 'kind', 'memory') = 'memory' then
+    select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
+    from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, 500) m;
+  end if;
+  return query
+    select jsonb_build_object('kind', x.kind, 'id', x.id, 'content', x.content, 'score', x.score,
+      'conversationId', x.conversation_id, 'messageId', x.message_id, 'notebookId', x.notebook_id,
+      'createdAt', x.created_at)
+    from (
+      select 'unit' as kind, u.id, u.content, s.score, u.conversation_id, u.message_id, u.notebook_id, u.created_at
+      from unnest(v_units, v_unit_scores) s (id, score)
+      cross join lateral (
+        select * from rollcall.atomic_chat_units o where o.id = s.id and o.state = 'active' offset 0) u
+      union all
+      select 'memory', m.id, m.content, s.score, m.conversation_id, m.message_id, m.notebook_id, m.created_at
+      from unnest(v_memories, v_memory_scores) s (id, score)
+      cross join lateral (select * from rollcall.memories o where o.id = s.id and o.is_active offset 0) m
+    ) x
+    where (p_filters -> 'notebookId' is null or x.notebook_id = (p_filters ->> 'notebookId')::uuid)
+      and (p_filters -> 'conversationId' is null or x.conversation_id = (p_filters ->> 'conversationId')::uuid)
+      and (p_filters -> 'from' is null or x.created_at >= (p_filters ->> 'from')::timestamptz)
+      and (p_filters -> 'until' is null or x.created_at < (p_filters ->> 'until')::timestamptz)
+    order by x.score desc, x.created_at desc, x.id
+    limit p_limit;
+end
+$$;
+comment on function rollcall.search is 'The callers memories and units that match a text, best first.';
+grant execute on function rollcall.search to authenticated, service_role;
 
 -- Usage of models -----------------------------------------------------------------------------------------------------
 

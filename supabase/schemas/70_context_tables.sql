@@ -242,6 +242,26 @@ create trigger set_last_message after insert on rollcall.messages
 
 -- Sources -------------------------------------------------------------------------------------------------------------
 
+create table rollcall.notebooks (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null,
+  title text not null constraint notebooks_title_length check (char_length(title) between 1 and 255),
+  created_at timestamptz not null default now()
+);
+comment on table rollcall.notebooks is
+  'Namespaces of memories, units and conversations, such as projects; signals may name one.';
+create index notebooks_user_id on rollcall.notebooks (user_id);
+alter table rollcall.notebooks enable row level security;
+create policy "own notebooks" on rollcall.notebooks for all to authenticated
+  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
+create policy "service_role has full access" on rollcall.notebooks
+  for all to service_role using (true) with check (true);
+revoke all on rollcall.notebooks from anon, authenticated, service_role;
+grant select, delete, insert (id, user_id, title), update (title) on rollcall.notebooks to authenticated;
+grant all on rollcall.notebooks to service_role;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.notebooks', 'user_id', true, 48, null);
+
 create table rollcall.atomic_chat_units (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null,
@@ -255,6 +275,7 @@ create table rollcall.atomic_chat_units (
   token_count int constraint atomic_chat_units_token_count_is_a_count check (token_count >= 0),
   processed_at timestamptz,
   is_learned boolean not null default false,
+  notebook_id uuid references rollcall.notebooks (id) on delete set null,
   created_at timestamptz not null default now(),
   search tsvector not null generated always as (to_tsvector('english', content)) stored,
   grams tsvector not null generated always as (rollcall_internal.search_grams(content)) stored
@@ -266,6 +287,8 @@ create index atomic_chat_units_user_id on rollcall.atomic_chat_units (user_id, c
 create index atomic_chat_units_unprocessed on rollcall.atomic_chat_units (user_id, created_at)
   where processed_at is null and state = 'active';
 create index atomic_chat_units_conversation_id on rollcall.atomic_chat_units (conversation_id);
+create index atomic_chat_units_notebook_id on rollcall.atomic_chat_units (notebook_id)
+  where notebook_id is not null;
 create index atomic_chat_units_message_id on rollcall.atomic_chat_units (message_id) where message_id is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
 create index atomic_chat_units_search on rollcall.atomic_chat_units using gin (search) with (fastupdate = off);
@@ -273,13 +296,14 @@ create index atomic_chat_units_grams on rollcall.atomic_chat_units using gin (gr
 alter table rollcall.atomic_chat_units enable row level security;
 create policy "own units" on rollcall.atomic_chat_units for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
+    and (notebook_id is null or notebook_id in (select n.id from rollcall.notebooks n))
     and (conversation_id is null or conversation_id in (select rollcall.my_conversations())));
 create policy "service_role has full access" on rollcall.atomic_chat_units
   for all to service_role using (true) with check (true);
 revoke all on rollcall.atomic_chat_units from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, conversation_id, message_id, content, unit_type, quality, state, token_count,
-  created_at),
-  update (conversation_id, content, unit_type, quality, state,
+grant select, delete, insert (id, user_id, conversation_id, message_id, notebook_id, content, unit_type, quality, state,
+  token_count, created_at),
+  update (conversation_id, notebook_id, content, unit_type, quality, state,
     token_count) on rollcall.atomic_chat_units to authenticated;
 grant all on rollcall.atomic_chat_units to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
@@ -295,6 +319,7 @@ create table rollcall.memories (
   is_active boolean not null default true,
   is_pinned boolean not null default false,
   is_learned boolean not null default false,
+  notebook_id uuid references rollcall.notebooks (id) on delete set null,
   conversation_id uuid references rollcall.conversations (id) on delete set null,
   message_id uuid references rollcall.messages (id) on delete set null,
   valid_from timestamptz not null default now(),
@@ -314,6 +339,7 @@ comment on column rollcall.memories.category is
 create index memories_user_id on rollcall.memories (user_id, category, importance desc) where is_active;
 create index memories_newest on rollcall.memories (user_id, created_at desc);
 create index memories_conversation_id on rollcall.memories (conversation_id) where conversation_id is not null;
+create index memories_notebook_id on rollcall.memories (notebook_id) where notebook_id is not null;
 create index memories_message_id on rollcall.memories (message_id) where message_id is not null;
 create index memories_superseded_by on rollcall.memories (superseded_by) where superseded_by is not null;
 -- New rows go into the index at once: a pending list would be read by every search.
@@ -321,13 +347,14 @@ create index memories_search on rollcall.memories using gin (search) with (fastu
 create index memories_grams on rollcall.memories using gin (grams) with (fastupdate = off);
 alter table rollcall.memories enable row level security;
 create policy "own memories" on rollcall.memories for all to authenticated
-  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
+  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
+    and (notebook_id is null or notebook_id in (select n.id from rollcall.notebooks n)));
 create policy "service_role has full access" on rollcall.memories
   for all to service_role using (true) with check (true);
 revoke all on rollcall.memories from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, content, category, importance, is_active, is_pinned, valid_from,
+grant select, delete, insert (id, user_id, notebook_id, content, category, importance, is_active, is_pinned, valid_from,
   valid_until),
-  update (content, category, importance, is_active, is_pinned, valid_from,
+  update (notebook_id, content, category, importance, is_active, is_pinned, valid_from,
     valid_until) on rollcall.memories to authenticated;
 grant all on rollcall.memories to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
@@ -356,25 +383,6 @@ grant select, delete, insert (id, user_id, name, description),
 grant all on rollcall.personas to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
   ('rollcall.personas', 'user_id', true, 47, null);
-
-create table rollcall.notebooks (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null,
-  title text not null constraint notebooks_title_length check (char_length(title) between 1 and 255),
-  created_at timestamptz not null default now()
-);
-comment on table rollcall.notebooks is 'Notebooks of the application, as far as signals name one.';
-create index notebooks_user_id on rollcall.notebooks (user_id);
-alter table rollcall.notebooks enable row level security;
-create policy "own notebooks" on rollcall.notebooks for all to authenticated
-  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
-create policy "service_role has full access" on rollcall.notebooks
-  for all to service_role using (true) with check (true);
-revoke all on rollcall.notebooks from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, title), update (title) on rollcall.notebooks to authenticated;
-grant all on rollcall.notebooks to service_role;
-insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.notebooks', 'user_id', true, 48, null);
 
 -- Profiles ------------------------------------------------------------------------------------------------------------
 

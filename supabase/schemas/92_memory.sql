@@ -39,22 +39,26 @@ create table rollcall.memory_settings (
   user_id uuid not null,
   conversation_id uuid references rollcall.conversations (id) on delete cascade,
   learns boolean not null default true,
+  notebook_id uuid references rollcall.notebooks (id) on delete set null,
   updated_at timestamptz not null default now(),
   constraint memory_settings_subject unique nulls not distinct (user_id, conversation_id)
 );
 comment on table rollcall.memory_settings is
   'Whether the server learns from the messages of a user: in one conversation, or without one in any.';
+comment on column rollcall.memory_settings.notebook_id is 'The notebook of what is learned there.';
 create index memory_settings_conversation_id on rollcall.memory_settings (conversation_id)
   where conversation_id is not null;
+create index memory_settings_notebook_id on rollcall.memory_settings (notebook_id) where notebook_id is not null;
 alter table rollcall.memory_settings enable row level security;
 create policy "own memory settings" on rollcall.memory_settings for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
+    and (notebook_id is null or notebook_id in (select n.id from rollcall.notebooks n))
     and (conversation_id is null or conversation_id in (select rollcall.my_conversations())));
 create policy "service_role has full access" on rollcall.memory_settings
   for all to service_role using (true) with check (true);
 revoke all on rollcall.memory_settings from anon, authenticated, service_role;
-grant select, delete, insert (id, user_id, conversation_id, learns), update (learns) on rollcall.memory_settings
-  to authenticated;
+grant select, delete, insert (id, user_id, conversation_id, learns, notebook_id), update (learns, notebook_id)
+  on rollcall.memory_settings to authenticated;
 grant all on rollcall.memory_settings to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
   ('rollcall.memory_settings', 'user_id', true, 40, null);
@@ -74,6 +78,18 @@ end
 $$;
 comment on function rollcall_internal.learns_from is
   'Whether the server learns from messages of a user in a conversation: neither switch is off.';
+
+-- Definer: for the server only.
+create function rollcall_internal.notebook_of(p_user uuid, p_conversation uuid) returns uuid
+  language sql stable security definer set search_path = ''
+as $$
+  select s.notebook_id from rollcall.memory_settings s
+  where s.user_id = p_user and (s.conversation_id is null or s.conversation_id = p_conversation)
+    and s.notebook_id is not null
+  order by s.conversation_id nulls last limit 1
+$$;
+comment on function rollcall_internal.notebook_of is
+  'The notebook of what is learned from a user in a conversation: its own, else that of all conversations.';
 
 -- Queue ---------------------------------------------------------------------------------------------------------------
 
@@ -274,8 +290,10 @@ begin
   delete from rollcall.memories g
   where g.message_id = any (v_messages) and g.user_id = p_user and g.is_learned and not g.is_pinned;
 
-  insert into rollcall.atomic_chat_units (user_id, conversation_id, message_id, content, is_learned, created_at)
-  select p_user, m.conversation_id, m.id, left(t.text, 20000), true, m.created_at
+  insert into rollcall.atomic_chat_units (user_id, conversation_id, message_id, notebook_id, content, is_learned,
+    created_at)
+  select p_user, m.conversation_id, m.id, rollcall_internal.notebook_of(p_user, m.conversation_id),
+    left(t.text, 20000), true, m.created_at
   from pg_catalog.jsonb_to_recordset(p_found -> 'messages') x (id uuid, units jsonb)
   join rollcall.messages m on m.id = x.id and m.id = any (v_messages)
   cross join lateral jsonb_array_elements_text(x.units) with ordinality t (text, n)
@@ -295,9 +313,10 @@ begin
     where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and o.valid_from > v_fact.created_at
     order by o.valid_from limit 1;
     insert into rollcall.memories (user_id, content, category, importance, is_active, is_learned, conversation_id,
-      message_id, valid_from, valid_until, superseded_by)
+      notebook_id, message_id, valid_from, valid_until, superseded_by)
     values (p_user, v_fact.content, v_fact.category, v_fact.importance, v_newer.id is null, true,
-      v_fact.conversation_id, v_fact.message_id, v_fact.created_at, v_newer.valid_from, v_newer.id)
+      v_fact.conversation_id, rollcall_internal.notebook_of(p_user, v_fact.conversation_id), v_fact.message_id,
+      v_fact.created_at, v_newer.valid_from, v_newer.id)
     returning id into v_id;
     update rollcall.memories o set is_active = false, superseded_by = v_id, valid_until = v_fact.created_at
     where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and not o.is_pinned
@@ -333,6 +352,57 @@ begin
 end
 $$;
 comment on function rollcall_internal.postpone_learning is 'Releases a failed claim, to be tried again later.';
+
+-- Search --------------------------------------------------------------------------------------------------------------
+
+-- p_filters: kind (memory or unit), notebookId, conversationId, from, until. Filters apply to the best 500 matches of
+-- each kind.
+-- Invoker: see bundle_sources.
+create function rollcall.search(p_text text, p_vector text, p_filters jsonb, p_limit int) returns table (found jsonb)
+  language plpgsql stable security invoker rows 20
+as $$
+declare
+  v_units uuid[];
+  v_unit_scores real[];
+  v_memories uuid[];
+  v_memory_scores real[];
+begin
+  select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
+  from rollcall.match_words('unit', p_text, 500) m where coalesce(p_filters ->> 'kind', 'unit') = 'unit';
+  select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
+  from rollcall.match_words('memory', p_text, 500) m where coalesce(p_filters ->> 'kind', 'memory') = 'memory';
+  if p_vector is not null and coalesce(p_filters ->> 'kind', 'unit') = 'unit' then
+    select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
+    from rollcall.merge_embeddings('unit', v_units, v_unit_scores, p_vector, 0.35, 500) m;
+  end if;
+  if p_vector is not null and coalesce(p_filters ->> 'kind', 'memory') = 'memory' then
+    select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
+    from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, 500) m;
+  end if;
+  return query
+    select jsonb_build_object('kind', x.kind, 'id', x.id, 'content', x.content, 'score', x.score,
+      'conversationId', x.conversation_id, 'messageId', x.message_id, 'notebookId', x.notebook_id,
+      'createdAt', x.created_at)
+    from (
+      select 'unit' as kind, u.id, u.content, s.score, u.conversation_id, u.message_id, u.notebook_id, u.created_at
+      from unnest(v_units, v_unit_scores) s (id, score)
+      cross join lateral (
+        select * from rollcall.atomic_chat_units o where o.id = s.id and o.state = 'active' offset 0) u
+      union all
+      select 'memory', m.id, m.content, s.score, m.conversation_id, m.message_id, m.notebook_id, m.created_at
+      from unnest(v_memories, v_memory_scores) s (id, score)
+      cross join lateral (select * from rollcall.memories o where o.id = s.id and o.is_active offset 0) m
+    ) x
+    where (p_filters -> 'notebookId' is null or x.notebook_id = (p_filters ->> 'notebookId')::uuid)
+      and (p_filters -> 'conversationId' is null or x.conversation_id = (p_filters ->> 'conversationId')::uuid)
+      and (p_filters -> 'from' is null or x.created_at >= (p_filters ->> 'from')::timestamptz)
+      and (p_filters -> 'until' is null or x.created_at < (p_filters ->> 'until')::timestamptz)
+    order by x.score desc, x.created_at desc, x.id
+    limit p_limit;
+end
+$$;
+comment on function rollcall.search is 'The callers memories and units that match a text, best first.';
+grant execute on function rollcall.search to authenticated, service_role;
 
 -- Usage of models -----------------------------------------------------------------------------------------------------
 

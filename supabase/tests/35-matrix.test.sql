@@ -109,6 +109,8 @@ insert into matrix values
   ('rollcall_internal.bus', '----', '----', 'no', 'no', 'no', null, null),
   -- Views show what the asking role sees of the tables behind them.
   ('rollcall.channel_presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('rollcall.channel_occupancy', '----', 's---',
+    'topic in (select p.topic from rollcall.channel_presence p where p.user_id = tests.u(1))', 'no', 'no', null, null),
   ('realtime.presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.online', '----', 's---', 'user_id in (tests.u(1), tests.u(2))', 'no', 'no', null, null),
   ('rollcall.online_devices', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),

@@ -120,7 +120,7 @@ from (values (30, 'a stranger', 'anon'), (30, 'a stranger', 'authenticated'),
 select is_empty(
   $$ select distinct name, answer from answers
      where answer ~ '^[0-9A-Z]{5} ' and answer not like '42501 permission denied%'
-       and name !~ '^(realtime.broadcast_changes|rollcall.merge_embeddings|rollcall.begin_turn|rollcall.record_(heartbeat|sign_off|forgetting))\(' and role = 'authenticated' $$,
+       and name !~ '^(realtime.broadcast_changes|rollcall.merge_embeddings|rollcall.search|rollcall.begin_turn|rollcall.record_(heartbeat|sign_off|forgetting))\(' and role = 'authenticated' $$,
   'the other calls are answered');
 select is_empty($$
     select role from answers group by role having count(*) <> 20 * count(distinct name) $$,

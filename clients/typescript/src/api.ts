@@ -883,6 +883,386 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/conversations/{conversation_id}/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns messages of a conversation, newest first.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["listMessages"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{conversation_id}/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the summary of a conversation.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["conversationSummary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/entities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the caller's entities, newest first.
+         * @description The roll-up creates entities from units.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["listEntities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/entities/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes an entity of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["deleteEntity"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes an entity of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        patch: operations["updateEntity"];
+        trace?: never;
+    };
+    "/api/v1/instructions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the caller's instructions, newest first.
+         * @description Instructions say how the user wants to be answered.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["listInstructions"];
+        put?: never;
+        /**
+         * Stores an instruction of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        post: operations["createInstruction"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/instructions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes an instruction of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["deleteInstruction"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes an instruction of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        patch: operations["updateInstruction"];
+        trace?: never;
+    };
+    "/api/v1/memories": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the caller's memories, newest first.
+         * @description Memories are facts about the user: written by the user or the application, or learned from messages.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["listMemories"];
+        put?: never;
+        /**
+         * Stores a memory of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        post: operations["createMemory"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/memories/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a memory of the caller.
+         * @description The learned units of its message are deleted too, so that it is not found by its words.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["deleteMemory"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a memory of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        patch: operations["updateMemory"];
+        trace?: never;
+    };
+    "/api/v1/memory": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Forgets all memories of the caller and everything that was learned.
+         * @description Messages remain, and are not learned from again. `DELETE /api/presence/me` erases everything about a user.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["forgetMemory"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/memory/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns where the server learns from the caller's messages.
+         * @description Without a setting, it learns from all.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["memorySettings"];
+        /**
+         * Sets whether the server learns from the caller's messages.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        put: operations["setMemory"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/messages/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a message of the caller, or a model's answer to the caller.
+         * @description The units that were learned from it are deleted too.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["deleteMessage"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notebooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the caller's notebooks, newest first.
+         * @description Notebooks are namespaces, such as projects: memories, units and conversations may belong to one.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["listNotebooks"];
+        put?: never;
+        /**
+         * Stores a notebook of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        post: operations["createNotebook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notebooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a notebook of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["deleteNotebook"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a notebook of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        patch: operations["updateNotebook"];
+        trace?: never;
+    };
+    "/api/v1/personas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the caller's personas, newest first.
+         * @description Personas are those of the application, as far as signals name one.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["listPersonas"];
+        put?: never;
+        /**
+         * Stores a persona of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        post: operations["createPersona"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/personas/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a persona of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["deletePersona"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a persona of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        patch: operations["updatePersona"];
+        trace?: never;
+    };
+    "/api/v1/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Searches the caller's active memories and units.
+         * @description By words and parts of words, and by meaning if an embeddings API and pgvector are there.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["search"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/system/explain": {
         parameters: {
             query?: never;
@@ -957,6 +1337,122 @@ export interface paths {
          * @description The token must have role `service_role`.
          */
         get: operations["nodes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/topics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the caller's topics, newest first.
+         * @description The roll-up creates topics from units.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["listTopics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/topics/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a topic of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["deleteTopic"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a topic of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        patch: operations["updateTopic"];
+        trace?: never;
+    };
+    "/api/v1/units": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the caller's units, newest first.
+         * @description Units are single statements, most of them learned from messages.
+         *
+         *     Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["listUnits"];
+        put?: never;
+        /**
+         * Stores a unit of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        post: operations["createUnit"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/units/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a unit of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        delete: operations["deleteUnit"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a unit of the caller.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        patch: operations["updateUnit"];
+        trace?: never;
+    };
+    "/api/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the calls to models that were made for the caller, of the last 31 days.
+         * @description Rate limit: 120 requests per minute and user, burst 120 (`MANAGE_REQUESTS_PER_MINUTE`).
+         */
+        get: operations["usage"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1988,6 +2484,35 @@ export interface components {
              */
             topicProfiles: number | null;
         };
+        /** @description Calls of one day to one model for one purpose. */
+        DailyUsage: {
+            /**
+             * Format: int64
+             * @description Number of the calls.
+             */
+            calls: number;
+            /**
+             * Format: int64
+             * @description Tokens of all answers together.
+             */
+            completionTokens: number;
+            /**
+             * Format: double
+             * @description Cost by the prices of the server; `null` without a price.
+             */
+            cost: number | null;
+            /** @description Day in UTC, such as 2026-11-21. */
+            day: string;
+            /** @description Model that was called. */
+            model: string;
+            /**
+             * Format: int64
+             * @description Tokens of all prompts together.
+             */
+            promptTokens: number;
+            /** @description Purpose of the calls: `chat`, `summary`, `roll_up` or `memory`. */
+            purpose: string;
+        };
         /** @description Tokens of a demo server. */
         Demo: {
             /** @description Users of the demo data. */
@@ -2066,6 +2591,63 @@ export interface components {
              * @enum {boolean}
              */
             success: true;
+        };
+        /** @description A person, project, organization, tool or concept. */
+        Entity: {
+            /** @description Other names of the entity: at most 50 of at most 255 characters. */
+            aliases: string[];
+            /**
+             * Format: int32
+             * @description Number of conversations that mention the entity.
+             */
+            conversationCount: number;
+            /**
+             * Format: date-time
+             * @description Time at which the entity was stored.
+             */
+            createdAt: string;
+            /** @description Type: `person`, `project`, `organization`, `tool` or `concept`. */
+            entityType: string;
+            /**
+             * Format: uuid
+             * @description ID of the entity (UUID).
+             */
+            id: string;
+            /**
+             * Format: float
+             * @description Importance of the entity from 0 to 1.
+             */
+            importance: number;
+            /**
+             * Format: date-time
+             * @description Time of the newest unit that mentions it.
+             */
+            lastMentionedAt: string | null;
+            /**
+             * Format: int32
+             * @description Number of units that mention the entity.
+             */
+            mentionCount: number;
+            /** @description Name of the entity: 1 to 255 characters. */
+            name: string;
+            /** @description Relationship to the user: at most 255 characters. */
+            relationship: string | null;
+            /** @description Name of the entity that never changes. */
+            slug: string;
+        };
+        /** @description Changes of an entity. Absent fields stay. */
+        EntityChanges: {
+            /** @description Other names of the entity: at most 50 of at most 255 characters. */
+            aliases?: string[];
+            /**
+             * Format: float
+             * @description Importance of the entity from 0 to 1.
+             */
+            importance?: number;
+            /** @description Name of the entity: 1 to 255 characters. */
+            name?: string;
+            /** @description Relationship to the user: at most 255 characters. */
+            relationship?: string | null;
         };
         /** @description Result of an erasure. */
         Erasure: {
@@ -2154,6 +2736,19 @@ export interface components {
             /** @description English text that says what is wrong. */
             message: string;
         };
+        /** @description Numbers of what was forgotten. */
+        Forgotten: {
+            /**
+             * Format: int64
+             * @description Number of deleted memories.
+             */
+            memories: number;
+            /**
+             * Format: int64
+             * @description Number of deleted units that were learned from messages.
+             */
+            units: number;
+        };
         /** @description Health of the server and its dependencies. */
         Health: {
             /** @description Results of the checks, by dependency. */
@@ -2212,6 +2807,92 @@ export interface components {
             device_id?: components["schemas"]["DeviceId"] | null;
             user_id?: components["schemas"]["UserId"] | null;
         };
+        /** @description A memory or a unit that matches. */
+        Hit: {
+            /** @description Text of the memory or unit. */
+            content: string;
+            /**
+             * Format: uuid
+             * @description ID of the conversation that it comes from (UUID).
+             */
+            conversationId: string | null;
+            /**
+             * Format: date-time
+             * @description Time of the statement, or at which the memory was stored.
+             */
+            createdAt: string;
+            /**
+             * Format: uuid
+             * @description ID of the memory or unit (UUID).
+             */
+            id: string;
+            /** @description Kind of the hit: `memory` or `unit`. */
+            kind: string;
+            /**
+             * Format: uuid
+             * @description ID of the message that it comes from (UUID).
+             */
+            messageId: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that it belongs to (UUID).
+             */
+            notebookId: string | null;
+            /**
+             * Format: float
+             * @description How well it matches, from 0 to 1.
+             */
+            score: number;
+        };
+        /** @description Hits of a search. */
+        Hits: {
+            /** @description Hits in the order of their score. */
+            data: components["schemas"]["Hit"][];
+        };
+        /** @description An instruction of a user. */
+        Instruction: {
+            /** @description Text of the instruction: 1 to 10,000 characters. */
+            content: string;
+            /**
+             * Format: date-time
+             * @description Time at which the instruction was stored.
+             */
+            createdAt: string;
+            /**
+             * Format: uuid
+             * @description ID of the instruction (UUID).
+             */
+            id: string;
+            /** @description Whether the instruction is used in prompts. */
+            isActive: boolean;
+            /**
+             * Format: int32
+             * @description Instructions with a higher priority come first.
+             */
+            priority: number;
+            /**
+             * Format: uuid
+             * @description ID of the topic that it applies to (UUID); `null` if it always applies.
+             */
+            topicId: string | null;
+            /**
+             * Format: date-time
+             * @description Time of the last change of the row.
+             */
+            updatedAt: string;
+        };
+        /** @description Changes of an instruction. Absent fields stay. */
+        InstructionChanges: {
+            /** @description Text of the instruction: 1 to 10,000 characters. */
+            content?: string;
+            /** @description Whether the instruction is used in prompts. */
+            isActive?: boolean;
+            /**
+             * Format: int32
+             * @description Instructions with a higher priority come first.
+             */
+            priority?: number;
+        };
         /** @description A change of a source. */
         InvalidateBody: {
             /** @description Type of the change, for example `memory_updated`. The error for an unknown type lists all types in `validTypes`. */
@@ -2228,6 +2909,112 @@ export interface components {
             last_seen: string | null;
             /** @description ID of the user (UUID). */
             user_id: components["schemas"]["UserId"];
+        };
+        /** @description A memory of a user. */
+        Memory: {
+            /**
+             * @description Category: `biography`, `identity` and `role` describe the user, `preference` what they like; at most 64
+             *     characters.
+             */
+            category: string;
+            /** @description Text of the memory: 1 to 10,000 characters. */
+            content: string;
+            /**
+             * Format: uuid
+             * @description ID of the conversation that it was learned in (UUID).
+             */
+            conversationId: string | null;
+            /**
+             * Format: date-time
+             * @description Time at which the memory was stored.
+             */
+            createdAt: string;
+            /**
+             * Format: uuid
+             * @description ID of the memory (UUID).
+             */
+            id: string;
+            /**
+             * Format: float
+             * @description Importance of the memory from 0 to 1.
+             */
+            importance: number;
+            /** @description Whether the memory is used in prompts. */
+            isActive: boolean;
+            /** @description Whether the server learned it from a message. */
+            isLearned: boolean;
+            /** @description Whether the memory is in every prompt and never superseded. */
+            isPinned: boolean;
+            /**
+             * Format: uuid
+             * @description ID of the message that it was learned from (UUID).
+             */
+            messageId: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that the memory belongs to (UUID); `null` without one.
+             */
+            notebookId: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the memory that superseded it (UUID).
+             */
+            supersededBy: string | null;
+            /**
+             * Format: date-time
+             * @description Time of the last change of the row.
+             */
+            updatedAt: string;
+            /**
+             * Format: date-time
+             * @description Time since which the memory is valid.
+             */
+            validFrom: string;
+            /**
+             * Format: date-time
+             * @description Time at which a newer memory superseded it.
+             */
+            validUntil: string | null;
+        };
+        /** @description Changes of a memory. Absent fields stay. */
+        MemoryChanges: {
+            /**
+             * @description Category: `biography`, `identity` and `role` describe the user, `preference` what they like; at most 64
+             *     characters.
+             */
+            category?: string;
+            /** @description Text of the memory: 1 to 10,000 characters. */
+            content?: string;
+            /**
+             * Format: float
+             * @description Importance of the memory from 0 to 1.
+             */
+            importance?: number;
+            /** @description Whether the memory is used in prompts. */
+            isActive?: boolean;
+            /** @description Whether the memory is in every prompt and never superseded. */
+            isPinned?: boolean;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that the memory belongs to (UUID); `null` without one.
+             */
+            notebookId?: string | null;
+        };
+        /** @description Whether the server learns from messages, in one conversation or in all. */
+        MemorySetting: {
+            conversationId?: components["schemas"]["ConversationId"] | null;
+            /** @description Whether the server learns from the messages of the user there. */
+            learns: boolean;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that what is learned there belongs to (UUID).
+             */
+            notebookId?: string | null;
+        };
+        /** @description Settings of a user's memory. */
+        MemorySettings: {
+            /** @description Settings that differ from the default: for all conversations first. */
+            data: components["schemas"]["MemorySetting"][];
         };
         /** @description A model in the format of OpenAI's API. */
         Model: {
@@ -2249,6 +3036,76 @@ export interface components {
             data: components["schemas"]["Model"][];
             /** @description Always `list` in this response. */
             object: string;
+        };
+        /** @description An instruction to store. Absent fields have their defaults. */
+        NewInstruction: {
+            /** @description Text of the instruction: 1 to 10,000 characters. */
+            content: string;
+            /** @description Whether the instruction is used in prompts. */
+            isActive?: boolean;
+            /**
+             * Format: int32
+             * @description Instructions with a higher priority come first.
+             */
+            priority?: number;
+            /**
+             * Format: uuid
+             * @description ID of the topic that it applies to (UUID); `null` if it always applies.
+             */
+            topicId?: string | null;
+        };
+        /** @description A memory to store. Absent fields have their defaults. */
+        NewMemory: {
+            /**
+             * @description Category: `biography`, `identity` and `role` describe the user, `preference` what they like; at most 64
+             *     characters.
+             */
+            category?: string;
+            /** @description Text of the memory: 1 to 10,000 characters. */
+            content: string;
+            /**
+             * Format: float
+             * @description Importance of the memory from 0 to 1.
+             */
+            importance?: number;
+            /** @description Whether the memory is used in prompts. */
+            isActive?: boolean;
+            /** @description Whether the memory is in every prompt and never superseded. */
+            isPinned?: boolean;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that the memory belongs to (UUID); `null` without one.
+             */
+            notebookId?: string | null;
+        };
+        /** @description A notebook to store. Absent fields have their defaults. */
+        NewNotebook: {
+            /** @description Title of the notebook: 1 to 255 characters. */
+            title: string;
+        };
+        /** @description A persona to store. Absent fields have their defaults. */
+        NewPersona: {
+            /** @description Description of the persona: at most 10,000 characters. */
+            description?: string | null;
+            /** @description Name of the persona: 1 to 255 characters. */
+            name: string;
+        };
+        /** @description A unit to store. Absent fields have their defaults. */
+        NewUnit: {
+            /** @description Text of the unit: 1 to 20,000 characters. */
+            content: string;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that the unit belongs to (UUID); `null` without one.
+             */
+            notebookId?: string | null;
+            /**
+             * Format: float
+             * @description Quality of the unit from 0 to 1.
+             */
+            quality?: number;
+            /** @description Type of the unit, such as `statement`; at most 64 characters. */
+            unitType?: string;
         };
         /** @description A node (server process) and its lease. */
         Node: {
@@ -2280,6 +3137,26 @@ export interface components {
              */
             started_at: string;
         };
+        /** @description A notebook: a namespace for memories and units. */
+        Notebook: {
+            /**
+             * Format: date-time
+             * @description Time at which the notebook was stored.
+             */
+            createdAt: string;
+            /**
+             * Format: uuid
+             * @description ID of the notebook (UUID).
+             */
+            id: string;
+            /** @description Title of the notebook: 1 to 255 characters. */
+            title: string;
+        };
+        /** @description Changes of a notebook. Absent fields stay. */
+        NotebookChanges: {
+            /** @description Title of the notebook: 1 to 255 characters. */
+            title?: string;
+        };
         /** @description An error in the format of OpenAI's API. */
         OpenAiError: {
             /** @description What is wrong with the request. */
@@ -2295,6 +3172,355 @@ export interface components {
             param: string | null;
             /** @description Kind of the error, as in OpenAI's API. */
             type: string;
+        };
+        /** @description One page of a list. */
+        Page_Entity: {
+            /** @description Rows of the page. */
+            data: {
+                /** @description Other names of the entity: at most 50 of at most 255 characters. */
+                aliases: string[];
+                /**
+                 * Format: int32
+                 * @description Number of conversations that mention the entity.
+                 */
+                conversationCount: number;
+                /**
+                 * Format: date-time
+                 * @description Time at which the entity was stored.
+                 */
+                createdAt: string;
+                /** @description Type: `person`, `project`, `organization`, `tool` or `concept`. */
+                entityType: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the entity (UUID).
+                 */
+                id: string;
+                /**
+                 * Format: float
+                 * @description Importance of the entity from 0 to 1.
+                 */
+                importance: number;
+                /**
+                 * Format: date-time
+                 * @description Time of the newest unit that mentions it.
+                 */
+                lastMentionedAt: string | null;
+                /**
+                 * Format: int32
+                 * @description Number of units that mention the entity.
+                 */
+                mentionCount: number;
+                /** @description Name of the entity: 1 to 255 characters. */
+                name: string;
+                /** @description Relationship to the user: at most 255 characters. */
+                relationship: string | null;
+                /** @description Name of the entity that never changes. */
+                slug: string;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            nextCursor: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Instruction: {
+            /** @description Rows of the page. */
+            data: {
+                /** @description Text of the instruction: 1 to 10,000 characters. */
+                content: string;
+                /**
+                 * Format: date-time
+                 * @description Time at which the instruction was stored.
+                 */
+                createdAt: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the instruction (UUID).
+                 */
+                id: string;
+                /** @description Whether the instruction is used in prompts. */
+                isActive: boolean;
+                /**
+                 * Format: int32
+                 * @description Instructions with a higher priority come first.
+                 */
+                priority: number;
+                /**
+                 * Format: uuid
+                 * @description ID of the topic that it applies to (UUID); `null` if it always applies.
+                 */
+                topicId: string | null;
+                /**
+                 * Format: date-time
+                 * @description Time of the last change of the row.
+                 */
+                updatedAt: string;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            nextCursor: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Memory: {
+            /** @description Rows of the page. */
+            data: {
+                /**
+                 * @description Category: `biography`, `identity` and `role` describe the user, `preference` what they like; at most 64
+                 *     characters.
+                 */
+                category: string;
+                /** @description Text of the memory: 1 to 10,000 characters. */
+                content: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the conversation that it was learned in (UUID).
+                 */
+                conversationId: string | null;
+                /**
+                 * Format: date-time
+                 * @description Time at which the memory was stored.
+                 */
+                createdAt: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the memory (UUID).
+                 */
+                id: string;
+                /**
+                 * Format: float
+                 * @description Importance of the memory from 0 to 1.
+                 */
+                importance: number;
+                /** @description Whether the memory is used in prompts. */
+                isActive: boolean;
+                /** @description Whether the server learned it from a message. */
+                isLearned: boolean;
+                /** @description Whether the memory is in every prompt and never superseded. */
+                isPinned: boolean;
+                /**
+                 * Format: uuid
+                 * @description ID of the message that it was learned from (UUID).
+                 */
+                messageId: string | null;
+                /**
+                 * Format: uuid
+                 * @description ID of the notebook that the memory belongs to (UUID); `null` without one.
+                 */
+                notebookId: string | null;
+                /**
+                 * Format: uuid
+                 * @description ID of the memory that superseded it (UUID).
+                 */
+                supersededBy: string | null;
+                /**
+                 * Format: date-time
+                 * @description Time of the last change of the row.
+                 */
+                updatedAt: string;
+                /**
+                 * Format: date-time
+                 * @description Time since which the memory is valid.
+                 */
+                validFrom: string;
+                /**
+                 * Format: date-time
+                 * @description Time at which a newer memory superseded it.
+                 */
+                validUntil: string | null;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            nextCursor: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Notebook: {
+            /** @description Rows of the page. */
+            data: {
+                /**
+                 * Format: date-time
+                 * @description Time at which the notebook was stored.
+                 */
+                createdAt: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the notebook (UUID).
+                 */
+                id: string;
+                /** @description Title of the notebook: 1 to 255 characters. */
+                title: string;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            nextCursor: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Persona: {
+            /** @description Rows of the page. */
+            data: {
+                /**
+                 * Format: date-time
+                 * @description Time at which the persona was stored.
+                 */
+                createdAt: string;
+                /** @description Description of the persona: at most 10,000 characters. */
+                description: string | null;
+                /**
+                 * Format: uuid
+                 * @description ID of the persona (UUID).
+                 */
+                id: string;
+                /** @description Name of the persona: 1 to 255 characters. */
+                name: string;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            nextCursor: string | null;
+        };
+        /** @description One page of a list. */
+        Page_StoredMessage: {
+            /** @description Rows of the page. */
+            data: {
+                /** @description Text of the message. */
+                content: string;
+                /** @description ID of the conversation (UUID). */
+                conversationId: components["schemas"]["ConversationId"];
+                /**
+                 * Format: date-time
+                 * @description Time at which the message was stored.
+                 */
+                createdAt: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the message (UUID).
+                 */
+                id: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the message that it answers (UUID).
+                 */
+                replyTo: string | null;
+                /** @description Author of the message: `user`, `assistant` or `system`. */
+                role: string;
+                /** @description State of the message: `complete`, or `partial` if the answer was interrupted. */
+                state: string;
+                /** @description ID of the author (UUID); of a model's message, the user that asked. */
+                userId: components["schemas"]["UserId"];
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            nextCursor: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Topic: {
+            /** @description Rows of the page. */
+            data: {
+                /** @description Other names of the topic: at most 50 of at most 255 characters. */
+                aliases: string[];
+                /**
+                 * Format: int32
+                 * @description Number of conversations about the topic.
+                 */
+                conversationCount: number;
+                /**
+                 * Format: date-time
+                 * @description Time at which the topic was stored.
+                 */
+                createdAt: string;
+                /** @description Domain of the topic, such as `engineering`. */
+                domain: string | null;
+                /**
+                 * Format: uuid
+                 * @description ID of the topic (UUID).
+                 */
+                id: string;
+                /**
+                 * Format: float
+                 * @description Importance of the topic from 0 to 1.
+                 */
+                importance: number;
+                /** @description Name of the topic: 1 to 255 characters. */
+                label: string;
+                /**
+                 * Format: date-time
+                 * @description Time of the newest unit of the topic.
+                 */
+                lastEngagedAt: string | null;
+                /** @description How well the user knows the topic. */
+                proficiency: string;
+                /** @description Name of the topic that never changes. */
+                slug: string;
+                /**
+                 * Format: int32
+                 * @description Number of units of the topic.
+                 */
+                unitCount: number;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            nextCursor: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Unit: {
+            /** @description Rows of the page. */
+            data: {
+                /** @description Text of the unit: 1 to 20,000 characters. */
+                content: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the conversation that it comes from (UUID).
+                 */
+                conversationId: string | null;
+                /**
+                 * Format: date-time
+                 * @description Time of the statement.
+                 */
+                createdAt: string;
+                /**
+                 * Format: uuid
+                 * @description ID of the unit (UUID).
+                 */
+                id: string;
+                /** @description Whether the unit is used in prompts. */
+                isActive: boolean;
+                /** @description Whether the server learned it from a message. */
+                isLearned: boolean;
+                /**
+                 * Format: uuid
+                 * @description ID of the message that it comes from (UUID).
+                 */
+                messageId: string | null;
+                /**
+                 * Format: uuid
+                 * @description ID of the notebook that the unit belongs to (UUID); `null` without one.
+                 */
+                notebookId: string | null;
+                /**
+                 * Format: float
+                 * @description Quality of the unit from 0 to 1.
+                 */
+                quality: number;
+                /** @description Type of the unit, such as `statement`; at most 64 characters. */
+                unitType: string;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            nextCursor: string | null;
+        };
+        /** @description A persona of the application. */
+        Persona: {
+            /**
+             * Format: date-time
+             * @description Time at which the persona was stored.
+             */
+            createdAt: string;
+            /** @description Description of the persona: at most 10,000 characters. */
+            description: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the persona (UUID).
+             */
+            id: string;
+            /** @description Name of the persona: 1 to 255 characters. */
+            name: string;
+        };
+        /** @description Changes of a persona. Absent fields stay. */
+        PersonaChanges: {
+            /** @description Description of the persona: at most 10,000 characters. */
+            description?: string | null;
+            /** @description Name of the persona: 1 to 255 characters. */
+            name?: string;
         };
         /** @description Presence of a user, as the caller may see it. */
         Presence: {
@@ -2595,6 +3821,34 @@ export interface components {
             status: components["schemas"]["Status"];
             user_id?: components["schemas"]["UserId"] | null;
         };
+        /** @description A message in a conversation. */
+        StoredMessage: {
+            /** @description Text of the message. */
+            content: string;
+            /** @description ID of the conversation (UUID). */
+            conversationId: components["schemas"]["ConversationId"];
+            /**
+             * Format: date-time
+             * @description Time at which the message was stored.
+             */
+            createdAt: string;
+            /**
+             * Format: uuid
+             * @description ID of the message (UUID).
+             */
+            id: string;
+            /**
+             * Format: uuid
+             * @description ID of the message that it answers (UUID).
+             */
+            replyTo: string | null;
+            /** @description Author of the message: `user`, `assistant` or `system`. */
+            role: string;
+            /** @description State of the message: `complete`, or `partial` if the answer was interrupted. */
+            state: string;
+            /** @description ID of the author (UUID); of a model's message, the user that asked. */
+            userId: components["schemas"]["UserId"];
+        };
         /** @description Response of a request that returns nothing else. */
         Success: {
             /**
@@ -2702,6 +3956,13 @@ export interface components {
              */
             success: true;
         };
+        /** @description Summary of a conversation. */
+        Summary: {
+            /** @description ID of the conversation (UUID). */
+            conversationId: components["schemas"]["ConversationId"];
+            /** @description Summary as Markdown, by a model or of the most important sentences; empty without messages. */
+            summary: string;
+        };
         /** @description Health of the channels. */
         TenantHealth: {
             /** @description Health of the only tenant. */
@@ -2725,6 +3986,61 @@ export interface components {
             /** @description Whether broadcasts from the database arrive. */
             replication_connected: boolean;
         };
+        /** @description A topic that a user talks about. */
+        Topic: {
+            /** @description Other names of the topic: at most 50 of at most 255 characters. */
+            aliases: string[];
+            /**
+             * Format: int32
+             * @description Number of conversations about the topic.
+             */
+            conversationCount: number;
+            /**
+             * Format: date-time
+             * @description Time at which the topic was stored.
+             */
+            createdAt: string;
+            /** @description Domain of the topic, such as `engineering`. */
+            domain: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the topic (UUID).
+             */
+            id: string;
+            /**
+             * Format: float
+             * @description Importance of the topic from 0 to 1.
+             */
+            importance: number;
+            /** @description Name of the topic: 1 to 255 characters. */
+            label: string;
+            /**
+             * Format: date-time
+             * @description Time of the newest unit of the topic.
+             */
+            lastEngagedAt: string | null;
+            /** @description How well the user knows the topic. */
+            proficiency: string;
+            /** @description Name of the topic that never changes. */
+            slug: string;
+            /**
+             * Format: int32
+             * @description Number of units of the topic.
+             */
+            unitCount: number;
+        };
+        /** @description Changes of a topic. Absent fields stay. */
+        TopicChanges: {
+            /** @description Other names of the topic: at most 50 of at most 255 characters. */
+            aliases?: string[];
+            /**
+             * Format: float
+             * @description Importance of the topic from 0 to 1.
+             */
+            importance?: number;
+            /** @description Name of the topic: 1 to 255 characters. */
+            label?: string;
+        };
         /** @description A user who is typing. */
         Typing: {
             /**
@@ -2739,6 +4055,64 @@ export interface components {
         TypingBody: {
             /** @description Whether the caller is typing: `false` after stopping. */
             is_typing: boolean;
+        };
+        /** @description A unit of knowledge: a single statement. */
+        Unit: {
+            /** @description Text of the unit: 1 to 20,000 characters. */
+            content: string;
+            /**
+             * Format: uuid
+             * @description ID of the conversation that it comes from (UUID).
+             */
+            conversationId: string | null;
+            /**
+             * Format: date-time
+             * @description Time of the statement.
+             */
+            createdAt: string;
+            /**
+             * Format: uuid
+             * @description ID of the unit (UUID).
+             */
+            id: string;
+            /** @description Whether the unit is used in prompts. */
+            isActive: boolean;
+            /** @description Whether the server learned it from a message. */
+            isLearned: boolean;
+            /**
+             * Format: uuid
+             * @description ID of the message that it comes from (UUID).
+             */
+            messageId: string | null;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that the unit belongs to (UUID); `null` without one.
+             */
+            notebookId: string | null;
+            /**
+             * Format: float
+             * @description Quality of the unit from 0 to 1.
+             */
+            quality: number;
+            /** @description Type of the unit, such as `statement`; at most 64 characters. */
+            unitType: string;
+        };
+        /** @description Changes of a unit. Absent fields stay. */
+        UnitChanges: {
+            /** @description Text of the unit: 1 to 20,000 characters. */
+            content?: string;
+            /**
+             * Format: uuid
+             * @description ID of the notebook that the unit belongs to (UUID); `null` without one.
+             */
+            notebookId?: string | null;
+            /**
+             * Format: float
+             * @description Quality of the unit from 0 to 1.
+             */
+            quality?: number;
+            /** @description Type of the unit, such as `statement`; at most 64 characters. */
+            unitType?: string;
         };
         /** @description The error envelope, with the valid event types if the type is unknown. */
         UnknownEventType: {
@@ -2762,6 +4136,11 @@ export interface components {
             success: false;
             /** @description All event types. Present only if the type is unknown. */
             validTypes?: string[];
+        };
+        /** @description Usage of models by day. */
+        Usage: {
+            /** @description Usage by day, purpose and model, newest first. */
+            data: components["schemas"]["DailyUsage"][];
         };
         /**
          * Format: uuid
@@ -5801,6 +7180,1415 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    listMessages: {
+        parameters: {
+            query?: {
+                /** @description Value of `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of rows: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the conversation (UUID).
+                 * @example c0000000-0000-4000-8000-000000000001
+                 */
+                conversation_id: components["schemas"]["ConversationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of messages. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "content": "When does the tide turn?",
+                     *           "conversationId": "c0000000-0000-4000-8000-000000000001",
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "id": "d0000000-0000-4000-8000-000000000008",
+                     *           "replyTo": null,
+                     *           "role": "user",
+                     *           "state": "complete",
+                     *           "userId": "a0000000-0000-4000-8000-000000000001"
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Page_StoredMessage"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    conversationSummary: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the conversation (UUID).
+                 * @example c0000000-0000-4000-8000-000000000001
+                 */
+                conversation_id: components["schemas"]["ConversationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The summary of the conversation. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "conversationId": "c0000000-0000-4000-8000-000000000001",
+                     *       "summary": "## Current Conversation\n\"Harbour\", begun on 2026-11-21, 1 messages."
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Summary"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listEntities: {
+        parameters: {
+            query?: {
+                /** @description Value of `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of rows: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of entities. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "aliases": [],
+                     *           "conversationCount": 0,
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "entityType": "person",
+                     *           "id": "d0000000-0000-4000-8000-000000000007",
+                     *           "importance": 0.5,
+                     *           "lastMentionedAt": null,
+                     *           "mentionCount": 0,
+                     *           "name": "Mara",
+                     *           "relationship": null,
+                     *           "slug": "mara"
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Page_Entity"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteEntity: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the entity (UUID).
+                 * @example d0000000-0000-4000-8000-000000000007
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The entity was deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateEntity: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the entity (UUID).
+                 * @example d0000000-0000-4000-8000-000000000007
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "Mara"
+                 *     }
+                 */
+                "application/json": components["schemas"]["EntityChanges"];
+            };
+        };
+        responses: {
+            /** @description The entity after the change. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "aliases": [],
+                     *       "conversationCount": 0,
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "entityType": "person",
+                     *       "id": "d0000000-0000-4000-8000-000000000007",
+                     *       "importance": 0.5,
+                     *       "lastMentionedAt": null,
+                     *       "mentionCount": 0,
+                     *       "name": "Mara",
+                     *       "relationship": null,
+                     *       "slug": "mara"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Entity"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listInstructions: {
+        parameters: {
+            query?: {
+                /** @description Only active instructions, or only inactive ones. */
+                active?: boolean;
+                /** @description Value of `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of rows: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of instructions. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "content": "Answer briefly.",
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "id": "d0000000-0000-4000-8000-000000000002",
+                     *           "isActive": true,
+                     *           "priority": 0,
+                     *           "topicId": null,
+                     *           "updatedAt": "2026-11-21T12:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Page_Instruction"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createInstruction: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "content": "Answer briefly."
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewInstruction"];
+            };
+        };
+        responses: {
+            /** @description The instruction was stored. */
+            201: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "content": "Answer briefly.",
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "id": "d0000000-0000-4000-8000-000000000002",
+                     *       "isActive": true,
+                     *       "priority": 0,
+                     *       "topicId": null,
+                     *       "updatedAt": "2026-11-21T12:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Instruction"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteInstruction: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the instruction (UUID).
+                 * @example d0000000-0000-4000-8000-000000000002
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The instruction was deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateInstruction: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the instruction (UUID).
+                 * @example d0000000-0000-4000-8000-000000000002
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "content": "Answer briefly."
+                 *     }
+                 */
+                "application/json": components["schemas"]["InstructionChanges"];
+            };
+        };
+        responses: {
+            /** @description The instruction after the change. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "content": "Answer briefly.",
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "id": "d0000000-0000-4000-8000-000000000002",
+                     *       "isActive": true,
+                     *       "priority": 0,
+                     *       "topicId": null,
+                     *       "updatedAt": "2026-11-21T12:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Instruction"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listMemories: {
+        parameters: {
+            query?: {
+                /** @description Only active memories, or only inactive ones. */
+                active?: boolean;
+                /** @description Only memories of this category. */
+                category?: string;
+                /** @description Only memories from this conversation (UUID). */
+                conversationId?: string;
+                /** @description Value of `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only memories that were stored at this time or later. */
+                from?: string;
+                /** @description Maximum number of rows: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only memories of this notebook (UUID). */
+                notebookId?: string;
+                /** @description Only memories that were stored before this time. */
+                until?: string;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of memories. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "category": "identity",
+                     *           "content": "Is a harbour pilot.",
+                     *           "conversationId": null,
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "id": "d0000000-0000-4000-8000-000000000001",
+                     *           "importance": 0.5,
+                     *           "isActive": true,
+                     *           "isLearned": false,
+                     *           "isPinned": false,
+                     *           "messageId": null,
+                     *           "notebookId": null,
+                     *           "supersededBy": null,
+                     *           "updatedAt": "2026-11-21T12:00:00.000Z",
+                     *           "validFrom": "2026-11-21T12:00:00.000Z",
+                     *           "validUntil": null
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Page_Memory"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createMemory: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "content": "Is a harbour pilot."
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewMemory"];
+            };
+        };
+        responses: {
+            /** @description The memory was stored. */
+            201: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "category": "identity",
+                     *       "content": "Is a harbour pilot.",
+                     *       "conversationId": null,
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "id": "d0000000-0000-4000-8000-000000000001",
+                     *       "importance": 0.5,
+                     *       "isActive": true,
+                     *       "isLearned": false,
+                     *       "isPinned": false,
+                     *       "messageId": null,
+                     *       "notebookId": null,
+                     *       "supersededBy": null,
+                     *       "updatedAt": "2026-11-21T12:00:00.000Z",
+                     *       "validFrom": "2026-11-21T12:00:00.000Z",
+                     *       "validUntil": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Memory"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteMemory: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the memory (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The memory was deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateMemory: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the memory (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "content": "Is a harbour pilot."
+                 *     }
+                 */
+                "application/json": components["schemas"]["MemoryChanges"];
+            };
+        };
+        responses: {
+            /** @description The memory after the change. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "category": "identity",
+                     *       "content": "Is a harbour pilot.",
+                     *       "conversationId": null,
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "id": "d0000000-0000-4000-8000-000000000001",
+                     *       "importance": 0.5,
+                     *       "isActive": true,
+                     *       "isLearned": false,
+                     *       "isPinned": false,
+                     *       "messageId": null,
+                     *       "notebookId": null,
+                     *       "supersededBy": null,
+                     *       "updatedAt": "2026-11-21T12:00:00.000Z",
+                     *       "validFrom": "2026-11-21T12:00:00.000Z",
+                     *       "validUntil": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Memory"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    forgetMemory: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The memories were deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "memories": 1,
+                     *       "units": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Forgotten"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    memorySettings: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The settings, at most 1,000. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "conversationId": null,
+                     *           "learns": true,
+                     *           "notebookId": null
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["MemorySettings"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setMemory: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "conversationId": "c0000000-0000-4000-8000-000000000001",
+                 *       "learns": false
+                 *     }
+                 */
+                "application/json": components["schemas"]["MemorySetting"];
+            };
+        };
+        responses: {
+            /** @description The setting as it is stored. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "conversationId": "c0000000-0000-4000-8000-000000000001",
+                     *       "learns": false,
+                     *       "notebookId": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["MemorySetting"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteMessage: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the message (UUID).
+                 * @example d0000000-0000-4000-8000-000000000008
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The message was deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listNotebooks: {
+        parameters: {
+            query?: {
+                /** @description Value of `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of rows: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of notebooks. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "id": "d0000000-0000-4000-8000-000000000004",
+                     *           "title": "Harbour"
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Page_Notebook"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createNotebook: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "title": "Harbour"
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewNotebook"];
+            };
+        };
+        responses: {
+            /** @description The notebook was stored. */
+            201: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "id": "d0000000-0000-4000-8000-000000000004",
+                     *       "title": "Harbour"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Notebook"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteNotebook: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the notebook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000004
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The notebook was deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateNotebook: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the notebook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000004
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "title": "Harbour"
+                 *     }
+                 */
+                "application/json": components["schemas"]["NotebookChanges"];
+            };
+        };
+        responses: {
+            /** @description The notebook after the change. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "id": "d0000000-0000-4000-8000-000000000004",
+                     *       "title": "Harbour"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Notebook"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listPersonas: {
+        parameters: {
+            query?: {
+                /** @description Value of `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of rows: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of personas. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "description": "Knows the harbour.",
+                     *           "id": "d0000000-0000-4000-8000-000000000003",
+                     *           "name": "Pilot"
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Page_Persona"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createPersona: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "description": "Knows the harbour.",
+                 *       "name": "Pilot"
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewPersona"];
+            };
+        };
+        responses: {
+            /** @description The persona was stored. */
+            201: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "description": "Knows the harbour.",
+                     *       "id": "d0000000-0000-4000-8000-000000000003",
+                     *       "name": "Pilot"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Persona"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deletePersona: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the persona (UUID).
+                 * @example d0000000-0000-4000-8000-000000000003
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The persona was deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updatePersona: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the persona (UUID).
+                 * @example d0000000-0000-4000-8000-000000000003
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "Pilot"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PersonaChanges"];
+            };
+        };
+        responses: {
+            /** @description The persona after the change. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "description": "Knows the harbour.",
+                     *       "id": "d0000000-0000-4000-8000-000000000003",
+                     *       "name": "Pilot"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Persona"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    search: {
+        parameters: {
+            query: {
+                /** @description Only hits from this conversation (UUID). */
+                conversationId?: string;
+                /** @description Only hits that were stored at this time or later. */
+                from?: string;
+                /** @description Only memories or only units. */
+                kind?: "memory" | "unit";
+                /** @description Maximum number of hits: 1 to 200, by default 20. */
+                limit?: number;
+                /** @description Only hits of this notebook (UUID). */
+                notebookId?: string;
+                /**
+                 * @description Text to search for: 1 to 1,000 characters.
+                 * @example tide
+                 */
+                q: string;
+                /** @description Only hits that were stored before this time. */
+                until?: string;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Hits in the order of their score. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "content": "The tide turns at six.",
+                     *           "conversationId": null,
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "id": "d0000000-0000-4000-8000-000000000005",
+                     *           "kind": "unit",
+                     *           "messageId": null,
+                     *           "notebookId": null,
+                     *           "score": 1
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Hits"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     explain: {
         parameters: {
             query: {
@@ -5971,6 +8759,461 @@ export interface operations {
             };
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTopics: {
+        parameters: {
+            query?: {
+                /** @description Value of `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of rows: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of topics. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "aliases": [
+                     *             "ebb"
+                     *           ],
+                     *           "conversationCount": 0,
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "domain": null,
+                     *           "id": "d0000000-0000-4000-8000-000000000006",
+                     *           "importance": 0.5,
+                     *           "label": "Tides",
+                     *           "lastEngagedAt": null,
+                     *           "proficiency": "unknown",
+                     *           "slug": "tides",
+                     *           "unitCount": 0
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Page_Topic"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteTopic: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the topic (UUID).
+                 * @example d0000000-0000-4000-8000-000000000006
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The topic was deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateTopic: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the topic (UUID).
+                 * @example d0000000-0000-4000-8000-000000000006
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "label": "Tides"
+                 *     }
+                 */
+                "application/json": components["schemas"]["TopicChanges"];
+            };
+        };
+        responses: {
+            /** @description The topic after the change. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "aliases": [
+                     *         "ebb"
+                     *       ],
+                     *       "conversationCount": 0,
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "domain": null,
+                     *       "id": "d0000000-0000-4000-8000-000000000006",
+                     *       "importance": 0.5,
+                     *       "label": "Tides",
+                     *       "lastEngagedAt": null,
+                     *       "proficiency": "unknown",
+                     *       "slug": "tides",
+                     *       "unitCount": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Topic"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listUnits: {
+        parameters: {
+            query?: {
+                /** @description Only units from this conversation (UUID). */
+                conversationId?: string;
+                /** @description Value of `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only units that were stored at this time or later. */
+                from?: string;
+                /** @description Maximum number of rows: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only units of this notebook (UUID). */
+                notebookId?: string;
+                /** @description Only units that were stored before this time. */
+                until?: string;
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of units. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "content": "The tide turns at six.",
+                     *           "conversationId": null,
+                     *           "createdAt": "2026-11-21T12:00:00.000Z",
+                     *           "id": "d0000000-0000-4000-8000-000000000005",
+                     *           "isActive": true,
+                     *           "isLearned": false,
+                     *           "messageId": null,
+                     *           "notebookId": null,
+                     *           "quality": 0.5,
+                     *           "unitType": "statement"
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Page_Unit"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createUnit: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "content": "The tide turns at six."
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewUnit"];
+            };
+        };
+        responses: {
+            /** @description The unit was stored. */
+            201: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "content": "The tide turns at six.",
+                     *       "conversationId": null,
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "id": "d0000000-0000-4000-8000-000000000005",
+                     *       "isActive": true,
+                     *       "isLearned": false,
+                     *       "messageId": null,
+                     *       "notebookId": null,
+                     *       "quality": 0.5,
+                     *       "unitType": "statement"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Unit"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteUnit: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the unit (UUID).
+                 * @example d0000000-0000-4000-8000-000000000005
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The unit was deleted. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateUnit: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the unit (UUID).
+                 * @example d0000000-0000-4000-8000-000000000005
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "content": "The tide turns at six."
+                 *     }
+                 */
+                "application/json": components["schemas"]["UnitChanges"];
+            };
+        };
+        responses: {
+            /** @description The unit after the change. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "content": "The tide turns at six.",
+                     *       "conversationId": null,
+                     *       "createdAt": "2026-11-21T12:00:00.000Z",
+                     *       "id": "d0000000-0000-4000-8000-000000000005",
+                     *       "isActive": true,
+                     *       "isLearned": false,
+                     *       "messageId": null,
+                     *       "notebookId": null,
+                     *       "quality": 0.5,
+                     *       "unitType": "statement"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Unit"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    usage: {
+        parameters: {
+            query?: {
+                /** @description ID of the user, by default the caller. Another user requires role `service_role` or permission `context:admin`. */
+                userId?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The usage, at most 1,000 rows. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "calls": 2,
+                     *           "completionTokens": 40,
+                     *           "cost": 0.00012,
+                     *           "day": "2026-11-21",
+                     *           "model": "gpt-4o-mini",
+                     *           "promptTokens": 640,
+                     *           "purpose": "chat"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };

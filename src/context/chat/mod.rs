@@ -8,8 +8,12 @@ mod options;
 mod stream;
 mod turn;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub use answer::{Answer, ContextStats, Engine, Metadata};
@@ -110,6 +114,9 @@ pub enum ChatError {
     /// The dynamic engine failed and the fallback is disabled.
     #[error("the dynamic context engine failed")]
     DynamicEngine(#[source] ContextError),
+    /// The user's tokens of this day are used up.
+    #[error("the budget of {budget} tokens of this day is used up")]
+    BudgetExhausted { budget: u32, retry_after: Duration },
     #[error("both context engines failed")]
     SimpleEngine(#[source] ContextError),
     /// Question or answer could not be saved.
@@ -192,6 +199,10 @@ impl ContextEngine {
         request: ChatRequest,
     ) -> Result<TurnStart, ChatError> {
         let providers = self.providers.chain(request.provider.as_deref())?;
+        let budget = self.exhausted_budget(caller.role, user).await;
+        if let Some(budget) = budget.map_err(|error| ChatError::Save(error.into()))? {
+            return Err(ChatError::BudgetExhausted { budget, retry_after: until_midnight(Timestamp::now()) });
+        }
         let question = request.question();
         let prepared = match self.prepare_prompt(caller, user, &request, &question).await {
             Err(error @ (ChatError::ConversationNotFound | ChatError::TooLong(_))) => return Err(error),
@@ -281,6 +292,12 @@ impl ContextEngine {
             Err(error) => Err(ChatError::SimpleEngine(error)),
         }
     }
+}
+
+/// Time until the next day in UTC.
+fn until_midnight(now: Timestamp) -> Duration {
+    const DAY: i64 = 24 * 3_600;
+    Duration::from_secs((DAY - now.as_second().rem_euclid(DAY)).unsigned_abs())
 }
 
 enum TurnStart {

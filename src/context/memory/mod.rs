@@ -124,7 +124,7 @@ impl ContextEngine {
         let mut learned = Learned { messages, memories: Vec::new() };
         if self.settings.learning == Learning::Model
             && !sources.messages.is_empty()
-            && let Some(calls) = self.background_calls(claim.user)
+            && let Some(calls) = self.background_calls(claim.user).await
         {
             let found = timeout(FACTS_TIMEOUT, facts::find_facts(&calls, &sources)).await;
             match found.unwrap_or(Err(ProviderError::Timeout(FACTS_TIMEOUT))) {

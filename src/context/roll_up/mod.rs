@@ -92,7 +92,7 @@ impl ContextEngine {
         if sources.units.is_empty() {
             return Ok(RollUpSummary::default());
         }
-        let hints = match self.background_calls(user) {
+        let hints = match self.background_calls(user).await {
             Some(calls) => hints::request_hints(&calls, &sources.units).await,
             None => hints::Hints::default(),
         };

@@ -3,6 +3,7 @@
 
 pub mod bundles;
 pub mod embeddings;
+pub mod library;
 pub mod memory;
 pub mod roll_ups;
 pub mod turns;

@@ -27,3 +27,10 @@ pub async fn record(database: &Database, user: UserId, record: &UsageRecord<'_>)
     client.query(statement, &[&user, purpose, provider, model, &prompt, &completion, cost]).await?;
     Ok(())
 }
+
+/// Tokens that models used for a user since midnight UTC.
+pub async fn tokens_used_today(database: &Database, user: UserId) -> Result<i64, PgError> {
+    let client = database.server_connection().await?;
+    let statement = include_str!("../../../sql/context/tokens_used_today.sql");
+    Ok(client.query_one(statement, &[&user]).await?.get("tokens"))
+}

@@ -21,7 +21,8 @@ pub(super) const MAX_CHAT_BODY_BYTES: usize = 1024 * 1024;
 
 /// Routes with a longer timeout: a model writes its whole answer, a warm-up or roll-up processes all data of
 /// a user.
-pub const SLOW_ROUTES: [(&str, Duration); 4] = [
+pub const SLOW_ROUTES: [(&str, Duration); 5] = [
+    ("/api/v1/conversations/{conversation_id}/summary", Duration::from_secs(90)),
     ("/v1/chat/completions", Duration::from_secs(300)),
     ("/api/v1/ai/chat", Duration::from_secs(300)),
     ("/api/v1/context/warmup/{user_id}", Duration::from_secs(60)),

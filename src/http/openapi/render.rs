@@ -16,13 +16,14 @@ same envelope, and every response has the header `x-request-id`. Field names in 
 Unknown fields are ignored.\n\nThe sockets are described in [`/asyncapi.json`](asyncapi.json).";
 
 /// The tags, in the order of the documentation.
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("Presence", "Status and devices of the caller."),
     ("People", "Presence of other users."),
     ("Sharing", "Privacy settings, visibility list, export and erasure."),
     ("Relations", "Contacts and blocks of the caller."),
     ("Conversations", "Conversations and typing in them."),
     ("Context", "The context engine: bundles, roll-ups and chat."),
+    ("Memory", "What is known about a user, and search."),
     ("OpenAI-compatible API", "Chat completions and models in the format of OpenAI's API."),
     ("Sockets", "Socket handshakes; the messages are described in `/asyncapi.json`."),
     ("Realtime", "Broadcast and presence of channels over HTTP, compatible with Supabase Realtime."),

@@ -1,0 +1,2 @@
+-- Deletes a memory of the caller. $1 id uuid. Returns one row, or none.
+delete from rollcall.memories t where t.id = $1 and t.user_id = auth.uid() returning t.id

@@ -1,0 +1,2 @@
+-- Deletes a unit of the caller. $1 id uuid. Returns one row, or none.
+delete from rollcall.atomic_chat_units t where t.id = $1 and t.user_id = auth.uid() returning t.id
