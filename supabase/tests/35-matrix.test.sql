@@ -170,7 +170,7 @@ insert into rollcall.context_bundles (user_id, bundle_type, content, token_count
   select tests.u(n), 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() + interval '1 hour', true from generate_series(1, 2) n;
 insert into rollcall.system_actions (user_id, kind, trigger) select tests.u(n), 'warm_up', 'test' from generate_series(1, 2) n;
 insert into rollcall_internal.channel_presence (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
-  select tests.node(90), n, 'room', true, 'k', 'r' || n, '{}', tests.u(n), now(), now() from generate_series(1, 2) n;
+  select tests.node(90), n, 'room ' || n, true, 'k', 'r' || n, '{}', tests.u(n), now(), now() from generate_series(1, 2) n;
 select rollcall.broadcast('custom', 'x', array[tests.u(1)], '{}');
 
 -- What a statement does: how many rows, or the error. It leaves nothing behind.

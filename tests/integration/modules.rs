@@ -133,7 +133,7 @@ async fn check_routes(node: &TestServer, modules: Modules) -> (usize, usize) {
         if path.ends_with(".json") || path.ends_with("/events") || path.ends_with("/sse") {
             continue;
         }
-        let url = path.replace('{', "").replace('}', "");
+        let url = path.replace(['{', '}'], "");
         for method in operations.as_object().expect("operations").keys() {
             let Ok(method) = method.to_uppercase().parse() else { continue };
             let response = node.send_json(method, &service_user(), &url, Some(json!({}))).await;
