@@ -274,3 +274,71 @@ async fn slow_clients_hold_no_database_connection_and_no_answer(db: Arc<TestData
         wait_until_reset(client).await;
     }
 }
+
+/// Resident memory of the server's process, in MiB.
+fn resident_mib(server: &TestServer) -> u64 {
+    let pid = server.process_id().expect("a process");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1_024
+}
+
+/// Bodies of almost 1 MB that never end, and sockets that are not read while a user changes often. Twice, because the first
+/// time fills pools that stay.
+#[testkit::test(exclusive)]
+async fn memory_of_slow_clients_is_bounded(db: Arc<TestDatabase>) {
+    const BODIES: u8 = 60;
+    const SOCKETS: usize = 60;
+    const SENT: usize = 900_000;
+    let server = db.start_server_process().await;
+    let (innocent, friend) = (User::new(), User::new());
+    db.add_contact(&innocent, &friend).await;
+    let _own = server.socket(&innocent).await;
+    let mut watching = server.socket(&friend).await;
+    watching.wait_until("the innocent user", |socket| socket.shows_online(innocent.id)).await;
+    let attackers = User::many(10);
+    for attacker in &attackers {
+        db.add_contact(&innocent, attacker).await;
+    }
+    let attack = async || {
+        let mut held = Vec::new();
+        for number in 0..BODIES {
+            let user = &attackers[usize::from(number) % attackers.len()];
+            let head = post("/v1/chat/completions", &user.token, 1_000_000);
+            let mut stream = connect(&server, [127, 0, 7, number], head.as_bytes()).await;
+            let body = vec![b' '; SENT];
+            // The server reads as much as it accepts.
+            let _ = timeout(Duration::from_millis(500), stream.write_all(&body)).await;
+            held.push(stream);
+        }
+        for number in 0..SOCKETS {
+            held.push(server.stalled_socket(&attackers[number % attackers.len()]).await);
+        }
+        for turn in 0..20 {
+            let started = Instant::now();
+            let body = serde_json::json!({"device_id": "phone", "active": true});
+            server.post(&innocent, "/api/presence/heartbeat", body).await.expect_status(200);
+            assert!(started.elapsed() < FAST, "{:?}", started.elapsed());
+            let activity = format!("{turn}{}", "x".repeat(200));
+            let update =
+                format!("update rollcall.presence_devices set activity = '{activity}' where user_id = $user");
+            db.execute(&update, &[("user", innocent.id)]).await;
+        }
+        (resident_mib(&server), held)
+    };
+    drop(attack().await);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = resident_mib(&server);
+    let (during, held) = attack().await;
+    println!("{before} MiB before, {during} MiB during the attack");
+    // What the attackers sent is 54 MB.
+    assert!(during < before + 150, "{before} MiB before, {during} MiB during the attack");
+    drop(held);
+    assert!(watching.shows_online(innocent.id), "the innocent user was online all the time");
+    watching
+        .wait_until("the last change", |socket| {
+            socket.presences[&innocent.id]["activity"].to_string().starts_with("\"19x")
+        })
+        .await;
+    assert!(watching.shows_online(innocent.id));
+}

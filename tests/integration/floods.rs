@@ -141,14 +141,19 @@ fn start_flood(node: &Arc<TestServer>, user: &Arc<User>, conversation: Uuid) -> 
     Flood { active, tasks, accepted, refused }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// The 99th percentile.
+fn p99(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
-    times[times.len() / 2]
+    times[(times.len() * 99).div_ceil(100) - 1]
 }
+
+/// Times below this are noise of a machine with two cores, which the flood's requests share.
+const NOISE: Duration = Duration::from_millis(50);
 
 #[testkit::test(exclusive)]
 async fn a_flood_of_one_user_does_not_delay_writes_of_others(db: Arc<TestDatabase>) {
     const PER_MINUTE: u64 = 120;
+    let is_fast = |(quiet, during): &(Duration, Duration)| *during < *quiet.max(&NOISE) * 2;
     let node = db
         .start_server_with(|settings| {
             settings.set("PRESENCE_UPDATES_PER_MINUTE", "10");
@@ -156,25 +161,35 @@ async fn a_flood_of_one_user_does_not_delay_writes_of_others(db: Arc<TestDatabas
             settings.set("TYPING_UPDATES_PER_MINUTE", "120");
         })
         .await;
-    let (flooder, innocent) = (Arc::new(User::new()), User::new());
+    let (flooder, innocent) = (Arc::new(User::new()), User::many(10));
     let conversation = conversation_of(&db, &flooder).await;
     let started = Instant::now();
     let mut flood = start_flood(&node, &flooder, conversation);
-    let (mut quiet, mut during) = (Vec::new(), Vec::new());
-    // Interleaved, so that the load of the machine affects both alike.
-    for round in 0..10 {
-        flood.active.send_replace(round % 2 == 1);
-        for _ in 0..10 {
-            let sent = Instant::now();
-            let body = json!({"device_id": "phone", "active": true});
-            node.post(&innocent, HEARTBEAT_PATH, body).await.expect_status(200);
-            // The first round warms connections and caches.
-            if round > 0 {
-                let times = if round % 2 == 1 { &mut during } else { &mut quiet };
-                times.push(sent.elapsed());
+    // One of three attempts is without noise of other processes.
+    let mut attempts = Vec::new();
+    while attempts.len() < 3 {
+        let (mut quiet, mut during) = (Vec::new(), Vec::new());
+        // Interleaved, so that the load of the machine affects both alike.
+        for round in 0..20 {
+            flood.active.send_replace(round % 2 == 1);
+            // One user alone would meet the limit.
+            for innocent in &innocent {
+                let sent = Instant::now();
+                let body = json!({"device_id": "phone", "active": true});
+                node.post(innocent, HEARTBEAT_PATH, body).await.expect_status(200);
+                // The first round warms connections and caches.
+                if round > 0 {
+                    let times = if round % 2 == 1 { &mut during } else { &mut quiet };
+                    times.push(sent.elapsed());
+                }
             }
         }
+        attempts.push((p99(quiet), p99(during)));
+        if attempts.last().is_some_and(is_fast) {
+            break;
+        }
     }
+    println!("p99 without and in the flood: {attempts:?}");
     // The flood has met the limit before it ends, however fast the samples were.
     flood.active.send_replace(true);
     testkit::harness::wait_until("the limit is met", || flood.refused.load(Ordering::Relaxed) > 300).await;
@@ -188,9 +203,7 @@ async fn a_flood_of_one_user_does_not_delay_writes_of_others(db: Arc<TestDatabas
         let accepted = accepted.load(Ordering::Relaxed);
         assert!(accepted <= allowed, "{accepted} writes were accepted, {allowed} are allowed");
     }
-    // The flood's requests cost processor time of this process too: a bound for a noisy machine with two cores.
-    let (quiet, during) = (median(quiet), median(during));
-    assert!(during < quiet * 4 + Duration::from_millis(50), "{quiet:?} without and {during:?} in the flood");
+    assert!(attempts.iter().any(is_fast), "p99 without and in the flood: {attempts:?}");
 }
 
 /// As over PostgREST: each statement is a transaction with the caller's role. What the quotas refuse writes nothing, and
