@@ -285,11 +285,11 @@ async fn version() -> axum::Json<Version> {
     get, path = "/api/v1/system/health", operation_id = "health", tag = "System",
     responses(
         (status = 200, description = "All health checks passed.", body = Report, example = json!({
-            "status": "ok", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
+            "status": "ok", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00.000Z",
             "checks": { "database": { "ok": true, "latency_ms": 1 }, "listener": { "ok": true, "latency_ms": 0 } },
         })),
         (status = 503, description = "A check failed, or the server stops.", body = Report, example = json!({
-            "status": "unavailable", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
+            "status": "unavailable", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00.000Z",
             "checks": { "database": { "ok": false, "message": "timed out", "latency_ms": 2000 } },
         })),
     ),

@@ -6684,7 +6684,7 @@ export interface operations {
                      *         "cacheHitRate": 1
                      *       },
                      *       "success": true,
-                     *       "timestamp": "2026-11-21T12:00:00Z"
+                     *       "timestamp": "2026-11-21T12:00:00.000Z"
                      *     }
                      */
                     "application/json": components["schemas"]["ChatEnvelope"];
@@ -6791,7 +6791,7 @@ export interface operations {
                      *         "cacheHitRate": 1
                      *       },
                      *       "success": true,
-                     *       "timestamp": "2026-11-21T12:00:00Z"
+                     *       "timestamp": "2026-11-21T12:00:00.000Z"
                      *     }
                      */
                     "application/json": components["schemas"]["PromptEnvelope"];
@@ -8667,7 +8667,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "status": "ok",
-                     *       "timestamp": "2026-11-21T12:00:00Z",
+                     *       "timestamp": "2026-11-21T12:00:00.000Z",
                      *       "version": "0.1.0"
                      *     }
                      */
@@ -8691,7 +8691,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "status": "unavailable",
-                     *       "timestamp": "2026-11-21T12:00:00Z",
+                     *       "timestamp": "2026-11-21T12:00:00.000Z",
                      *       "version": "0.1.0"
                      *     }
                      */
@@ -9511,7 +9511,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "status": "ok",
-                     *       "timestamp": "2026-11-21T12:00:00Z",
+                     *       "timestamp": "2026-11-21T12:00:00.000Z",
                      *       "version": "0.1.0"
                      *     }
                      */
@@ -9535,7 +9535,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "status": "unavailable",
-                     *       "timestamp": "2026-11-21T12:00:00Z",
+                     *       "timestamp": "2026-11-21T12:00:00.000Z",
                      *       "version": "0.1.0"
                      *     }
                      */
@@ -9800,7 +9800,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "status": "ok",
-                     *       "timestamp": "2026-11-21T12:00:00Z",
+                     *       "timestamp": "2026-11-21T12:00:00.000Z",
                      *       "version": "0.1.0"
                      *     }
                      */
@@ -9824,7 +9824,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "status": "unavailable",
-                     *       "timestamp": "2026-11-21T12:00:00Z",
+                     *       "timestamp": "2026-11-21T12:00:00.000Z",
                      *       "version": "0.1.0"
                      *     }
                      */

@@ -279,7 +279,7 @@ impl StreamEvent {
     })),
     responses((status = 200, description = "The answer, whole or as events.", content(
         (ChatEnvelope = "application/json", example = json!({
-            "success": true, "timestamp": "2026-11-21T12:00:00Z",
+            "success": true, "timestamp": "2026-11-21T12:00:00.000Z",
             "data": {
                 "content": "Hello, Alice.", "model": "echo", "engine": "dynamic",
                 "usage": { "totalTokens": 12, "promptTokens": 8, "completionTokens": 4 },

@@ -157,7 +157,7 @@ struct PromptMetadata<'a> {
         PromptQuery,
     ),
     responses((status = 200, description = "The assembled prompt, layer by layer.", body = PromptEnvelope<'static>, example = json!({
-        "success": true, "timestamp": "2026-11-21T12:00:00Z",
+        "success": true, "timestamp": "2026-11-21T12:00:00.000Z",
         "data": {
             "conversationId": "c0000000-0000-4000-8000-000000000001", "systemPrompt": "# You", "messages": [],
             "detected": [], "depth": "minimal",

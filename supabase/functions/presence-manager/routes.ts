@@ -3,7 +3,15 @@
 import { Failure, respond } from "./answers.ts";
 import type { Caller, Verifier } from "./auth.ts";
 import type { Database, Transaction } from "./database.ts";
-import { HeartbeatInput, parse, secondsInBackground, SettingsInput, SettingsPatch, SignOffInput, StatusInput } from "./input.ts";
+import {
+  HeartbeatInput,
+  parse,
+  secondsInBackground,
+  SettingsInput,
+  SettingsPatch,
+  SignOffInput,
+  StatusInput,
+} from "./input.ts";
 
 /** When the next heartbeat is due, in milliseconds: a device that misses two is swept. */
 const NEXT_HEARTBEAT_MS = 10_000;
