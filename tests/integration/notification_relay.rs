@@ -250,16 +250,30 @@ async fn a_relay_whose_connections_end_starts_again(db: Arc<TestDatabase>) {
     assert!(slowest < Duration::from_secs(2), "a change took {slowest:?}");
 }
 
-/// The process that sends the log to the relay.
-async fn log_sender(db: &TestDatabase) -> Pid {
-    let row = db
-        .query_row(
-            "select r.pid from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
-             where s.database = current_database() and s.slot_name like 'rollcall_relay_%'",
-            &[],
-        )
-        .await;
-    Pid::from_raw(row.get(0))
+/// A process that is stopped until this is dropped, also when the test fails. While it is, no database of the cluster can
+/// be dropped, so such tests run alone.
+struct StoppedProcess(Pid);
+
+impl StoppedProcess {
+    /// Stops the process that sends the log to the relay.
+    async fn log_sender(db: &TestDatabase) -> Self {
+        let row = db
+            .query_row(
+                "select r.pid from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
+                 where s.database = current_database() and s.slot_name like 'rollcall_relay_%'",
+                &[],
+            )
+            .await;
+        let process = Self(Pid::from_raw(row.get(0)));
+        kill(process.0, Signal::SIGSTOP).expect("a process of this user");
+        process
+    }
+}
+
+impl Drop for StoppedProcess {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGCONT).ok();
+    }
 }
 
 async fn wait_for_end_of_lease(db: &TestDatabase) {
@@ -267,23 +281,22 @@ async fn wait_for_end_of_lease(db: &TestDatabase) {
         .await;
 }
 
-#[testkit::test]
+#[testkit::test(exclusive)]
 async fn a_stream_that_stands_still_ends_the_lease(db: Arc<TestDatabase>) {
     let (node, mut pair) = relaying_node(&db).await;
-    let sender = log_sender(&db).await;
-    kill(sender, Signal::SIGSTOP).expect("a process of this user");
+    let sender = StoppedProcess::log_sender(&db).await;
     pair.block(&db).await;
     wait_for_end_of_lease(&db).await;
     // A change that comes later is sent without the log.
     let mut later = Pair::new(&db, &node).await;
     later.block(&db).await;
     later.wait_until_hidden().await;
-    kill(sender, Signal::SIGCONT).expect("a process of this user");
+    drop(sender);
     pair.wait_until_hidden().await;
     wait_for_relay(&db).await;
 }
 
-#[testkit::test]
+#[testkit::test(exclusive)]
 async fn a_broadcast_that_overtakes_a_revocation_is_not_delivered(db: Arc<TestDatabase>) {
     db.execute(
         "create table public.members (user_id uuid);
@@ -303,8 +316,7 @@ async fn a_broadcast_that_overtakes_a_revocation_is_not_delivered(db: Arc<TestDa
     staying.join_private(topic, &stays.token, json!({})).await;
     let mut going = node.channel_client(SerializerVersion::V2).await;
     going.join_private(topic, &goes.token, json!({})).await;
-    let sender = log_sender(&db).await;
-    kill(sender, Signal::SIGSTOP).expect("a process of this user");
+    let sender = StoppedProcess::log_sender(&db).await;
     // The revocation stays in the log; the broadcast is sent directly.
     db.execute("delete from public.members where user_id = $goes", &ids).await;
     wait_for_end_of_lease(&db).await;
@@ -313,6 +325,6 @@ async fn a_broadcast_that_overtakes_a_revocation_is_not_delivered(db: Arc<TestDa
     let frame = going
         .wait_for_match("the end", |frame| frame.event == "phx_close" || frame.payload["event"] == "later")
         .await;
-    kill(sender, Signal::SIGCONT).expect("a process of this user");
+    drop(sender);
     assert_eq!(frame.event, "phx_close", "{frame:?}");
 }
