@@ -1,7 +1,7 @@
--- Sent once on each connection before any other statement: what the server, the database or the role sets as a default
+-- Sent once on each connection before any other statement but timeouts: what the server, the database or the role sets as a default
 -- must change neither results nor whether a statement succeeds. search_path belongs to the role; without a setting of the
 -- role or the database, the schema extensions is added, as on Supabase, for triggers of users that our writes fire.
--- Timeouts of statements and locks follow, by the purpose of the connection.
+-- Timeouts of statements and locks were set before, by the purpose of the connection.
 set default_transaction_isolation = 'read committed';
 set default_transaction_read_only = off;
 set default_transaction_deferrable = off;

@@ -31,7 +31,8 @@ impl StatementLimits {
 
     /// Statements for a new session.
     pub(super) fn session_sql(self) -> String {
-        format!("{SESSION_SETTINGS}; {}", self.set_sql())
+        // First, because a short timeout of the role would end the statements that follow.
+        format!("{}; {SESSION_SETTINGS}", self.set_sql())
     }
 
     /// Statements that set these limits in an open session.

@@ -715,6 +715,17 @@ $$;
 comment on function rollcall_internal.ddl_concerns_policies is
   'Whether the DDL statement may change on which tables policies depend.';
 
+-- Invoker: returns a constant.
+create function rollcall_internal.tags_of_new_dependencies() returns text[]
+  language sql immutable security invoker
+as $$
+  select array['CREATE POLICY', 'ALTER POLICY', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE',
+    'CREATE VIEW', 'ALTER VIEW', 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE RULE',
+    'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE PROCEDURE', 'ALTER ROUTINE', 'CREATE SCHEMA', 'CREATE EXTENSION']
+$$;
+comment on function rollcall_internal.tags_of_new_dependencies is
+  'Kinds of DDL after which policies may depend on another table.';
+
 -- Columns that policies, views and functions with a parsed body name. Null stands for all: where the text of a
 -- function may name the table, where an expression reads whole rows, and for partitions and other children.
 -- Definer: reads catalogs only.

@@ -4384,17 +4384,6 @@ $$;
 comment on function rollcall_internal.policy_fingerprint is
   'One number for everything in the catalogs that visibility depends on.';
 
--- Invoker: returns a constant.
-create function rollcall_internal.tags_of_new_dependencies() returns text[]
-  language sql immutable security invoker
-as $$
-  select array['CREATE POLICY', 'ALTER POLICY', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE',
-    'CREATE VIEW', 'ALTER VIEW', 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE RULE',
-    'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE PROCEDURE', 'ALTER ROUTINE', 'CREATE SCHEMA', 'CREATE EXTENSION']
-$$;
-comment on function rollcall_internal.tags_of_new_dependencies is
-  'Kinds of DDL after which policies may depend on another table.';
-
 -- Definer: runs for any role that issues DDL.
 create function rollcall_internal.on_ddl() returns event_trigger
   language plpgsql security definer set search_path = ''

@@ -260,7 +260,8 @@ impl StoppedProcess {
         let row = db
             .query_row(
                 "select r.pid from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
-                 where s.database = current_database() and s.slot_name like 'rollcall_relay_%'",
+                 where s.database = current_database() and s.slot_name like 'rollcall_relay_%'
+                 order by r.backend_start desc limit 1",
                 &[],
             )
             .await;
