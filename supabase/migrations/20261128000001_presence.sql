@@ -3799,21 +3799,41 @@ as $$
 declare
   v_column record;
   v_count bigint;
+  v_lock_timeout constant text := current_setting('lock_timeout');
   v_all jsonb := '{}';
 begin
   perform rollcall_internal.check_search_path();
   perform set_config('rollcall.batch', 'on', true);
-  for v_column in
-    select d.relation, c.relname as name, d.column_name
-    from rollcall.personal_data d
-    join pg_catalog.pg_class c on c.oid = d.relation
-    where d.erase_order is not null
-    order by d.erase_order
-  loop
-    execute pg_catalog.format('delete from %s t where t.%I = $1', v_column.relation, v_column.column_name) using p_user;
-    get diagnostics v_count = row_count;
-    v_all := v_all || pg_catalog.jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint,
-      0) + v_count);
+  -- Other transactions lock these rows in another order. Giving way before PostgreSQL looks for a deadlock, which it
+  -- does after a second, keeps them from failing. The last attempt waits.
+  for v_attempt in 1 .. 20 loop
+    begin
+      if v_attempt < 20 then
+        perform set_config('lock_timeout', '200ms', true);
+      end if;
+      v_all := '{}';
+      for v_column in
+        select d.relation, c.relname as name, d.column_name
+        from rollcall.personal_data d
+        join pg_catalog.pg_class c on c.oid = d.relation
+        where d.erase_order is not null
+        order by d.erase_order
+      loop
+        execute pg_catalog.format('delete from %s t where t.%I = $1', v_column.relation, v_column.column_name)
+          using p_user;
+        get diagnostics v_count = row_count;
+        v_all := v_all || pg_catalog.jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint,
+          0) + v_count);
+      end loop;
+      perform set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available or deadlock_detected then
+      -- The attempt holds no row any more.
+      if v_attempt = 20 then
+        raise;
+      end if;
+      perform pg_catalog.pg_sleep(random() * 0.1);
+    end;
   end loop;
   -- Other conversations belong to their other participants too.
   delete from rollcall.conversations c where c.created_by = p_user

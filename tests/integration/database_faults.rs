@@ -371,3 +371,37 @@ async fn connection_strings_of_other_tools_are_accepted(db: Arc<TestDatabase>) {
         backend_of(&database).await;
     }
 }
+
+#[testkit::test]
+async fn an_erasure_gives_way_to_another_transaction_and_is_tried_again(db: Arc<TestDatabase>) {
+    let user = User::new();
+    let ids = [("u", user.id)];
+    db.execute(
+        "insert into rollcall.presence_settings (user_id) values ($u);
+         insert into rollcall.context_bundles
+           (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at, dirty)
+         values ($u, 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() + interval '1 hour', false)",
+        &ids,
+    )
+    .await;
+    let (other, eraser) = (db.connect().await, db.connect().await);
+    let of_user = format!("where user_id = '{}'", user.id);
+    other
+        .batch_execute(&format!("begin; update rollcall.context_bundles set token_count = 2 {of_user}"))
+        .await
+        .expect("an update");
+    let forget = format!("select rollcall.forget('{}')", user.id);
+    let erasing = tokio::spawn(async move { eraser.batch_execute(&forget).await });
+    let waits = "select exists (select from pg_stat_activity where datname = current_database()
+        and wait_event_type = 'Lock' and query like 'select rollcall.forget%')";
+    db.wait_until("the erasure waits", waits, &[]).await;
+    // A cycle: the erasure has deleted this row and waits for the bundle.
+    other
+        .batch_execute(&format!("update rollcall.presence_settings set show_typing = true {of_user}; commit"))
+        .await
+        .expect("the other transaction goes on");
+    erasing.await.expect("no panic").expect("an erasure");
+    let left = "select (select count(*) from rollcall.context_bundles where user_id = $1)
+        + (select count(*) from rollcall.presence_settings where user_id = $1)";
+    assert_eq!(db.query_row(left, &[&user.id]).await.get::<_, i64>(0), 0);
+}
