@@ -222,14 +222,31 @@ $$;
 comment on function rollcall_internal.start_relay is
   'From now on transactions write notifications to the log; returns whether the node still has its claim.';
 
--- Also sends when another node has taken over, which may not have these.
+-- Also sends when another node has taken over, which may not have these. A transaction is in the log a moment before
+-- other sessions see its rows; a node that is notified must see them. p_xids: IDs of the transactions without epoch.
 -- Definer: called by the server.
-create function rollcall_internal.send_relayed(p_channels text[], p_payloads text[]) returns void
-  language sql volatile security definer set search_path = '' set synchronous_commit = 'off'
+create function rollcall_internal.send_relayed(p_channels text[], p_payloads text[], p_xids bigint[]) returns void
+  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
 as $$
-  select pg_notify(n.channel, n.payload)
+declare
+  v_snapshot pg_snapshot;
+  v_next bigint;
+begin
+  loop
+    v_snapshot := pg_current_snapshot();
+    v_next := pg_snapshot_xmax(v_snapshot)::text::bigint;
+    -- Each ID has the epoch that makes it nearest to the next one.
+    exit when not exists (
+      select
+      from unnest(p_xids) x (xid)
+      cross join lateral (select v_next - ((v_next - x.xid + 2147483648) & 4294967295) + 2147483648) f (full_xid)
+      where not pg_visible_in_snapshot(f.full_xid::text::xid8, v_snapshot));
+    perform pg_sleep(0.001);
+  end loop;
+  perform pg_notify(n.channel, n.payload)
   from unnest(p_channels, p_payloads) with ordinality n (channel, payload, number)
-  order by n.number
+  order by n.number;
+end
 $$;
 comment on function rollcall_internal.send_relayed is
   'Sends notifications that the relay read from the log, in this order.';

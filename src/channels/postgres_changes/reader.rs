@@ -104,7 +104,7 @@ pub async fn read_stream(
         let sending = async {
             let item = match event {
                 // This stream has row changes only.
-                StreamEvent::Message(_) => return Some(()),
+                StreamEvent::Message { .. } => return Some(()),
                 StreamEvent::Begin => {
                     mid_transaction = true;
                     return Some(());

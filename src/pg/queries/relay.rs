@@ -64,13 +64,18 @@ pub async fn start(client: &Client, node: NodeId, lease: Duration) -> Result<boo
     Ok(client.query_one(statement, &[&node, &lease.as_secs_f64()]).await?.get(0))
 }
 
-/// Sends notifications in this order.
+/// Sends notifications in this order, once the transactions with these IDs are visible.
 ///
 /// # Errors
 ///
 /// If the database does not answer.
-pub async fn send(client: &Client, channels: &[String], payloads: &[String]) -> Result<(), PgError> {
-    client.query_one(include_str!("../../../sql/relay/send.sql"), &[&channels, &payloads]).await?;
+pub async fn send(
+    client: &Client,
+    channels: &[String],
+    payloads: &[String],
+    xids: &[i64],
+) -> Result<(), PgError> {
+    client.query_one(include_str!("../../../sql/relay/send.sql"), &[&channels, &payloads, &xids]).await?;
     Ok(())
 }
 

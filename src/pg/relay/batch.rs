@@ -40,6 +40,8 @@ impl MessageReader {
 pub(super) struct Batch {
     pub(super) channels: Vec<String>,
     pub(super) payloads: Vec<String>,
+    /// The transactions that wrote these, each once in a row.
+    pub(super) xids: Vec<i64>,
     bytes: usize,
     /// The end of the last transaction of which all notifications are in this batch or an earlier one.
     pub(super) position: Option<Lsn>,
@@ -52,7 +54,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Adds the notification in a message. Ignores messages of other programs.
-    pub(super) fn add(&mut self, reader: &MessageReader, message: &LogicalMessage) {
+    pub(super) fn add(&mut self, reader: &MessageReader, message: &LogicalMessage, xid: Option<u32>) {
         let Some((channel, nonce, body)) = reader.read(message) else { return };
         if channel == MARK {
             if let Ok(microseconds) = body.parse::<f64>() {
@@ -67,16 +69,23 @@ impl Batch {
             _ => !channel::ALL.contains(&channel),
         };
         if is_repeated {
+            self.wait_for(xid);
             return;
         }
         let payload = reader.key.seal(channel, nonce, body);
         self.bytes += channel.len() + payload.len();
         self.channels.push(channel.to_owned());
         self.payloads.push(payload);
+        self.wait_for(xid);
+    }
+
+    /// Records a transaction that must be visible before the batch is sent.
+    fn wait_for(&mut self, xid: Option<u32>) {
+        self.xids.extend(xid.map(i64::from).filter(|xid| self.xids.last() != Some(xid)));
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.payloads.len() >= MAX_NOTIFICATIONS || self.bytes >= MAX_BYTES
+        self.payloads.len().max(self.xids.len()) >= MAX_NOTIFICATIONS || self.bytes >= MAX_BYTES
     }
 
     /// Nothing to send, to acknowledge or to report.
@@ -116,17 +125,18 @@ mod tests {
             (channel::BUNDLES, "stale", "5"),
             (channel::OUTBOX, "6", "6"),
         ] {
-            batch.add(&reader(), &message(channel, body, nonce));
+            batch.add(&reader(), &message(channel, body, nonce), Some(7));
         }
         assert_eq!(batch.channels, [channel::VISIBILITY, channel::OUTBOX, channel::BUNDLES, channel::OUTBOX]);
+        assert_eq!(batch.xids, [7]);
         assert!(batch.payloads[1].ends_with(".2.5") && batch.payloads[3].ends_with(".6.6"));
     }
 
     #[test]
     fn marks_are_read_and_not_sent() {
         let mut batch = Batch::default();
-        batch.add(&reader(), &message(MARK, "1700000000500000", "1"));
-        batch.add(&reader(), &message(MARK, "1600000000000000", "2"));
+        batch.add(&reader(), &message(MARK, "1700000000500000", "1"), None);
+        batch.add(&reader(), &message(MARK, "1600000000000000", "2"), None);
         assert_eq!((batch.read_until, batch.payloads.len()), (Some(1_700_000_000.5), 0));
     }
 
@@ -149,7 +159,7 @@ mod tests {
             message("rollcall_unknown", "5", "1"),
             message(MARK, "soon", "1"),
         ] {
-            batch.add(&reader(), &message);
+            batch.add(&reader(), &message, None);
         }
         assert_eq!(batch, Batch::default());
     }
@@ -160,12 +170,12 @@ mod tests {
         let mut number = 0;
         while !batch.is_full() {
             number += 1;
-            batch.add(&reader(), &message(channel::OUTBOX, &number.to_string(), "1"));
+            batch.add(&reader(), &message(channel::OUTBOX, &number.to_string(), "1"), None);
         }
         assert_eq!(number, MAX_NOTIFICATIONS);
         let mut batch = Batch::default();
         while !batch.is_full() {
-            batch.add(&reader(), &message(channel::MESSAGES, &"x".repeat(7_000), "1"));
+            batch.add(&reader(), &message(channel::MESSAGES, &"x".repeat(7_000), "1"), None);
         }
         assert!(batch.bytes < MAX_BYTES + 8_000, "{}", batch.bytes);
     }
@@ -174,7 +184,7 @@ mod tests {
         #[test]
         fn no_content_panics(content in proptest::collection::vec(any::<u8>(), 0..100)) {
             let message = LogicalMessage { is_transactional: true, prefix: PREFIX.into(), content: content.into() };
-            Batch::default().add(&reader(), &message);
+            Batch::default().add(&reader(), &message, None);
         }
     }
 }

@@ -230,7 +230,9 @@ impl Relay {
                     }
                 }
                 event = stream.next_event(), if !batch.is_full() => match event? {
-                    StreamEvent::Message(message) => batch.add(reader, &message),
+                    StreamEvent::Message { message, transaction } => {
+                        batch.add(reader, &message, transaction.map(|transaction| transaction.xid));
+                    }
                     StreamEvent::Commit { end } | StreamEvent::Idle { end } => batch.position = Some(end),
                     StreamEvent::Begin | StreamEvent::Change(_) => {}
                 },
@@ -242,7 +244,7 @@ impl Relay {
 
 /// Sends a batch and returns it.
 async fn send(client: &Client, batch: Batch) -> Result<Batch, RelayError> {
-    within(STATEMENT_TIMEOUT, relay::send(client, &batch.channels, &batch.payloads)).await?;
+    within(STATEMENT_TIMEOUT, relay::send(client, &batch.channels, &batch.payloads, &batch.xids)).await?;
     metrics::counter!(metric::RELAYED_NOTIFICATIONS).increment(batch.payloads.len() as u64);
     Ok(batch)
 }

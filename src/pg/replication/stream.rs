@@ -66,8 +66,11 @@ pub enum StreamEvent {
     /// Start of a committed transaction.
     Begin,
     Change(RowChange),
-    /// Part of the transaction, or written outside of one.
-    Message(LogicalMessage),
+    /// Part of the transaction, or written outside of one. The log is read before other sessions see the transaction.
+    Message {
+        message: LogicalMessage,
+        transaction: Option<Transaction>,
+    },
     /// All changes of the transaction have been returned.
     Commit {
         /// Position to acknowledge once the changes are processed.
@@ -323,7 +326,9 @@ impl ReplicationStream {
                 self.relations.insert(relation.oid, Arc::new(relation));
                 return Ok(None);
             }
-            Message::Logical(message) => return Ok(Some(StreamEvent::Message(message))),
+            Message::Logical(message) => {
+                return Ok(Some(StreamEvent::Message { message, transaction: self.transaction }));
+            }
             Message::Other => return Ok(None),
             Message::Change { relation, operation, new, old } => (relation, operation, new, old),
         };
