@@ -10406,6 +10406,7 @@ export interface operations {
                     "application/json": {
                         [key: string]: unknown;
                     };
+                    "text/event-stream": string;
                 };
             };
             /** @description The request is invalid; `param` names the field. */

@@ -96,13 +96,13 @@ const NAMES: chat::ParameterNames =
                 "code": "invalid_request",
             } })),
         (status = 200, description = "The completion; with `stream` its chunks as server-sent events, and `[DONE]`.",
-        body = Object, example = json!({
+        content((Object = "application/json", example = json!({
             "id": "chatcmpl-1", "object": "chat.completion", "created": 1_790_000_000, "model": "gpt-4o-mini",
             "choices": [{
                 "index": 0, "message": { "role": "assistant", "content": "Hello." }, "finish_reason": "stop",
             }],
             "usage": { "prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12 },
-        })),
+        })), (String = "text/event-stream"))),
     ),
     extensions(
         ("x-errors" = json!([409])), ("x-error-format" = json!("openai")), ("x-rate-limit" = json!("chat")),
