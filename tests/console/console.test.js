@@ -156,7 +156,7 @@ test("the reference shows sockets, opens named types, finds and copies", async (
   // A field of a named type opens to what the type contains, also within another type.
   const status = set.locator("details.type").filter({ hasText: "Status" }).first();
   await status.locator(":scope > summary").click();
-  await status.locator("code").filter({ hasText: /^invisible$/ }).waitFor();
+  await status.locator("code").filter({ hasText: /^invisible$/ }).first().waitFor();
 
   // Samples are those of the description, and can be copied.
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);

@@ -64,7 +64,7 @@ async fn sql_page_is_current(db: Arc<TestDatabase>) {
             let roles = roles.unwrap_or_else(|| "owner only".to_owned());
             let _ = write!(page, "### {name}\n\n{}\n\n", comment.trim());
             if !arguments.is_empty() {
-                let _ = write!(page, "- Arguments: {}\n", code(&arguments));
+                let _ = writeln!(page, "- Arguments: {}", code(&arguments));
             }
             let _ = write!(page, "- Returns: {}\n- Who: {roles}\n\n", code(&result));
         }
