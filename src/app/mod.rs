@@ -23,7 +23,7 @@ use self::{
     ports::Ports,
 };
 use crate::{
-    config::Config,
+    config::{Config, Listen},
     console,
     http::{self, HttpState, detached::DetachedWrites, sockets::Sockets},
     hub::{Hub, ShutdownPlan},
@@ -155,4 +155,13 @@ impl Server {
 #[must_use]
 pub fn openapi_document() -> serde_json::Value {
     http::openapi_document(console::routes())
+}
+
+/// Checks that the ports are free, before anything else is done. They are not kept: until the server is ready, clients
+/// must be refused rather than wait.
+///
+/// # Errors
+/// Names the settings of a port that is in use.
+pub async fn check_ports(listen: &Listen) -> anyhow::Result<()> {
+    Ports::bind(listen).await.map(drop)
 }
