@@ -1,6 +1,6 @@
 -- Sent once on each connection before any other statement but timeouts: what the server, the database or the role sets as a default
--- must change neither results nor whether a statement succeeds. search_path belongs to the role; without a setting of the
--- role or the database, the schema extensions is added, as on Supabase, for triggers of users that our writes fire.
+-- must change neither results nor whether a statement succeeds. Connections that reach users' code also set search_path,
+-- with rollcall.role_search_path.
 -- Timeouts of statements and locks were set before, by the purpose of the connection.
 set default_transaction_isolation = 'read committed';
 set default_transaction_read_only = off;
@@ -16,5 +16,3 @@ set extra_float_digits = 1;
 set standard_conforming_strings = on;
 -- PostgreSQL 17 and later.
 select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null;
-select set_config('search_path', '"$user", public, extensions', false)
-  where current_setting('search_path', true) = '"$user", public';

@@ -52,7 +52,8 @@ impl StatementLimits {
              set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; \
              set local bytea_output = 'hex'; set local extra_float_digits = 1; \
              set local standard_conforming_strings = on; \
-             set local statement_timeout = {}; set local lock_timeout = {}",
+             set local statement_timeout = {}; set local lock_timeout = {}; \
+             select set_config('search_path', rollcall.role_search_path('none'), true)",
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis()
         )
