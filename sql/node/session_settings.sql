@@ -14,5 +14,12 @@ set intervalstyle = 'postgres';
 set bytea_output = 'hex';
 set extra_float_digits = 1;
 set standard_conforming_strings = on;
+-- Off, it makes policies raise errors instead of hiding rows.
+set row_security = on;
+-- Policies are analysed by the text of their expressions.
+set quote_all_identifiers = off;
+set array_nulls = on;
+set transform_null_equals = off;
+set gin_fuzzy_search_limit = 0;
 -- PostgreSQL 17 and later.
 select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null;

@@ -6,6 +6,7 @@ use std::{process::Command, sync::Arc};
 use rollcall::{
     config::Secret,
     model::{Module, Modules},
+    pg::doctor::run_checks,
     pg::migrate::{MigrateError, MigrationTarget, Sources, prepare, remove},
 };
 use serde_json::json;
@@ -395,6 +396,117 @@ async fn a_deleted_account_is_erased_after_the_first_installation(_: Arc<TestDat
         assert_eq!(remove(&app.target).await.expect("it is removed").kept, []);
         app.stop().await;
     }
+}
+
+/// Roles and settings that defaults do not have: the superuser's statements before the installation, and the login.
+const STRANGE: [(&str, &str, &str); 4] = [
+    ("rights that are not inherited", "alter role app_owner noinherit", "app_owner"),
+    (
+        "a login that becomes another role",
+        "create role rollcall login password 'rollcall' noinherit; grant app_owner to rollcall;
+         alter role rollcall in database app set role = app_owner",
+        "rollcall",
+    ),
+    (
+        "settings of the database",
+        "alter database app set default_transaction_read_only = on; alter database app set search_path = nowhere;
+         alter database app set default_transaction_isolation = serializable;
+         alter database app set statement_timeout = '1s'; alter database app set row_security = off;
+         alter database app set check_function_bodies = off; alter database app set quote_all_identifiers = on;
+         alter database app set plpgsql.variable_conflict = use_column;
+         alter database app set standard_conforming_strings = off; alter database app set timezone = 'Asia/Kathmandu';
+         alter database app set datestyle = 'German'; alter database app set intervalstyle = 'sql_standard';
+         alter database app set array_nulls = off; alter database app set transform_null_equals = on",
+        "app_owner",
+    ),
+    (
+        "empty schemas with our names",
+        "create schema realtime authorization app_owner; create schema auth authorization app_owner;
+         create schema extensions authorization app_owner",
+        "app_owner",
+    ),
+];
+
+#[testkit::test]
+async fn strange_roles_and_settings_need_no_superuser_and_keep_no_trace(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_bare("strange").await;
+    for (name, setup, login) in STRANGE {
+        let server = connect(&cluster.admin_url("postgres")).await;
+        server
+            .batch_execute("create role app_owner login createrole password 'app_owner'")
+            .await
+            .expect("a role");
+        server.batch_execute("create database app owner app_owner").await.expect("a database");
+        let admin_url = cluster.admin_url("app");
+        connect(&admin_url)
+            .await
+            .batch_execute(setup)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let before = Dump::of(&admin_url, &[]).await;
+        let url = cluster.url("app");
+        let (_, address) = url.split_once('@').expect("a URL with a user");
+        let url = format!("postgresql://{login}:{login}@{address}");
+        let target = MigrationTarget { url: Secret::new(url.clone()), admin_url: None };
+        let installed = prepare(&target, &Sources::built_in(), false).await;
+        installed.unwrap_or_else(|error| panic!("{name}: {error} {error:?}"));
+
+        let node = TestServer::start(&url, |_| {}).await;
+        let (user, other) = (User::new(), User::new());
+        node.post(&user, "/api/presence/status", json!({"status": "busy"})).await.expect_status(200);
+        node.post(&user, "/api/contacts", json!({"user_id": other.id})).await.expect_status(201);
+        let mut socket = node.channel_client(SerializerVersion::V2).await;
+        let admin = connect(&admin_url).await;
+        let policy = "create policy everyone on realtime.messages for all to authenticated using (true) with check (true)";
+        for statement in ["set default_transaction_read_only = off", policy] {
+            admin.batch_execute(statement).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        }
+        socket
+            .join_private("realtime:lobby", &user.token, json!({"broadcast": {"ack": true, "self": true}}))
+            .await;
+        let reference = socket.broadcast("realtime:lobby", "e", json!({})).await;
+        assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok", "{name}");
+        let failed = run_checks(&target.url, None, &Sources::built_in()).await;
+        let failed: Vec<_> = failed.iter().filter(|check| !check.ok && check.name != "replication").collect();
+        assert!(failed.is_empty(), "{name}: {failed:#?}");
+        node.stop().await.expect("stops");
+        drop(socket);
+
+        let removal = remove(&target).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(removal.kept, [], "{name}");
+        Dump::of(&admin_url, &[]).await.assert_equals(&before, name);
+        drop(admin);
+        server.batch_execute("drop database app with (force)").await.expect("dropped");
+        server.batch_execute("drop role if exists rollcall").await.expect("dropped");
+        server.batch_execute("drop role app_owner").await.expect("nothing is left of it");
+    }
+    cluster.stop().await;
+}
+
+/// Obstacles in schemas that the installing role may not even look into.
+#[testkit::test]
+async fn schemas_of_other_roles_are_reported(_: Arc<TestDatabase>) {
+    let app = Application::start("others", Some("app_owner")).await;
+    let schemas =
+        "create schema rollcall; create schema realtime; create schema auth; create schema extensions";
+    app.admin.batch_execute(schemas).await.expect("schemas");
+    let before = app.dump().await;
+    let error = prepare(&app.target, &Sources::built_in(), false).await.expect_err("it is blocked");
+    let MigrateError::Blocked(problems) = &error else { panic!("{error}") };
+    for expected in ["schema rollcall: exists", "schema realtime: lacks", "schema auth: lacks"] {
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}: {problems:#?}");
+    }
+    app.dump().await.assert_equals(&before, "the database");
+    app.admin.batch_execute("drop schema rollcall, realtime, auth, extensions").await.expect("dropped");
+
+    app.install().await;
+    let other = "create role other login createrole password 'other'; grant create on database app to other";
+    app.admin.batch_execute(other).await.expect("a role");
+    let other_url = app.target.url.expose().replacen("app_owner:app_owner", "other:other", 1);
+    let target = MigrationTarget { url: Secret::new(other_url), admin_url: None };
+    let error = prepare(&target, &Sources::built_in(), false).await.expect_err("it is blocked");
+    assert!(error.to_string().contains("schema rollcall: belongs to the role app_owner"), "{error}");
+    app.stop().await;
 }
 
 #[testkit::test]

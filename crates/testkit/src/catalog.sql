@@ -66,7 +66,7 @@ line (line) as (
   union all
   select format('%s of %s %s: %s', p.kind, i.type, i.identity, p.item)
   from privilege p cross join pg_identify_object(p.classid, p.oid, p.subid) i
-  where i.identity !~ '^pg_' and (p.classid, p.oid) not in (select * from member)
+  where i.identity !~ '^"?pg_' and (p.classid, p.oid) not in (select * from member)
   union all
   select format('comment of %s %s: %s', i.type, i.identity, d.description)
   from pg_description d cross join pg_identify_object(d.classoid, d.objoid, d.objsubid) i where d.objoid >= 16384
