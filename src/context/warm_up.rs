@@ -35,6 +35,7 @@ use crate::{
     lifecycle::ErrorChain,
     model::{ConversationId, UserId},
     pg::{Database, PgError},
+    telemetry::metric,
 };
 
 /// Queue entries claimed at once, and users processed concurrently.
@@ -52,8 +53,6 @@ const PREDICTION_BATCH_SIZE: usize = 3;
 /// Newest messages that a model summarizes, and the maximum tokens of the summary.
 const MAX_SUMMARY_MESSAGES: usize = 60;
 const MAX_SUMMARY_TOKENS: u32 = 600;
-/// Counter: processed queue entries, by `what` and `outcome`.
-const ACTIONS_TOTAL: &str = "rollcall_context_actions_total";
 
 /// Counts of a user's bundles by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -234,7 +233,8 @@ impl ContextEngine {
         outcome: Result<(), ContextError>,
     ) {
         let label = if outcome.is_ok() { "done" } else { "failed" };
-        metrics::counter!(ACTIONS_TOTAL, "what" => kind, "outcome" => label).increment(actions.len() as u64);
+        metrics::counter!(metric::CONTEXT_ACTIONS, "what" => kind, "outcome" => label)
+            .increment(actions.len() as u64);
         let updates = async {
             match &outcome {
                 Ok(()) => {
