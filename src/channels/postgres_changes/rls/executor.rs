@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, join, join_all, ready},
+    future::{BoxFuture, join_all, join3, ready},
 };
 use tokio::time::timeout;
 use tokio_postgres::{
@@ -383,10 +383,14 @@ async fn run_query(
     let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(1 + columns.len());
     params.push(&tuple_indexes);
     params.extend(columns.iter().map(|values| values as &(dyn ToSql + Sync)));
-    let (identity_set, rows) =
-        join(client.query(set_identity, &identity), client.query(statement, &params)).await;
+    let (role_reset, identity_set, rows) = join3(
+        client.batch_execute("reset role"),
+        client.query(set_identity, &identity),
+        client.query(statement, &params),
+    )
+    .await;
     // If the identity was not set, the rows were checked for another principal.
-    query_outcome(call, identity_set.and(rows))
+    query_outcome(call, role_reset.and(identity_set).and(rows))
 }
 
 fn query_outcome(
