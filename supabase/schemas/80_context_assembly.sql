@@ -578,10 +578,42 @@ comment on function rollcall.detect is
   'The callers topics and entities that a message is about, each with a score from 0 to 1 and a reason.';
 grant execute on function rollcall.detect to authenticated, service_role;
 
+-- Five of the newest 50 units. None for a user of whom a model has learned facts lately: those are in bundles, and
+-- supersede each other.
+-- Invoker: see bundle_sources.
+create function rollcall.recent_statements() returns json
+  language plpgsql stable security invoker
+as $$
+declare
+  v_me constant uuid := auth.uid();
+begin
+  if exists (
+    select from (
+      select m.is_learned from rollcall.memories m where m.user_id = v_me order by m.created_at desc limit 50) n
+    where n.is_learned) then
+    return '[]';
+  end if;
+  return (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', r.id, 'content', r.content, 'score', 0,
+      'said_on', r.created_at::date) order by r.created_at desc, r.id), '[]')
+    from (
+      select n.id, n.content, n.created_at
+      from (
+        select u.id, u.content, u.created_at, u.is_learned, u.state from rollcall.atomic_chat_units u
+        where u.user_id = v_me order by u.created_at desc limit 50
+      ) n
+      where n.is_learned and n.state = 'active' and n.created_at > now() - interval '30 days'
+      order by n.created_at desc, n.id limit 5
+    ) r);
+end
+$$;
+comment on function rollcall.recent_statements is 'The last statements that the caller made in conversations.';
+grant execute on function rollcall.recent_statements to authenticated, service_role;
+
 -- p_vector: the embedding of the message, where there are embeddings to compare it with. Returns json, because it is
 -- sent without being read.
 -- Invoker: see bundle_sources.
--- Over 60 lines: one object of eight parts.
+-- Over 60 lines: one object of nine parts.
 create function rollcall.assemble(p_conversation uuid, p_message text, p_history int,
   p_vector text default null) returns json
   language plpgsql stable security invoker
@@ -645,6 +677,7 @@ begin
         order by m.n)
       from unnest(v_memories, v_memory_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.memories me where me.id = m.id and me.is_active offset 0) me), '[]'),
+    'recent', rollcall.recent_statements(),
     'history', coalesce((
       select pg_catalog.json_agg(pg_catalog.json_build_object('id', h.id, 'role', h.role, 'content', h.content,
         'tokens', h.token_count,
