@@ -5752,7 +5752,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        /** @description The text in the lines `data` of the event. */
+                        data: string;
+                    };
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -6688,7 +6691,10 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["ChatEnvelope"];
-                    "text/event-stream": components["schemas"]["ChatEvent"];
+                    "text/event-stream": {
+                        /** @description The text in the lines `data` of the event. */
+                        data: string | unknown | "[DONE]";
+                    };
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -10110,7 +10116,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        /** @description The text in the lines `data` of the event. */
+                        data: string;
+                    };
                 };
             };
             /** @description `topic` is missing, or `config` is not a JSON object. */
@@ -10406,7 +10415,10 @@ export interface operations {
                     "application/json": {
                         [key: string]: unknown;
                     };
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        /** @description The text in the lines `data` of the event. */
+                        data: string;
+                    };
                 };
             };
             /** @description The request is invalid; `param` names the field. */

@@ -54,6 +54,9 @@ pub(super) fn complete_operation(operation: &mut Map<String, Value>) {
 
     let Some(Value::Object(responses)) = operation.get_mut("responses") else { return };
     for response in responses.values_mut() {
+        if let Some(schema) = response.pointer_mut("/content/text~1event-stream/schema") {
+            *schema = event_schema(schema.take());
+        }
         let mut headers = json!({ "x-request-id": { "$ref": "#/components/headers/RequestId" } });
         if limit.is_some() {
             for name in ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"] {
@@ -72,6 +75,19 @@ pub(super) fn complete_operation(operation: &mut Map<String, Value>) {
         };
         responses.entry(status.to_string()).or_insert(response);
     }
+}
+
+/// The schema of a server-sent event. `content` is that of its data: text, or the value that the text is as JSON, in
+/// streams that end with `[DONE]`.
+fn event_schema(content: Value) -> Value {
+    let mut data = json!({ "type": "string", "description": "The text in the lines `data` of the event." });
+    if content.get("type").is_none_or(|of| of != "string") {
+        data["anyOf"] = json!([
+            { "contentMediaType": "application/json", "contentSchema": content },
+            { "const": "[DONE]" },
+        ]);
+    }
+    json!({ "type": "object", "required": ["data"], "properties": { "data": data } })
 }
 
 /// States for generators of clients that objects without described properties may have any.
