@@ -15,9 +15,12 @@ help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the server with a PostgreSQL of its own and demo data; Ctrl-C stops it
+	@.ci/port "$(ARGS)"
+	@echo "1/3 installing what is missing"
 	@.ci/install
-	@echo "building Rollcall; the first time takes some minutes"
+	@echo "2/3 building Rollcall: about ten minutes the first time on two cores, then seconds"
 	@cargo build --release
+	@echo "3/3 starting PostgreSQL and Rollcall: some seconds"
 	@EMBEDDED_DATABASE=$${EMBEDDED_DATABASE-true} exec target/release/rollcall serve --seed $(ARGS)
 
 test: ## Run every test there is; installs what they need

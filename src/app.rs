@@ -390,6 +390,23 @@ pub fn openapi_document() -> serde_json::Value {
     http::openapi_document(console::routes())
 }
 
+/// Checks that the ports are free, before anything else is done. They are not kept: until the server is ready, clients
+/// must be refused rather than wait.
+///
+/// # Errors
+/// Names the settings of a port that is in use.
+pub async fn check_ports(listen: &config::Listen) -> anyhow::Result<()> {
+    let config::Listen { host, port, ws_port, admin_port, admin_host } = listen;
+    bind(host, *port, "HOST or PORT").await?;
+    if let Some(port) = ws_port {
+        bind(host, *port, "HOST or WS_PORT").await?;
+    }
+    if let Some(port) = admin_port {
+        bind(admin_host, *port, "ADMIN_HOST or ADMIN_PORT").await?;
+    }
+    Ok(())
+}
+
 async fn bind(host: &str, port: u16, settings: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((host, port))
         .await

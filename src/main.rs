@@ -20,10 +20,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<ExitCode> {
-    let (command, config) = cli::load()?;
+    let cli::Loaded { command, config, dotenv_notice } = cli::load()?;
     let traces = rollcall::telemetry::init_tracing(&config.log, &config.traces)?;
     if let Some(notice) = &config.notice {
         tracing::info!("{notice}");
+    }
+    if let Some(notice) = &dotenv_notice {
+        tracing::warn!("{notice}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(cli::run(command, config));

@@ -22,10 +22,19 @@ pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What a start reads before it does anything.
+pub struct Loaded {
+    pub command: Command,
+    pub config: Config,
+    /// A warning about names in `.env`.
+    pub dotenv_notice: Option<String>,
+}
+
 /// Reads `.env`, the command line and the environment, and validates the settings.
-pub fn load() -> anyhow::Result<(Command, Config)> {
-    rollcall::config::read_dotenv()?;
+pub fn load() -> anyhow::Result<Loaded> {
+    let names = rollcall::config::read_dotenv()?;
     let Cli { command, settings } = Cli::from_process();
     rollcall::config::check_process_environment()?;
-    Ok((command, Config::from_settings(&settings)?))
+    let config = Config::from_settings(&settings)?;
+    Ok(Loaded { command, config, dotenv_notice: rollcall::config::notice_of_dotenv(&names) })
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::bail;
-use rollcall::app::{Environment, Server};
+use rollcall::app::{Environment, Server, check_ports};
 use rollcall::clock::SystemClock;
 use rollcall::config::{Config, Secret, ServeArgs};
 use rollcall::database_target::DatabaseTarget;
@@ -16,6 +16,7 @@ use rollcall::transport::descriptors;
 use tracing::info;
 
 pub(super) async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
+    check_ports(&config.listen).await?;
     // Before PostgreSQL starts, which inherits the limit.
     descriptors::raise_limit();
     let shutdown = Shutdown::new();

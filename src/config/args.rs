@@ -3,7 +3,7 @@
 //! Settings are read as text. Errors therefore name the environment variable even for a flag, and an empty variable
 //! counts as unset.
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 
 use super::{Config, Settings};
 
@@ -22,9 +22,9 @@ With an existing database:
   rollcall serve --host 0.0.0.0 --log-format json
 
 Every setting is a flag, or a variable in the environment or in .env:
---port 5000 is PORT=5000. rollcall --help lists all settings. A running server
-serves its API description at /docs and /openapi.json, and that of its sockets
-at /asyncapi.json.";
+--port 5000 is PORT=5000. rollcall --help-all lists all settings. A running
+server serves its API description at /docs and /openapi.json, and that of its
+sockets at /asyncapi.json.";
 const SERVE_HELP: &str = "\
 Examples:
   rollcall serve --seed            embedded PostgreSQL and demo data
@@ -162,11 +162,15 @@ impl Cli {
     }
 }
 
-/// The clap command. Settings may stand before or after the subcommand. `-h` hides them, and help does not show values
-/// of the environment.
-fn command() -> clap::Command {
+/// The clap command. Settings may stand before or after the subcommand. Only `--help-all` shows them, without values of
+/// the environment.
+pub(super) fn command() -> clap::Command {
+    let help = |id: &'static str, action| Arg::new(id).long(id).action(action).global(true);
     Config::augment_args(Definition::command())
         .mut_args(|arg| arg.global(true).hide_env_values(true).hide_short_help(true))
+        .disable_help_flag(true)
+        .arg(help("help", ArgAction::HelpShort).short('h').help("Print help"))
+        .arg(help("help-all", ArgAction::HelpLong).help("Print help with all settings"))
 }
 
 /// The command with settings as text: [`Config::from_settings`] parses them, so that one start reports all problems.
@@ -244,8 +248,20 @@ mod tests {
     }
 
     #[test]
-    fn short_help_leaves_out_settings() {
-        let (short, long) = (command().render_help().to_string(), command().render_long_help().to_string());
+    fn only_help_all_lists_settings() {
+        let printed = |arguments: &[&str]| {
+            let line = std::iter::once("rollcall").chain(arguments.iter().copied());
+            text_command().try_get_matches_from(line).expect_err("prints help").to_string()
+        };
+        let short = printed(&["--help"]);
+        assert_eq!(short, printed(&["-h"]));
+        assert!(short.contains("--help-all"), "{short}");
+        for subcommand in command().get_subcommands() {
+            let short = printed(&[subcommand.get_name(), "--help"]);
+            assert!(short.lines().count() < 40 && !short.contains("--jwt-secret"), "{short}");
+            assert!(printed(&[subcommand.get_name(), "--help-all"]).contains("[env: JWT_SECRET]"));
+        }
+        let long = printed(&["--help-all"]);
         assert!(short.lines().count() < 50 && !short.contains("JWT_SECRET "), "{short}");
         for arg in Config::augment_args(clap::Command::new("settings")).get_arguments() {
             let variable = arg.get_env().unwrap().to_str().unwrap();

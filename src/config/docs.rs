@@ -1,4 +1,4 @@
-//! `docs/configuration.md`, generated from the declarations of the settings.
+//! `docs/configuration.md` and `docs/reference/cli.md`, generated from the declarations of settings and commands.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -7,6 +7,19 @@ use clap::Arg;
 use super::{ALIASES, texts};
 
 const PATH: &str = "docs/configuration.md";
+const CLI_PATH: &str = "docs/reference/cli.md";
+const CLI_INTRODUCTION: &str = "\
+# Command line
+
+<!-- Generated from the declarations of the commands. Change src/config/args.rs, then run:
+     UPDATE_DOCS=1 cargo test --lib config::docs -->
+
+Results go to standard output, log lines and errors to standard error. The exit status is 0 on success, 1 on failure \
+(and when `doctor` finds a fault), and 2 for a command line that is not understood.
+
+Every command takes every [setting](../configuration.md) as a flag. `--help` prints the options of the command, \
+`--help-all` the settings as well.
+";
 const INTRODUCTION: &str = "\
 # Configuration
 
@@ -43,6 +56,52 @@ fn configuration_page_is_current() {
         current == expected,
         "{PATH} is not current; run: UPDATE_DOCS=1 cargo test --lib config::docs\nfirst difference: {difference:?}"
     );
+}
+
+#[test]
+fn command_line_page_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(CLI_PATH);
+    let expected = render_commands();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    let current = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        current == expected,
+        "{CLI_PATH} is not current; run: UPDATE_DOCS=1 cargo test --lib config::docs"
+    );
+}
+
+fn render_commands() -> String {
+    let mut page = CLI_INTRODUCTION.to_owned();
+    for command in super::args::command().get_subcommands() {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = write!(page, "\n## rollcall {}\n\n{about}.\n\n", command.get_name());
+        let own: Vec<_> = command.get_arguments().filter(|arg| arg.get_env().is_none()).collect();
+        if !own.is_empty() {
+            page.push_str("| option | default | meaning |\n| --- | --- | --- |\n");
+        }
+        for arg in own {
+            let values = arg.get_value_names().unwrap_or_default().iter().map(|name| format!(" <{name}>"));
+            let values = if arg.get_num_args().is_some_and(|range| range.takes_values())
+                || !arg.is_positional() && arg.get_action().takes_values()
+            {
+                values.collect::<String>()
+            } else {
+                String::new()
+            };
+            let option = match arg.get_long() {
+                Some(long) => format!("--{long}{values}"),
+                None => format!("<{}>", arg.get_id().as_str().to_uppercase()),
+            };
+            let default = arg.get_default_values().first().filter(|_| arg.get_action().takes_values());
+            let default = default.map_or_else(String::new, |text| format!("`{}`", text.to_string_lossy()));
+            let _ = writeln!(page, "| `{option}` | {default} | {}. |", help(arg));
+        }
+        let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let _ = write!(page, "\n```text\n{}\n```\n", examples.trim_end());
+    }
+    page
 }
 
 #[test]

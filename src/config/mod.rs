@@ -41,7 +41,7 @@ pub use crate::telemetry::{LogConfig, LogFormat, TracesConfig};
 pub use args::{Cli, Command, CompletionsArgs, DoctorArgs, MigrateArgs, ServeArgs, TokenArgs, completions};
 pub use error::ConfigError;
 pub use texts::Settings;
-pub use unknown_variables::check_process_environment;
+pub use unknown_variables::{check_process_environment, notice_of_dotenv};
 
 /// Other names of variables. An alias counts when the setting itself is unset.
 const ALIASES: [(&str, &str); 6] = [
@@ -137,14 +137,18 @@ fn host(text: &str) -> ParseResult<String> {
 }
 
 /// Loads `.env` of the working directory into the process's environment; variables that are already set are
-/// kept. Call it before any thread starts and before the command line is parsed.
+/// kept. Call it before any thread starts and before the command line is parsed. Returns the names in the file.
 ///
 /// # Errors
 /// Names the line that is not of the form `NAME=value`.
-pub fn read_dotenv() -> Result<(), ConfigError> {
-    match dotenvy::from_path(Path::new(".env")) {
-        Ok(()) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
+pub fn read_dotenv() -> Result<Vec<String>, ConfigError> {
+    let path = Path::new(".env");
+    match dotenvy::from_path(path) {
+        Ok(()) => {
+            let lines = dotenvy::from_path_iter(path).into_iter().flatten();
+            Ok(lines.filter_map(|line| Some(line.ok()?.0)).collect())
+        }
+        Err(error) if error.not_found() => Ok(Vec::new()),
         Err(dotenvy::Error::LineParse(line, _)) => {
             // The rest of the line may be a secret.
             let name = line.split(['=', ' ']).next().unwrap_or_default();

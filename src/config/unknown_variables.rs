@@ -10,6 +10,10 @@ const PREFIXES: [&str; 3] = ["ROLLCALL_", "REALTIME_", "PRESENCE_"];
 /// Variables that are not settings but are set by the generated `env` file.
 const ALLOWED: [&str; 1] = ["ROLLCALL_URL"];
 
+/// Variables that clients of this server, or programs beside it, read from the same file.
+const FOREIGN: [&str; 6] =
+    ["ANON_KEY", "SERVICE_ROLE_KEY", "POSTGRES_PASSWORD", "ROLLCALL_PASSWORD", "NODE_ENV", "RUST_BACKTRACE"];
+
 /// Variables that would have no effect.
 const UNSUPPORTED: [&str; 1] = ["NATS_URL"];
 
@@ -35,11 +39,46 @@ fn check(variables: impl Iterator<Item = (String, String)>) -> Result<(), Config
         if !is_ours || is_known || is_kubernetes_service(&name, &value) {
             return None;
         }
-        let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
-        let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+        let hint = hint(&name, &known);
         Some(Problem::new(name, format!("unknown setting{hint}")))
     };
     ConfigError::from_problems(variables.filter_map(problem).collect())
+}
+
+/// A line of the log about variables of `.env` that are no settings; `None` if all are. It is no error: an application
+/// may keep its own variables in the file. [`check_process_environment`] refuses those that are meant for this server.
+pub fn notice_of_dotenv(names: &[String]) -> Option<String> {
+    let declared = texts::declared();
+    let known: Vec<_> =
+        declared.iter().map(texts::variable).chain(ALIASES.iter().map(|(alias, _)| *alias)).collect();
+    let is_unknown = |name: &&String| {
+        !known.contains(&name.as_str())
+            && !ALLOWED.contains(&name.as_str())
+            && !FOREIGN.contains(&name.as_str())
+            && !database_variables::is_known(name)
+    };
+    let unknown: Vec<_> =
+        names.iter().filter(is_unknown).map(|name| format!("{name}{}", hint(name, &known))).collect();
+    (!unknown.is_empty()).then(|| format!(".env has variables that are no settings: {}", unknown.join(", ")))
+}
+
+/// The setting that was probably meant, as the end of a message; empty if none is similar. A setting that begins with
+/// the name, or without a prefix of ours is the name, is nearer than one with few different letters.
+fn hint(name: &str, known: &[&str]) -> String {
+    let without_prefix = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let same = known.iter().find(|candidate| **candidate == without_prefix);
+    let is_longer = |candidate: &&&str| {
+        [name, without_prefix].iter().any(|name| name.len() >= 4 && candidate.starts_with(name))
+            || (candidate.len() >= 4 && name.starts_with(&format!("{candidate}_")))
+    };
+    let by_prefix =
+        || known.iter().filter(is_longer).min_by_key(|candidate| candidate.len().abs_diff(name.len()));
+    let by_letters = || {
+        let distance = |candidate: &&&str| strsim::damerau_levenshtein(candidate, name);
+        known.iter().min_by_key(distance).filter(|candidate| distance(candidate) * 3 <= name.len())
+    };
+    let nearest = same.or_else(by_prefix).or_else(by_letters);
+    nearest.map_or_else(String::new, |nearest| format!(" (did you mean {nearest}?)"))
 }
 
 /// Whether Kubernetes sets the variable for a service, such as one called `rollcall`: `ROLLCALL_SERVICE_HOST`,
@@ -79,6 +118,32 @@ mod tests {
         let error = check_all(&[("PRESENCE_UPDATE_PER_MINUTE", "1")]).unwrap_err();
         assert!(error.contains("PRESENCE_UPDATE_PER_MINUTE"), "{error}");
         assert!(error.contains("did you mean PRESENCE_UPDATES_PER_MINUTE?"), "{error}");
+        for (name, meant) in [
+            ("PRESENCE_UPDATES", "PRESENCE_UPDATES_PER_MINUTE"),
+            ("REALTIME_MAX_WAL", "REALTIME_MAX_WAL_MB"),
+            ("REALTIME_MAX_WAL_MB_TOTAL", "REALTIME_MAX_WAL_MB"),
+            ("ROLLCALL_JWT_SECRET", "JWT_SECRET"),
+            ("ROLLCALL_PORT", "PORT"),
+            ("ROLLCALL_ADMIN", "ADMIN_PORT"),
+        ] {
+            let error = check_all(&[(name, "1")]).unwrap_err();
+            assert_eq!(error, format!("{name}: unknown setting (did you mean {meant}?)"));
+        }
+        let error = check_all(&[("ROLLCALL_ZZZZZZZZ", "1")]).unwrap_err();
+        assert_eq!(error, "ROLLCALL_ZZZZZZZZ: unknown setting");
+    }
+
+    #[test]
+    fn unknown_names_of_the_env_file_are_named() {
+        let notice = |names: &[&str]| {
+            notice_of_dotenv(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(notice(&["JWT_SECRET", "PGHOST", "DB_HOST", "ROLLCALL_URL", "ANON_KEY", "SHARDS"]), None);
+        let text = notice(&["JWT_SECERT", "PORT", "STRIPE_WEBHOOK"]).expect("a notice");
+        assert_eq!(
+            text,
+            ".env has variables that are no settings: JWT_SECERT (did you mean JWT_SECRET?), STRIPE_WEBHOOK"
+        );
     }
 
     #[test]

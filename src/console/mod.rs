@@ -1,7 +1,8 @@
 //! The console: a page at `/` that shows the state of the server, and API documentation at `/docs`.
 //!
 //! The pages in `page/` are plain HTML, CSS and JavaScript modules embedded in the binary. They use only the
-//! public API. [`demo_tokens`] serves tokens of the demo users on a demo server.
+//! public API. `marked.js` is `lib/marked.esm.js` of the package marked 18.2.1 (MIT), unchanged; it renders the Markdown of
+//! descriptions. [`demo_tokens`] serves tokens of the demo users on a demo server.
 
 mod errors;
 
@@ -35,7 +36,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-static ASSETS: [Asset; 11] = assets! {
+static ASSETS: [Asset; 12] = assets! {
     "index.html": HTML,
     "docs.html": HTML,
     "style.css": CSS,
@@ -46,6 +47,7 @@ static ASSETS: [Asset; 11] = assets! {
     "channels.js": SCRIPT,
     "operator.js": SCRIPT,
     "docs.js": SCRIPT,
+    "marked.js": SCRIPT,
     "icon.svg": "image/svg+xml",
 };
 

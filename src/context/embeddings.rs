@@ -25,6 +25,7 @@ use super::{
 use crate::backoff::jittered;
 use crate::lifecycle::ErrorChain;
 use crate::pg::{Database, PgError};
+use crate::telemetry::metric;
 
 /// Maximum wait of an assembly for the embedding of its message.
 const QUERY_EMBEDDING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -35,8 +36,6 @@ const PGVECTOR_CHECK_INTERVAL: Duration = Duration::from_secs(300);
 const CLAIM_BATCH_SIZE: i32 = 128;
 const REQUEST_BATCH_SIZE: usize = 16;
 const REQUEST_CONCURRENCY: usize = 4;
-/// Counter: processed texts, by `outcome`.
-const EMBEDDINGS_TOTAL: &str = "rollcall_context_embeddings_total";
 
 /// Client of the embeddings API together with the storage of its vectors.
 pub(super) struct SemanticSearch {
@@ -130,6 +129,6 @@ impl SemanticSearch {
                 }
             },
         };
-        metrics::counter!(EMBEDDINGS_TOTAL, "outcome" => outcome).increment(texts.len() as u64);
+        metrics::counter!(metric::CONTEXT_EMBEDDINGS, "outcome" => outcome).increment(texts.len() as u64);
     }
 }

@@ -40,6 +40,7 @@ use crate::{
     },
     protocol::ServerMessage,
     settings::Problem,
+    telemetry::metric,
 };
 
 /// Queue size for storing what assembly compiled. When it is full, entries are dropped and counted; the next assembly
@@ -53,8 +54,6 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Usage counts are written earlier when so many bundles have one.
 const MAX_COUNTED_BUNDLES: usize = 10_000;
-/// Counter: deferred writes and `bundle_ready` messages dropped because a queue was full, by `what`.
-const DROPPED_TOTAL: &str = "rollcall_context_dropped_total";
 
 /// Assembling or compiling failed.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +187,7 @@ impl ContextNotifications {
                 version: bundle.version,
             };
             if self.ready_messages.try_send((user, message)).is_err() {
-                metrics::counter!(DROPPED_TOTAL, "what" => "ready_messages").increment(1);
+                metrics::counter!(metric::CONTEXT_DROPPED, "what" => "ready_messages").increment(1);
             }
         }
     }
@@ -316,7 +315,7 @@ impl ContextEngine {
             misses: prompt.misses.clone(),
         };
         if self.deferred_writes.try_send(write).is_err() {
-            metrics::counter!(DROPPED_TOTAL, "what" => "bundles").increment(1);
+            metrics::counter!(metric::CONTEXT_DROPPED, "what" => "bundles").increment(1);
         }
         Ok(prompt)
     }

@@ -35,6 +35,7 @@ use crate::{
     lifecycle::ErrorChain,
     model::{ConversationId, UserId},
     pg::{Database, PgError},
+    telemetry::metric,
 };
 
 /// Queue entries claimed at once, and users processed concurrently.
@@ -52,10 +53,6 @@ const PREDICTION_BATCH_SIZE: usize = 3;
 /// Newest messages that a model summarizes, and the maximum tokens of the summary.
 const MAX_SUMMARY_MESSAGES: usize = 60;
 const MAX_SUMMARY_TOKENS: u32 = 600;
-/// Counter: processed queue entries, by `what` and `outcome`.
-const ACTIONS_TOTAL: &str = "rollcall_context_actions_total";
-/// Gauge: triggers on sources of bundles that do not fire. While there are any, no bundle is served.
-const SILENT_TRIGGERS: &str = "rollcall_context_silent_triggers";
 
 /// Counts of a user's bundles by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -238,7 +235,8 @@ impl ContextEngine {
         outcome: Result<(), ContextError>,
     ) {
         let label = if outcome.is_ok() { "done" } else { "failed" };
-        metrics::counter!(ACTIONS_TOTAL, "what" => kind, "outcome" => label).increment(actions.len() as u64);
+        metrics::counter!(metric::CONTEXT_ACTIONS, "what" => kind, "outcome" => label)
+            .increment(actions.len() as u64);
         let updates = async {
             match &outcome {
                 Ok(()) => {
@@ -263,7 +261,7 @@ impl ContextEngine {
 /// Logs triggers that stopped firing or fire again since `before`.
 fn report_silent_triggers(before: &mut Vec<String>, now: Vec<String>) {
     #[expect(clippy::cast_precision_loss, reason = "there are some dozens of triggers")]
-    metrics::gauge!(SILENT_TRIGGERS).set(now.len() as f64);
+    metrics::gauge!(metric::CONTEXT_SILENT_TRIGGERS).set(now.len() as f64);
     if *before == now {
         return;
     }

@@ -31,7 +31,7 @@ use super::{
     identity::GatewayPolicy,
     metrics_access::{MetricsPolicy, MetricsReader},
 };
-use crate::{auth::Verifier, clock::Clock, model::milliseconds};
+use crate::{auth::Verifier, clock::Clock, model::milliseconds, telemetry};
 
 /// Timeout of one health check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -326,6 +326,7 @@ const METRICS_OF_SYSTEM: Alias = Alias {
 
 async fn render_metrics(State(system): State<Arc<System>>) -> Result<Response, ApiError> {
     let handle = system.metrics.as_ref().ok_or(ApiError::NotFound)?;
+    telemetry::record_usage();
     let text = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge};
 
+use crate::telemetry::metric;
+
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -85,15 +87,15 @@ impl ShardMetrics {
         let shard = shard.to_string();
         let counter = |name| metrics::counter!(name, "shard" => shard.clone());
         Self {
-            connections: metrics::gauge!("rollcall_hub_connections", "shard" => shard.clone()),
-            deliveries: counter("rollcall_hub_deliveries_total"),
-            coalesced: counter("rollcall_hub_coalesced_total"),
-            undeliverable: counter("rollcall_hub_undeliverable_total"),
-            slow_consumers_closed: counter("rollcall_hub_slow_consumers_closed_total"),
-            rate_limited_messages: counter("rollcall_hub_rate_limited_messages_total"),
-            bytes_sent: counter("rollcall_hub_sent_bytes_total"),
-            topics: metrics::gauge!("rollcall_hub_topics", "shard" => shard.clone()),
-            topic_members: metrics::gauge!("rollcall_hub_topic_members", "shard" => shard.clone()),
+            connections: metrics::gauge!(metric::HUB_CONNECTIONS, "shard" => shard.clone()),
+            deliveries: counter(metric::HUB_DELIVERIES),
+            coalesced: counter(metric::HUB_COALESCED),
+            undeliverable: counter(metric::HUB_UNDELIVERABLE),
+            slow_consumers_closed: counter(metric::HUB_SLOW_CONSUMERS_CLOSED),
+            rate_limited_messages: counter(metric::HUB_RATE_LIMITED_MESSAGES),
+            bytes_sent: counter(metric::HUB_SENT_BYTES),
+            topics: metrics::gauge!(metric::HUB_TOPICS, "shard" => shard.clone()),
+            topic_members: metrics::gauge!(metric::HUB_TOPIC_MEMBERS, "shard" => shard.clone()),
         }
     }
 

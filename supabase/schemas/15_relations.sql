@@ -283,7 +283,7 @@ create table rollcall.conversation_participants (
   joined_at timestamptz not null default now(),
   constraint conversation_participants_pkey primary key (conversation_id, user_id)
 );
-comment on table rollcall.conversation_participants is 'Participants of conversations.';
+comment on table rollcall.conversation_participants is 'Who takes part in which conversation.';
 create index conversation_participants_user_id on rollcall.conversation_participants (user_id);
 alter table rollcall.conversation_participants enable row level security;
 create policy "participants read each other" on rollcall.conversation_participants

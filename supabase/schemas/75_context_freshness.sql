@@ -1086,7 +1086,7 @@ begin
 end
 $$;
 comment on function rollcall.context_access_version is
-  'One number for the version of policies, grants and triggers on the sources of bundles. Every change gives a new number.';
+  'One number for the version of policies, grants and triggers on the sources of bundles. Every change gives another.';
 grant execute on function rollcall.context_access_version to authenticated, service_role;
 
 -- For readers of sources: p_before is the version in the snapshot of the reading statement. This function is volatile,

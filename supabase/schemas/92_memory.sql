@@ -175,7 +175,7 @@ begin
 end
 $$;
 comment on function rollcall_internal.delete_unfounded_memories is
-  'Deletes those learned memories whose messages are all deleted or say something else; others refer to a message left.';
+  'Deletes learned memories that no message is left of; others refer to a message that is left.';
 
 -- Either the message was deleted, or the memory, whose statements are then forgotten too.
 -- Definer: called by the referencing trigger of any writer.
@@ -363,10 +363,10 @@ grant execute on function rollcall.learning_sources to authenticated, service_ro
 
 -- p_found: {"messages": [{"id", "units": [text]}], "memories": [{"message_id", "content", "category", "importance",
 -- "replaces": [ids]}], "forgotten": [{"message_id", "memories": [ids]}]}: memories that the message asks to forget,
--- which are deleted unless pinned. Replaces what was learned from an earlier text of the messages. Of two facts the one that
--- was said later is valid. Without entries the claim remains, for facts that are found later. Waits at most 300 ms
--- for a lock and skips nothing: the caller tries again after `busy`. Locks conversations before messages, as
--- deleting a conversation does.
+-- which are deleted unless pinned. Replaces what was learned from an earlier text of the messages. Of two facts the one
+-- that was said later is valid. Without entries the claim remains, for facts that are found later. Waits at most 300 ms
+-- for a lock and skips nothing: the caller tries again after `busy`. Locks conversations before messages, as deleting a
+-- conversation does.
 -- Returns stored, lost (the lease) or busy.
 -- Definer: writes columns that users may only read; every row is checked to belong to p_user.
 -- Over 60 lines: queue, units and memories are written under one lease.
@@ -400,7 +400,8 @@ begin
   delete from rollcall.atomic_chat_units u
   where u.message_id = any (v_messages) and u.user_id = p_user and u.is_learned;
   -- Its trigger deletes memories that were learned from these messages only.
-  delete from rollcall.memory_sources s where s.message_id = any (v_messages) and s.user_id = p_user;
+  delete from rollcall.memory_sources s using rollcall.memories m
+  where s.message_id = any (v_messages) and s.user_id = p_user and m.id = s.memory_id and m.is_learned;
 
   insert into rollcall.atomic_chat_units (user_id, conversation_id, message_id, notebook_id, content, is_learned,
     created_at)
@@ -499,7 +500,7 @@ comment on function rollcall_internal.postpone_learning is 'Releases a failed cl
 -- Search --------------------------------------------------------------------------------------------------------------
 
 -- p_filters: kind (memory or unit), notebookId, conversationId, from, until. Filters apply to the best 500 matches of
--- each kind.
+-- each kind; without filters some more than p_limit are enough.
 -- Invoker: see bundle_sources.
 create function rollcall.search(p_text text, p_vector text, p_filters jsonb, p_limit int) returns table (found jsonb)
   language plpgsql stable security invoker rows 20
@@ -509,18 +510,19 @@ declare
   v_unit_scores real[];
   v_memories uuid[];
   v_memory_scores real[];
+  v_depth constant int := case when p_filters - 'kind' = '{}' then 3 * p_limit + 20 else 500 end;
 begin
   select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
-  from rollcall.match_words('unit', p_text, 500) m where coalesce(p_filters ->> 'kind', 'unit') = 'unit';
+  from rollcall.match_words('unit', p_text, v_depth) m where coalesce(p_filters ->> 'kind', 'unit') = 'unit';
   select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
-  from rollcall.match_words('memory', p_text, 500) m where coalesce(p_filters ->> 'kind', 'memory') = 'memory';
+  from rollcall.match_words('memory', p_text, v_depth) m where coalesce(p_filters ->> 'kind', 'memory') = 'memory';
   if p_vector is not null and coalesce(p_filters ->> 'kind', 'unit') = 'unit' then
     select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
-    from rollcall.merge_embeddings('unit', v_units, v_unit_scores, p_vector, 0.35, 500) m;
+    from rollcall.merge_embeddings('unit', v_units, v_unit_scores, p_vector, 0.35, v_depth) m;
   end if;
   if p_vector is not null and coalesce(p_filters ->> 'kind', 'memory') = 'memory' then
     select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
-    from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, 500) m;
+    from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, v_depth) m;
   end if;
   return query
     select jsonb_build_object('kind', x.kind, 'id', x.id, 'content', x.content, 'score', x.score,

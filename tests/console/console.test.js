@@ -127,7 +127,7 @@ test("every route is documented and can be tried", async () => {
   const described = await (await fetch(`${url}/openapi.json`)).json();
   const routes = Object.values(described.paths).flatMap(Object.keys).length;
   await page.locator("details").first().waitFor();
-  assert.equal(await page.locator("main details").count(), routes);
+  assert.equal(await page.locator("main .entry:not(.message)").count(), routes);
   await page.getByLabel("Demo user").selectOption({ label: "Alice" });
   const status = page.locator("#setStatus");
   await status.locator("summary").click();
@@ -135,6 +135,48 @@ test("every route is documented and can be tried", async () => {
   await status.getByText("200 OK").waitFor();
   await screenshot(page, "docs");
   await accessible(page, "docs");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("the reference shows sockets, opens named types, finds and copies", async () => {
+  const page = await visit(browser, "/docs");
+  const sockets = await (await fetch(`${url}/asyncapi.json`)).json();
+  await page.locator("details").first().waitFor();
+  assert.equal(await page.locator("main .message").count(), Object.keys(sockets.components.messages).length);
+  const numbers = await page.locator("#close-codes td:first-child").allTextContents();
+  assert.deepEqual(numbers, sockets["x-close-codes"].map(({ code }) => String(code)));
+
+  // Markdown is rendered: the descriptions show no marks of it.
+  const set = page.locator("#setStatus");
+  await set.locator(":scope > summary").click();
+  await set.locator(".prose code").filter({ hasText: /^busy$/ }).first().waitFor();
+  assert.ok(!(await set.locator(".prose").first().textContent()).includes("`"));
+
+  // A field of a named type opens to what the type contains, also within another type.
+  const status = set.locator("details.type").filter({ hasText: "Status" }).first();
+  await status.locator(":scope > summary").click();
+  await status.locator("code").filter({ hasText: /^invisible$/ }).first().waitFor();
+
+  // Samples are those of the description, and can be copied.
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await set.locator(".sample").filter({ hasText: "curl" }).getByRole("button", { name: "Copy" }).first().click();
+  const copied = await page.evaluate(() => navigator.clipboard.readText());
+  assert.ok(copied.startsWith(`curl -s -X POST '${url}/api/presence/status'`), copied);
+  assert.ok(copied.includes("Authorization: Bearer $TOKEN"), copied);
+
+  // Frames of a socket.
+  const update = page.locator("#socket-presence .message").filter({ hasText: "presence_update" }).first();
+  await update.locator(":scope > summary").click();
+  await update.locator("pre").filter({ hasText: '"availability"' }).waitFor();
+
+  // Search leaves the entries with every word, and their sections.
+  await page.getByLabel("Search").fill("typing conversations post");
+  await page.getByText("1 of ").waitFor();
+  assert.deepEqual(await page.locator(".entry:visible").evaluateAll((entries) => entries.map(({ id }) => id)), ["setTyping"]);
+  await screenshot(page, "docs-search");
+  await page.getByLabel("Search").fill("");
+  await accessible(page, "docs, opened");
   assert.deepEqual(page.errors, []);
   await page.context().close();
 });

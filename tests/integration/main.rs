@@ -63,6 +63,7 @@ mod postgres_changes_random;
 mod postgres_changes_tables;
 mod projects;
 mod readme;
+mod reference;
 mod rest_devices_and_users;
 mod rest_lists;
 mod rest_manage;

@@ -28,6 +28,7 @@ use crate::{
     backoff::{Backoff, jittered},
     lifecycle::ErrorChain,
     pg::PgError,
+    telemetry::metric,
 };
 
 /// Users whose messages are claimed at once, and processed concurrently.
@@ -42,8 +43,6 @@ const MAX_ATTEMPTS: i32 = 10;
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
 /// Delay after locks that others held.
 const BUSY_DELAY: Duration = Duration::from_millis(500);
-/// Counter: messages that were processed, by `outcome`.
-const LEARNED_TOTAL: &str = "rollcall_context_messages_learned_total";
 
 /// Why a batch is tried again.
 enum Postponed {
@@ -107,7 +106,8 @@ impl ContextEngine {
                 if given_up { "given_up" } else { "postponed" }
             }
         };
-        metrics::counter!(LEARNED_TOTAL, "outcome" => outcome).increment(claim.messages.len() as u64);
+        metrics::counter!(metric::CONTEXT_MESSAGES_LEARNED, "outcome" => outcome)
+            .increment(claim.messages.len() as u64);
     }
 
     async fn try_learn(&self, claim: &Claim) -> Result<(), Postponed> {

@@ -18,7 +18,7 @@ pub use error::ProviderError;
 pub use openai::OpenAi;
 
 use super::message::ChatMessage;
-use crate::model::Secret;
+use crate::{model::Secret, telemetry::metric};
 
 /// What a call to a model is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -226,7 +226,7 @@ impl Provider {
             ("provider", self.name().to_owned()),
             ("outcome", outcome.to_owned()),
         ];
-        metrics::counter!(CALLS_TOTAL, &labels).increment(1);
+        metrics::counter!(metric::CONTEXT_LLM_CALLS, &labels).increment(1);
     }
 
     fn count_tokens(&self, purpose: Purpose, usage: Usage) {
@@ -236,15 +236,10 @@ impl Provider {
                 ("provider", self.name().to_owned()),
                 ("kind", kind.to_owned()),
             ];
-            metrics::counter!(TOKENS_TOTAL, &labels).increment(tokens);
+            metrics::counter!(metric::CONTEXT_LLM_TOKENS, &labels).increment(tokens);
         }
     }
 }
-
-/// Counter: calls to models, by `purpose`, `provider` and `outcome`.
-const CALLS_TOTAL: &str = "rollcall_context_llm_calls_total";
-/// Counter: tokens as providers report them, by `purpose`, `provider` and `kind` (`prompt`, `completion`).
-const TOKENS_TOTAL: &str = "rollcall_context_llm_tokens_total";
 
 #[derive(Clone, Default)]
 pub struct Providers {

@@ -76,6 +76,18 @@ fn typing(name: &'static str) -> Message {
     from_client("typing", description, part(name, typing_fields()), example)
 }
 
+/// Typing with the names of the context dialect.
+fn context_typing() -> Message {
+    let fields = vec![
+        field("conversationId", typing_conversation_id(), "ID of the conversation."),
+        field("isTyping", Shape::flag(), "Whether the user is typing: `false` after stopping."),
+    ];
+    let description =
+        "Reports that the user started or stopped typing. Typing ends after 5 s unless it is refreshed.";
+    let data = json!({ "conversationId": "c0000000-0000-4000-8000-000000000001", "isTyping": true });
+    from_client("typing", description, part("data", fields), json!({ "type": "typing", "data": data }))
+}
+
 fn auth() -> Message {
     let fields = vec![field("token", Shape::text(), "New token of the same user.")];
     let description = "Renews the token. Without a new token, the server closes the socket with code 4401 when the \
@@ -342,7 +354,7 @@ fn context() -> Channel {
                 }),
             ),
             heartbeat("heartbeat", "data"),
-            typing("data"),
+            context_typing(),
             auth(),
         ],
         server: vec![

@@ -37,11 +37,17 @@ pub(super) fn channel() -> Channel {
         field("schema", Shape::text(), "Name of the schema, or `*`."),
         optional("table", Shape::text(), "Name of the table, or `*`; by default all tables."),
         optional("filter", Shape::text(), "Filter of rows, for example `id=eq.1`."),
+        optional("select", Shape::list(Shape::text()), "Names of the columns to receive, by default all."),
     ]);
     let broadcast = Shape::Object(vec![
         optional("self", Shape::flag(), "Whether the sender receives its own messages."),
         optional("ack", Shape::flag(), "Whether the server acknowledges each message."),
         nullable("replay", Shape::any_object(), "Which earlier messages of a private channel to receive."),
+        optional(
+            "replication_ready",
+            Shape::flag(),
+            "Whether a system message says when broadcasts from the database arrive.",
+        ),
     ]);
     let presence = Shape::Object(vec![
         optional("key", Shape::text(), "Key of the client in the presence state, by default a UUID."),

@@ -1,6 +1,7 @@
 //! The descriptions against the code.
 
 mod conforms;
+mod docs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,7 @@ use crate::{
     app::openapi_document as document,
     http::{ApiError, FieldError},
     hub::CloseCode,
-    model::{DeviceContext, DeviceId, Presence, TypingState, UserId},
+    model::{DeviceContext, DeviceId, Presence, Reach, Status, TypingState, UserId},
     protocol::{
         Dialect, Encode, ErrorCode, Frame, Framing, ServerMessage, Welcome, WireError, phoenix::Push,
     },
@@ -354,42 +355,49 @@ fn both_serializers_accept_the_documented_messages() {
     }
 }
 
-/// One of each message that the server says.
+/// One of each message that the server says. The reference of the sockets shows them, so they never differ.
 fn server_messages() -> Vec<ServerMessage> {
-    let user = UserId::random();
-    let now = jiff::Timestamp::now();
+    let user: UserId = "a0000000-0000-4000-8000-000000000002".parse().expect("is an ID");
+    let conversation = uuid::uuid!("c0000000-0000-4000-8000-000000000001");
+    let now: jiff::Timestamp = "2026-11-21T12:00:00.000Z".parse().expect("is a time");
     let presence = Presence {
+        status: Status::Busy,
+        reach: Reach::Online,
         last_seen: Some(now),
-        custom_status: Some("x".into()),
+        custom_status: Some("writing".into()),
         idle_since: Some(now),
         ..Presence::hidden(user)
     };
-    let device = DeviceId::unnamed();
+    let device: DeviceId = DeviceId::try_from("laptop").expect("is an ID");
     let context = DeviceContext {
         user_id: user,
         device_id: device.clone(),
         active_conversation_id: None,
-        visible_conversation_ids: vec![uuid::Uuid::nil().into()],
+        visible_conversation_ids: vec![conversation.into()],
         active_notebook_id: None,
         active_persona_id: None,
-        last_navigation_path: Some("/".into()),
+        last_navigation_path: Some("/notes".into()),
         local_time: None,
         updated_at: now,
     };
-    let typing =
-        TypingState { user_id: user, conversation_id: "42".parse().expect("is an ID"), is_typing: true };
-    let payload = serde_json::value::to_raw_value(&json!({ "a": 1 })).expect("is JSON");
+    let typing = TypingState {
+        user_id: user,
+        conversation_id: conversation.to_string().parse().expect("is an ID"),
+        is_typing: true,
+    };
+    let payload = serde_json::value::to_raw_value(&json!({ "order": 17 })).expect("is JSON");
     let event =
-        crate::model::CustomEvent { category: crate::model::Category::Custom, event: "e".into(), payload };
+        crate::model::CustomEvent { category: crate::model::Category::Custom, event: "paid".into(), payload };
     vec![
         ServerMessage::Connected(Welcome {
-            client_id: uuid::Uuid::nil(),
+            client_id: uuid::uuid!("3f0c8b52-5a0e-4b6e-9d8b-0f8f1f3f9f11"),
             user_id: user,
             device_id: device,
             server_time: now,
-            heartbeat_interval: std::time::Duration::from_secs(30),
+            heartbeat_interval: std::time::Duration::from_secs(25),
         }),
         ServerMessage::InitialState(vec![Arc::new(presence.clone())]),
+        ServerMessage::Presence(Arc::new(presence.clone())),
         ServerMessage::Presence(Arc::new(Presence::hidden(user))),
         ServerMessage::Typing(typing),
         ServerMessage::Custom(event),
@@ -397,10 +405,14 @@ fn server_messages() -> Vec<ServerMessage> {
         ServerMessage::StatusAck(Arc::new(presence)),
         ServerMessage::Pong,
         ServerMessage::ContextSync(Arc::new(context)),
-        ServerMessage::BundleReady { bundle_type: "topic".into(), bundle_id: uuid::Uuid::nil(), version: 3 },
+        ServerMessage::BundleReady {
+            bundle_type: "topic".into(),
+            bundle_id: uuid::uuid!("6f0c0000-0000-4000-8000-000000000001"),
+            version: 3,
+        },
         ServerMessage::Error(WireError::field(
             ErrorCode::InvalidRequest,
-            FieldError::new("type", "is wrong"),
+            FieldError::new("type", "is required"),
         )),
         ServerMessage::Error(WireError::rate_limited(5)),
     ]

@@ -54,6 +54,7 @@ use crate::{
         Frame,
         phoenix::{HEARTBEAT_TOPIC, Push, TOPIC_PREFIX},
     },
+    telemetry::metric,
     transport::{CloseReason, Connection, Flow, Session},
 };
 
@@ -179,7 +180,7 @@ impl Session for ChannelsSession {
             Ok(push) => self.on_push(&push, conn).await,
             // Supabase Realtime sends no reply to such a frame, and clients expect none.
             Err(error) => {
-                metrics::counter!("rollcall_channels_malformed_frames_total").increment(1);
+                metrics::counter!(metric::CHANNELS_MALFORMED_FRAMES).increment(1);
                 tracing::debug!(conn.id = %conn.id(), error = %ErrorChain(&error), "dropped a malformed frame");
             }
         }

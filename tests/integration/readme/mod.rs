@@ -49,6 +49,32 @@ async fn readme_sql_runs_on_the_demo_data(db: Arc<TestDatabase>) {
     }
 }
 
+/// The SQL of the guides runs in order on the demo data, one page after the other, and each page has some.
+#[testkit::test]
+async fn readme_guides_run_on_the_demo_data(db: Arc<TestDatabase>) {
+    let target =
+        MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
+    assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
+    let pages = [
+        "docs/guides/mobile.md",
+        "docs/guides/private-channels.md",
+        "docs/guides/moderation.md",
+        "docs/guides/personal-data.md",
+        "docs/guides/supabase-hosted.md",
+        "docs/migrate/socket-io.md",
+        "docs/migrate/centrifugo.md",
+    ];
+    for name in pages {
+        let text = read_page(name);
+        let blocks: Vec<&str> =
+            text.split("```sql\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
+        assert!(!blocks.is_empty(), "{name} has no SQL");
+        for block in blocks {
+            db.sql.batch_execute(block).await.unwrap_or_else(|error| panic!("{name}: {block}\n{error:?}"));
+        }
+    }
+}
+
 /// The example of private channels in docs/sql.md works as pasted in an empty database.
 #[testkit::test]
 async fn readme_private_channels_work_in_an_empty_database(db: Arc<TestDatabase>) {
@@ -222,6 +248,56 @@ async fn readme_psql_commands_run_on_the_demo_data(db: Arc<TestDatabase>) {
         .await
         .expect("bash is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The shell examples with curl run as pasted, against a server with the demo data. Each request succeeds, except those
+/// that show what another user gets.
+#[testkit::test]
+async fn shell_examples_run_against_a_server(db: Arc<TestDatabase>) {
+    let target =
+        MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
+    assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
+    let node = db.start_server_with(|settings| settings.set("LLM_PROVIDER", "echo")).await;
+    let mut script = String::new();
+    for name in ["README.md", "docs/quickstart.md", "docs/context.md", "docs/migrate/socket-io.md"] {
+        let text = read_page(name);
+        let blocks: Vec<&str> =
+            text.split("```sh\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
+        let with_curl: Vec<&&str> = blocks.iter().filter(|block| block.contains("curl ")).collect();
+        assert!(!with_curl.is_empty(), "{name} has no example with curl");
+        for block in with_curl {
+            script += &block.replace("./target/release/rollcall", &server_binary().display().to_string());
+            script += "\n";
+        }
+    }
+    // The variables are those of the environment here.
+    let script: String = script
+        .lines()
+        .filter(|line| !line.contains(".rollcall/env"))
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    // `curl` reports the status of each answer.
+    let prelude =
+        "curl() { command curl --silent --show-error --write-out '\\nstatus=%{http_code}\\n' \"$@\"; }\n";
+    let output = tokio::process::Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &format!("{prelude}{script}")])
+        .env("DATABASE_URL", &db.url)
+        .env("ROLLCALL_URL", format!("http://{}", node.address))
+        .env("JWT_SECRET", "integration-tests-only-0123456789abcdef")
+        .env("SERVICE_ROLE_KEY", testkit::harness::service_user().token)
+        .current_dir(std::env::temp_dir())
+        .output()
+        .await
+        .expect("bash is installed");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}\n{errors}");
+    let statuses: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("status=")).collect();
+    let expected = script.matches("curl -s").count();
+    assert_eq!(statuses.len(), expected, "{printed}\n{errors}");
+    let failed: Vec<&&str> = statuses.iter().filter(|status| !status.starts_with('2')).collect();
+    // The stranger in README.md.
+    assert_eq!(failed, [&"404"], "{printed}\n{errors}");
 }
 
 #[testkit::test]
