@@ -16,12 +16,10 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
-    channels::{
-        ChannelPrincipal,
-        postgres_changes::{
-            ChangeEvent, DeliverySink, PostgresChanges, PostgresChangesSettings, RequestedBinding,
-            StreamState, Subscription, SystemMessageSink,
-        },
+    auth::{Principal, Role},
+    channels::postgres_changes::{
+        ChangeEvent, DeliverySink, PostgresChanges, PostgresChangesSettings, RequestedBinding, StreamState,
+        Subscription, SystemMessageSink,
     },
     hub::ConnId,
     model::ChannelId,
@@ -132,13 +130,8 @@ impl Bench {
         let mut subscriptions = Vec::with_capacity(count);
         for (number, user) in self.users.iter().take(count).enumerate() {
             let claims = json!({"role": "authenticated", "sub": user}).to_string();
-            let principal = ChannelPrincipal {
-                role: "authenticated".into(),
-                claims: claims.into(),
-                sub: Some(user.to_string().into()),
-                headers: "{}".into(),
-                expires_at: jiff::Timestamp::MAX,
-            };
+            let sub = user.to_string();
+            let principal = Principal::with_claims(Role::Authenticated, Some(&sub), claims.into());
             let conn = ConnId::new(0, u32::try_from(number)?, 1);
             let prepared =
                 self.changes.prepare(conn, "bench".into(), &requested, false, Arc::new(principal)).await;

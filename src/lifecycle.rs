@@ -5,6 +5,7 @@
 //! runs without its listener or sweep.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -125,6 +126,18 @@ impl Tasks {
     /// The shutdown that the tasks follow.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
+    }
+
+    /// Spawns a task that cannot fail and that ends when the token of the soft stop is cancelled.
+    pub fn spawn_until_stopped<F>(&self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let running = task(self.shutdown.soft().clone());
+        self.spawn(name, async {
+            running.await;
+            Ok::<(), Infallible>(())
+        });
     }
 
     /// Spawns a task. It should end soon after the soft stop; ending earlier, failing or panicking stops the

@@ -5,7 +5,7 @@
 create role rollcall login nosuperuser nocreatedb createrole replication nobypassrls password :'password';
 -- Only a superuser may create a role that bypasses row-level security.
 create role service_role nologin noinherit bypassrls;
-grant service_role to rollcall;
+grant service_role to rollcall with admin option;
 alter database :"DBNAME" owner to rollcall;
 -- Other logins of the cluster have no access.
 revoke connect, temporary on database :"DBNAME" from public;

@@ -17,13 +17,24 @@ begin
     elsif v_role = 'authenticator' then
       -- For PostgREST and similar servers. It has no password, so it cannot log in until the operator sets one.
       create role authenticator login noinherit;
-      grant anon, authenticated, service_role to authenticator;
     else
       execute pg_catalog.format('create role %I nologin noinherit', v_role);
     end if;
     insert into pg_temp.rollcall_created (kind, name, undo)
       values ('role', v_role, pg_catalog.format('drop role if exists %I', v_role));
   end loop;
+
+  if exists (select from pg_temp.rollcall_created c where c.kind = 'role' and c.name = 'authenticator') then
+    foreach v_role in array array['anon', 'authenticated', 'service_role']::name[] loop
+      begin
+        execute pg_catalog.format('grant %I to authenticator', v_role);
+      exception when insufficient_privilege then
+        -- Since PostgreSQL 16, for a role that somebody else created. Rollcall works without it.
+        raise notice 'authenticator cannot become %', v_role
+          using hint = pg_catalog.format('For PostgREST, run as a superuser: grant %I to authenticator;', v_role);
+      end;
+    end loop;
+  end if;
 
   foreach v_role in array array['anon', 'authenticated', 'service_role']::name[] loop
     -- Since PostgreSQL 16 a member may be without the right to `set role`.

@@ -1,6 +1,6 @@
 -- The table `realtime.messages` and its publication, as on Supabase. Creates only what is missing.
 -- Invariant: row-level security is on and no policy for users is created here, so private channels are closed until a
--- DBA opens them. The owner of Rollcall is a member of the table's owner: it creates policies, triggers and partitions.
+-- DBA opens them. The owner of Rollcall has the rights of the table's owner: it creates policies, triggers and partitions.
 do $$
 declare
   v_owner constant name := coalesce(nullif(current_setting('rollcall.owner', true), ''), current_user);
@@ -17,7 +17,9 @@ begin
       'revoke usage, create on schema realtime from supabase_realtime_admin');
   end if;
   if not pg_has_role(v_owner, 'supabase_realtime_admin', 'usage') then
-    execute pg_catalog.format('grant supabase_realtime_admin to %I', v_owner);
+    -- Since PostgreSQL 16 a role with NOINHERIT can have the rights of one role.
+    execute pg_catalog.format('grant supabase_realtime_admin to %I%s', v_owner,
+      case when current_setting('server_version_num')::int >= 160000 then ' with inherit true' else '' end);
     insert into pg_temp.rollcall_created (kind, name, undo) values ('grant', 'supabase_realtime_admin to ' || v_owner,
       pg_catalog.format('revoke supabase_realtime_admin from %I', v_owner));
   end if;
@@ -47,8 +49,9 @@ begin
       create policy "service_role has full access" on realtime.messages
         for all to service_role using (true) with check (true);
     end if;
-    alter table realtime.messages owner to supabase_realtime_admin;
     grant select, insert, update on realtime.messages to anon, authenticated, service_role;
+    execute pg_catalog.format('alter table realtime.messages owner to %I',
+      case when pg_has_role(v_owner, 'supabase_realtime_admin', 'usage') then 'supabase_realtime_admin' else v_owner end);
     insert into pg_temp.rollcall_created (kind, name, undo)
       values ('table', 'realtime.messages', 'drop table if exists realtime.messages');
   end if;

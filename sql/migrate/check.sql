@@ -5,8 +5,19 @@ with me as (
     r.rolsuper or has_database_privilege(current_database(), 'create') as creates_schemas
   from pg_roles r where r.rolname = current_user
 ),
+-- By name, because to_regclass and to_regprocedure raise an error for a schema that the role may not use.
+relation (name, oid) as (
+  select n.nspname || '.' || c.relname, c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname in ('rollcall', 'auth', 'realtime')
+),
+routine (signature, result) as (
+  select format('%s.%s(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), p.prorettype
+  from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+  where n.nspname in ('auth', 'realtime') or p.proname = 'void_sight' and n.nspname = 'rollcall'
+),
 installed as (
-  select to_regclass('rollcall.schema_migrations') is not null as yes,
+  select exists (select from relation r where r.name = 'rollcall.schema_migrations') as yes,
+    exists (select from routine r where r.signature like 'rollcall.void\_sight(%') as is_development,
     exists (select from pg_roles where rolname = 'supabase_auth_admin') as on_supabase
 ),
 api_role (name) as (values ('anon'), ('authenticated'), ('service_role')),
@@ -23,12 +34,15 @@ problem (place, problem) as (
   union all
   select 3, 'the database holds a development version of Rollcall with tables in the schema public, which cannot be '
     'migrated: use an empty database (rm -r .rollcall/pg for the embedded one)'
-  where to_regprocedure('rollcall.void_sight(uuid[], uuid[], text)') is not null
+  from installed i where i.is_development
   union all
   select 4, format('schema %s: exists and was not created by Rollcall; rename or drop it', n.nspname)
   from pg_namespace n, installed i
-  where n.nspname in ('rollcall', 'rollcall_internal') and not i.yes
-    and to_regprocedure('rollcall.void_sight(uuid[], uuid[], text)') is null
+  where n.nspname in ('rollcall', 'rollcall_internal') and not i.yes and not i.is_development
+  union all
+  select 4, format('schema rollcall: belongs to the role %s; connect as that role', pg_get_userbyid(n.nspowner))
+  from pg_namespace n, installed i
+  where n.nspname = 'rollcall' and i.yes and not pg_has_role($1::text::name, n.nspowner, 'usage')
   union all
   select 5, format('event trigger %s: exists and was not created by Rollcall; drop it', e.evtname)
   from pg_event_trigger e, installed i
@@ -55,30 +69,44 @@ problem (place, problem) as (
       else m.creates_roles or pg_has_role(m.oid, r.oid, 'member with admin option') end
   union all
   select 9, format('function %s: returns %s instead of %s; policies of Rollcall rely on it', f.signature,
-    p.prorettype::regtype, f.result)
-  from auth_function f join pg_proc p on p.oid = to_regprocedure(f.signature)
-  where p.prorettype <> f.result
+    format_type(p.result, null), f.result)
+  from auth_function f join routine p on p.signature = f.signature
+  where p.result <> f.result
   union all
   select 10, format('schema %s: lacks objects of Rollcall, and %s may not create them there; '
     'as its owner run: grant usage, create on schema %1$I to %2$I;', n.nspname, m.rolname)
   from pg_namespace n, me m, installed i
-  where not i.on_supabase and not has_schema_privilege(n.oid, 'create')
-    and (n.nspname = 'auth' and exists (select from auth_function f where to_regprocedure(f.signature) is null)
-      or n.nspname = 'realtime' and (to_regclass('realtime.messages') is null
-        or to_regprocedure('realtime.topic()') is null or to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null))
+  where not i.on_supabase and not (has_schema_privilege(n.oid, 'create') and has_schema_privilege(n.oid, 'usage'))
+    and (n.nspname = 'auth' and exists (
+        select from auth_function f where not exists (select from routine r where r.signature = f.signature))
+      or n.nspname = 'realtime' and (not exists (select from relation r where r.name = 'realtime.messages')
+        or (select count(*) from routine r where r.signature like any (array['realtime.topic()', 'realtime.send(%)'])) < 2))
+  union all
+  select 10, format('schema %s: %s may not use it, and %s may not grant that; as its owner run: grant usage on schema %1$I to %2$s;',
+    n.nspname, string_agg(a.name, ', ' order by a.name), m.rolname)
+  from pg_namespace n
+  cross join api_role a
+  left join pg_roles r on r.rolname = a.name
+  cross join me m
+  cross join installed i
+  where n.nspname in ('auth', 'realtime') and not i.on_supabase and not i.yes
+    and not has_schema_privilege(n.oid, 'usage with grant option')
+    and not case when r.oid is null then has_schema_privilege('public', n.oid, 'usage')
+      else has_schema_privilege(r.oid, n.oid, 'usage') end
+  group by n.nspname, m.rolname
   union all
   select 11, format('table realtime.messages: lacks the columns %s of Supabase Realtime; rename it',
     string_agg(w.name, ', ' order by w.place))
   from unnest(array['topic', 'extension', 'payload', 'event', 'private', 'updated_at', 'inserted_at', 'id'])
     with ordinality w (name, place)
-  where to_regclass('realtime.messages') is not null
-    and not exists (
+  join relation r on r.name = 'realtime.messages'
+  where not exists (
       select from pg_attribute a
-      where a.attrelid = to_regclass('realtime.messages') and a.attname = w.name and a.attnum > 0 and not a.attisdropped)
+      where a.attrelid = r.oid and a.attname = w.name and a.attnum > 0 and not a.attisdropped)
   having count(*) > 0
   union all
   select 12, format('%s is missing: Supabase provides it', w.name)
   from installed i, unnest(array['auth.users', 'realtime.messages']) w (name)
-  where i.on_supabase and to_regclass(w.name) is null
+  where i.on_supabase and not exists (select from relation r where r.name = w.name)
 )
 select p.problem from problem p order by p.place, p.problem

@@ -4,5 +4,5 @@
 -- functions, so they must not lead to compilation either.
 set plan_cache_mode = force_generic_plan;
 set jit = off;
--- For triggers of users: the path of the login role, which also has `extensions` where nothing is set.
-select set_config('search_path', rollcall.role_search_path(session_user::text), false);
+-- For triggers of users that our writes fire.
+select set_config('search_path', rollcall.role_search_path('none'), false);

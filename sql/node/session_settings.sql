@@ -1,6 +1,6 @@
 -- Sent once on each connection before any other statement but timeouts: what the server, the database or the role sets as a default
--- must change neither results nor whether a statement succeeds. search_path belongs to the role; without a setting of the
--- role or the database, the schema extensions is added, as on Supabase, for triggers of users that our writes fire.
+-- must change neither results nor whether a statement succeeds. Connections that reach users' code also set search_path,
+-- with rollcall.role_search_path.
 -- Timeouts of statements and locks were set before, by the purpose of the connection.
 set default_transaction_isolation = 'read committed';
 set default_transaction_read_only = off;
@@ -14,7 +14,12 @@ set intervalstyle = 'postgres';
 set bytea_output = 'hex';
 set extra_float_digits = 1;
 set standard_conforming_strings = on;
+-- Off, it makes policies raise errors instead of hiding rows.
+set row_security = on;
+-- Policies are analysed by the text of their expressions.
+set quote_all_identifiers = off;
+set array_nulls = on;
+set transform_null_equals = off;
+set gin_fuzzy_search_limit = 0;
 -- PostgreSQL 17 and later.
 select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null;
-select set_config('search_path', '"$user", public, extensions', false)
-  where current_setting('search_path', true) = '"$user", public';

@@ -4,11 +4,11 @@
 //! signature check. Keys are the SHA-256 of the whole token, and each verifier has its own cache, so an entry
 //! never applies to another token, secret or issuer. The caller of `get` checks the expiry.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use super::{Principal, VerifiedChannelToken};
+use super::Principal;
 
 /// SHA-256 of a token.
 pub(super) type Fingerprint = [u8; 32];
@@ -19,67 +19,39 @@ const MAX_ENTRIES: usize = 10_000;
 /// Maximum size of cached claims in bytes; bounds the cache at about 20 MB.
 const MAX_CLAIMS_BYTES: usize = 2 * 1024;
 
-/// Cached result of a verification.
-pub(super) trait CachedToken: Clone {
-    /// Size of the claims in bytes; the other fields are small.
-    fn claims_bytes(&self) -> usize;
-}
-
-impl CachedToken for Principal {
-    fn claims_bytes(&self) -> usize {
-        self.claims.len()
-    }
-}
-
-impl CachedToken for Arc<VerifiedChannelToken> {
-    fn claims_bytes(&self) -> usize {
-        self.claims.len()
-    }
-}
-
 /// A bounded map with two generations. When the young one is full it becomes the old one, and old entries
 /// that were not read since are dropped. Each operation takes constant time.
-pub(super) struct TokenCache<V> {
-    generations: Mutex<Generations<V>>,
+#[derive(Default)]
+pub(super) struct TokenCache {
+    generations: Mutex<Generations>,
 }
 
-impl<V> Default for TokenCache<V> {
-    fn default() -> Self {
-        Self { generations: Mutex::default() }
-    }
-}
-
-struct Generations<V> {
-    young: HashMap<Fingerprint, V>,
-    old: HashMap<Fingerprint, V>,
+#[derive(Default)]
+struct Generations {
+    young: HashMap<Fingerprint, Principal>,
+    old: HashMap<Fingerprint, Principal>,
     /// Number of [`TokenCache::clear`] calls; keeps out results that were computed with withdrawn keys.
     epoch: u64,
 }
 
-impl<V> Default for Generations<V> {
-    fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), epoch: 0 }
-    }
-}
-
-impl<V> Generations<V> {
-    fn insert(&mut self, key: Fingerprint, verdict: V) {
+impl Generations {
+    fn insert(&mut self, key: Fingerprint, principal: Principal) {
         if self.young.len() >= MAX_ENTRIES / 2 {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, verdict);
+        self.young.insert(key, principal);
     }
 }
 
-impl<V: CachedToken> TokenCache<V> {
-    pub(super) fn get(&self, key: &Fingerprint) -> Option<V> {
+impl TokenCache {
+    pub(super) fn get(&self, key: &Fingerprint) -> Option<Principal> {
         let mut generations = self.generations.lock();
-        if let Some(verdict) = generations.young.get(key) {
-            return Some(verdict.clone());
+        if let Some(principal) = generations.young.get(key) {
+            return Some(principal.clone());
         }
-        let verdict = generations.old.remove(key)?;
-        generations.insert(*key, verdict.clone());
-        Some(verdict)
+        let principal = generations.old.remove(key)?;
+        generations.insert(*key, principal.clone());
+        Some(principal)
     }
 
     /// The epoch to pass to [`Self::insert`]. Read it before the keys.
@@ -88,10 +60,10 @@ impl<V: CachedToken> TokenCache<V> {
     }
 
     /// Stores a result, unless the cache was cleared since `epoch`.
-    pub(super) fn insert(&self, epoch: u64, key: Fingerprint, verdict: &V) {
+    pub(super) fn insert(&self, epoch: u64, key: Fingerprint, principal: &Principal) {
         let mut generations = self.generations.lock();
-        if verdict.claims_bytes() <= MAX_CLAIMS_BYTES && generations.epoch == epoch {
-            generations.insert(key, verdict.clone());
+        if principal.claims.len() <= MAX_CLAIMS_BYTES && generations.epoch == epoch {
+            generations.insert(key, principal.clone());
         }
     }
 
@@ -128,7 +100,7 @@ mod tests {
 
     #[test]
     fn cache_is_bounded_and_keeps_entries_in_use() {
-        let cache = TokenCache::<Principal>::default();
+        let cache = TokenCache::default();
         let caller = Principal::with_role(Role::Anon);
         for n in 0..3 * MAX_ENTRIES {
             cache.insert(0, key(n), &caller);
@@ -140,7 +112,7 @@ mod tests {
 
     #[test]
     fn entry_verified_before_a_key_change_is_not_cached() {
-        let cache = TokenCache::<Principal>::default();
+        let cache = TokenCache::default();
         let epoch = cache.epoch();
         cache.clear();
         cache.insert(epoch, key(1), &Principal::with_role(Role::Anon));
@@ -149,7 +121,7 @@ mod tests {
 
     #[test]
     fn large_claims_are_not_cached() {
-        let cache = TokenCache::<Principal>::default();
+        let cache = TokenCache::default();
         let mut caller = Principal::with_role(Role::Anon);
         caller.claims = "x".repeat(MAX_CLAIMS_BYTES + 1).into();
         cache.insert(0, key(1), &caller);

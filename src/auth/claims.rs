@@ -42,8 +42,9 @@ pub(super) fn parse_principal(
         return Err(AuthError::NoSubject);
     }
     let permissions = permissions(&claims)?;
-    let claims = claims_for_sql(text, user_id, role)?;
-    Ok(Principal { user_id, role, permissions, expires_at, claims })
+    let claims = claims_for_sql(text, user_id, &role)?;
+    let sub = user_id.map(|id| id.to_string());
+    Ok(Principal { permissions, expires_at, ..Principal::with_claims(role, sub.as_deref(), claims) })
 }
 
 /// Value of a claim; JSON `null` counts as absent.
@@ -143,7 +144,7 @@ fn permissions(claims: &Map<String, Value>) -> Result<Arc<[Permission]>, AuthErr
 /// Builds the JSON for `request.jwt.claims`. Values keep their signed text (no number is rounded), and the
 /// last of duplicate claims counts, as above. `sub` and `role` are rewritten as the server read them, so that
 /// SQL that compares text sees the same user as the server.
-fn claims_for_sql(text: &str, user_id: Option<UserId>, role: Role) -> Result<Arc<str>, AuthError> {
+fn claims_for_sql(text: &str, user_id: Option<UserId>, role: &Role) -> Result<Arc<str>, AuthError> {
     let unparsable = |_| AuthError::Malformed("payload is not a JSON object");
     let mut claims: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(unparsable)?;
     match user_id {
@@ -151,7 +152,7 @@ fn claims_for_sql(text: &str, user_id: Option<UserId>, role: Role) -> Result<Arc
         // `sub` is null or empty: auth.uid() must be null.
         None => claims.remove("sub"),
     };
-    claims.insert("role".into(), serde_json::value::to_raw_value(&role).map_err(unparsable)?);
+    claims.insert("role".into(), serde_json::value::to_raw_value(role).map_err(unparsable)?);
     serde_json::to_string(&claims).map(Arc::from).map_err(unparsable)
 }
 

@@ -1,6 +1,6 @@
 //! Authentication errors.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::http::StatusCode;
 
@@ -78,5 +78,73 @@ impl AuthError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::KeysUnavailable(_))
+    }
+}
+
+/// Why a channel token is rejected. The texts equal those of Supabase Realtime, because clients compare them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelTokenError {
+    /// The token is missing or malformed.
+    #[error("The token provided is not a valid JWT")]
+    Malformed,
+    /// The token expired this many seconds ago.
+    #[error("Token has expired {0} seconds ago")]
+    Expired(i64),
+    /// `role` or `exp` is missing.
+    #[error("Fields `role` and `exp` are required in JWT")]
+    MissingClaims,
+    /// `nbf` is in the future.
+    #[error("Token is not valid yet")]
+    NotYetValid,
+    /// `exp` is not a number.
+    #[error("Token expiration time is invalid")]
+    InvalidExpiry,
+    /// The signature does not match the token and the key.
+    #[error("Failed to validate JWT signature")]
+    Signature,
+    /// No key is configured for the token's algorithm.
+    #[error("Failed to generate JWT signer, check your JWT secret or JWKS configuration")]
+    Signer,
+    /// No key has the `kid` of the token.
+    #[error(
+        "Failed to generate JWT signer for key ID (kid) \"{0}\", check your JWT secret or JWKS configuration"
+    )]
+    SignerForKey(Box<str>),
+}
+
+impl ChannelTokenError {
+    /// Code that precedes the text in replies to joins.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed => "MalformedJWT",
+            Self::Expired(_) | Self::NotYetValid | Self::MissingClaims | Self::InvalidExpiry => {
+                "InvalidJWTToken"
+            }
+            Self::Signature => "JwtSignatureError",
+            Self::Signer | Self::SignerForKey(_) => "JwtSignerError",
+        }
+    }
+
+    /// Text in a rejected handshake, which omits the number of seconds.
+    #[must_use]
+    pub fn handshake_message(&self) -> Cow<'static, str> {
+        match self {
+            Self::Expired(_) => "Token has expired".into(),
+            other => other.to_string().into(),
+        }
+    }
+
+    /// Converts an error of the signature check.
+    pub(super) fn from_auth(error: &AuthError, kid: Option<&str>) -> Self {
+        match error {
+            AuthError::BadSignature => Self::Signature,
+            AuthError::UnknownKey | AuthError::KeysUnavailable(_) => {
+                kid.map_or(Self::Signer, |kid| Self::SignerForKey(kid.into()))
+            }
+            AuthError::AlgorithmNotAllowed => Self::Signer,
+            AuthError::NotYetValid => Self::NotYetValid,
+            _ => Self::Malformed,
+        }
     }
 }

@@ -18,8 +18,7 @@ mod tests;
 pub mod token;
 mod verifier;
 
-pub use channel_token::{ChannelTokenError, NO_ROLE, VerifiedChannelToken};
-pub use error::{AuthError, JwksError};
+pub use error::{AuthError, ChannelTokenError, JwksError};
 pub use principal::{Permission, Principal, Role, UnknownRole};
 pub use settings::VerifierSettings;
 pub use verifier::{Verifier, VerifierError};

@@ -6,7 +6,7 @@ use reqwest::Url;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AuthError, ChannelTokenError, JwksError, Principal, Role, VerifiedChannelToken,
+    AuthError, ChannelTokenError, JwksError, Principal, Role,
     cache::{Fingerprint, TokenCache},
     channel_token,
     claims::{self, ClaimRequirements},
@@ -49,8 +49,10 @@ pub struct Verifier {
     algorithms: Vec<SigningAlgorithm>,
     /// By SHA-256 of the key, so that the time of a lookup reveals nothing about it.
     api_keys: HashMap<Fingerprint, Role>,
-    principal_cache: Arc<TokenCache<Principal>>,
-    channel_token_cache: Arc<TokenCache<Arc<VerifiedChannelToken>>>,
+    /// Verified under the rules of the REST API.
+    api_cache: Arc<TokenCache>,
+    /// Verified under the rules of channels.
+    channel_cache: Arc<TokenCache>,
     clock: Arc<dyn Clock>,
 }
 
@@ -101,19 +103,16 @@ impl Verifier {
             }
             None => None,
         };
-        let verdicts = Arc::new(TokenCache::default());
-        let channel_verdicts = Arc::new(TokenCache::default());
+        let api_cache = Arc::new(TokenCache::default());
+        let channel_cache = Arc::new(TokenCache::default());
         let fixed_keys = fixed_keys.map(|text| KeySet::fixed(text.expose())).transpose();
         let fixed_keys = fixed_keys.map_err(VerifierError::InvalidKeySet)?;
         let jwks = match jwks_url {
             Some(url) => {
                 let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
                 let url = url.ok_or(VerifierError::BadJwksUrl)?;
-                let (principals, channel_tokens) = (Arc::clone(&verdicts), Arc::clone(&channel_verdicts));
-                let clear_caches = move || {
-                    TokenCache::clear(&principals);
-                    TokenCache::clear(&channel_tokens);
-                };
+                let caches = [api_cache.clone(), channel_cache.clone()];
+                let clear_caches = move || caches.iter().for_each(|cache| cache.clear());
                 Some(Jwks::new(url, clear_caches, pacing).map_err(VerifierError::Client)?)
             }
             None => None,
@@ -133,8 +132,8 @@ impl Verifier {
             requirements: rules,
             algorithms,
             api_keys,
-            principal_cache: verdicts,
-            channel_token_cache: channel_verdicts,
+            api_cache,
+            channel_cache,
             clock,
         })
     }
@@ -152,14 +151,14 @@ impl Verifier {
         }
         let fingerprint = fingerprint(token);
         if let Some(role) = self.api_keys.get(&fingerprint) {
-            return Ok(Principal::with_role(*role));
+            return Ok(Principal::with_role(role.clone()));
         }
         if let Some(jwks) = &self.jwks {
             jwks.refresh_if_stale();
         }
-        if let Some(caller) = self.principal_cache.get(&fingerprint) {
+        if let Some(caller) = self.api_cache.get(&fingerprint) {
             if caller.expires_at <= self.clock.now() {
-                self.principal_cache.remove(&fingerprint);
+                self.api_cache.remove(&fingerprint);
                 return Err(AuthError::Expired);
             }
             return Ok(caller);
@@ -167,10 +166,10 @@ impl Verifier {
 
         let parts = token::parse(token)?;
         // Read before the key: a result of a key that is withdrawn meanwhile is not cached.
-        let epoch = self.principal_cache.epoch();
+        let epoch = self.api_cache.epoch();
         self.check(&parts).await?;
         let caller = claims::parse_principal(&parts.payload, &self.requirements, self.clock.now())?;
-        self.principal_cache.insert(epoch, fingerprint, &caller);
+        self.api_cache.insert(epoch, fingerprint, &caller);
         Ok(caller)
     }
 
@@ -178,34 +177,31 @@ impl Verifier {
     ///
     /// # Errors
     /// The reason of the rejection, with the texts of Supabase Realtime.
-    pub async fn verify_channel_token(
-        &self,
-        token: &str,
-    ) -> Result<Arc<VerifiedChannelToken>, ChannelTokenError> {
+    pub async fn verify_channel_token(&self, token: &str) -> Result<Principal, ChannelTokenError> {
         let token = channel_token::normalize(token);
         if token.is_empty() || token.len() > token::MAX_TOKEN_BYTES {
             return Err(ChannelTokenError::Malformed);
         }
         let fingerprint = fingerprint(&token);
         if let Some(role) = self.api_keys.get(&fingerprint) {
-            return Ok(Arc::new(VerifiedChannelToken::with_role(*role)));
+            return Ok(Principal::with_role(role.clone()));
         }
         if let Some(jwks) = &self.jwks {
             jwks.refresh_if_stale();
         }
-        if let Some(known) = self.channel_token_cache.get(&fingerprint) {
-            return channel_token::check_expiry(known.expires_at, self.clock.now())
-                .inspect_err(|_| self.channel_token_cache.remove(&fingerprint))
+        if let Some(known) = self.channel_cache.get(&fingerprint) {
+            return known
+                .check_expiry(self.clock.now())
+                .inspect_err(|_| self.channel_cache.remove(&fingerprint))
                 .map(|()| known);
         }
         let parts = token::parse(&token).map_err(|error| ChannelTokenError::from_auth(&error, None))?;
-        let epoch = self.channel_token_cache.epoch();
+        let epoch = self.channel_cache.epoch();
         let checked = self.check(&parts).await;
         checked.map_err(|error| ChannelTokenError::from_auth(&error, parts.kid.as_deref()))?;
-        let read =
-            Arc::new(channel_token::parse_claims(&parts.payload, &self.requirements, self.clock.now())?);
-        self.channel_token_cache.insert(epoch, fingerprint, &read);
-        Ok(read)
+        let principal = channel_token::parse_claims(&parts.payload, &self.requirements, self.clock.now())?;
+        self.channel_cache.insert(epoch, fingerprint, &principal);
+        Ok(principal)
     }
 
     /// Verifies algorithm and signature. HMAC tokens use only the secret, whatever their `kid`; others only published

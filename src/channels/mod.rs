@@ -1,7 +1,7 @@
 //! Realtime channels: broadcast, presence and Postgres changes per topic, with authorization.
 //!
 //! - [`Topic`] is the name that clients join, public or private. [`ChannelId`] identifies one join.
-//! - [`ChannelPrincipal`] is the role and claims with which a channel acts in the database. Row-level
+//! - A [`Principal`](crate::auth::Principal) is the role and claims with which a channel acts in the database. Row-level
 //!   security on `realtime.messages` decides what it may read and write.
 //!
 //! Frames are in [`crate::protocol::phoenix`], the state of a socket's channels in
@@ -15,11 +15,9 @@ pub mod diff_sink;
 mod limits;
 pub mod postgres_changes;
 pub mod presence;
-mod principal;
 pub mod replay;
 mod settings;
 
 pub use broadcast::{BroadcastPayload, Broadcaster, LocalBroadcaster};
 pub use limits::{ChannelLimits, ConnectionPermit, NodeLimits, RateMeter};
-pub use principal::ChannelPrincipal;
 pub use settings::ChannelSettings;

@@ -25,33 +25,33 @@ pub struct ChatLimits {
 impl ChatLimits {
     /// Whether the role may ask for the model.
     #[must_use]
-    pub fn allows_model(&self, role: Role, model: &str) -> bool {
+    pub fn allows_model(&self, role: &Role, model: &str) -> bool {
         self.models
-            .get(&role)
+            .get(role)
             .is_none_or(|models| models.iter().any(|allowed| allowed == "*" || allowed == model))
     }
 
     /// Models that the role may ask for besides the default ones of the providers.
     #[must_use]
-    pub fn models_of(&self, role: Role) -> &[String] {
-        self.models.get(&role).map_or(&[], Vec::as_slice)
+    pub fn models_of(&self, role: &Role) -> &[String] {
+        self.models.get(role).map_or(&[], Vec::as_slice)
     }
 
     /// Maximum tokens of an answer for the role.
     #[must_use]
-    pub fn answer_tokens_of(&self, role: Role) -> u32 {
-        self.answer_tokens.get(&role).copied().unwrap_or_else(|| default_of(role, DEFAULT_ANSWER_TOKENS))
+    pub fn answer_tokens_of(&self, role: &Role) -> u32 {
+        self.answer_tokens.get(role).copied().unwrap_or_else(|| default_of(role, DEFAULT_ANSWER_TOKENS))
     }
 
     /// Maximum tokens of a prompt for the role.
     #[must_use]
-    pub fn prompt_tokens_of(&self, role: Role) -> usize {
-        let max = self.prompt_tokens.get(&role).copied();
+    pub fn prompt_tokens_of(&self, role: &Role) -> usize {
+        let max = self.prompt_tokens.get(role).copied();
         max.unwrap_or_else(|| default_of(role, DEFAULT_PROMPT_TOKENS)) as usize
     }
 }
 
-const fn default_of(role: Role, default: u32) -> u32 {
+const fn default_of(role: &Role, default: u32) -> u32 {
     if matches!(role, Role::ServiceRole) { u32::MAX } else { default }
 }
 
@@ -66,11 +66,11 @@ mod tests {
             answer_tokens: [(Role::Anon, 100)].into(),
             ..ChatLimits::default()
         };
-        assert!(limits.allows_model(Role::Authenticated, "small"));
-        assert!(!limits.allows_model(Role::Authenticated, "large"));
-        assert!(limits.allows_model(Role::ServiceRole, "large"));
-        assert_eq!(limits.answer_tokens_of(Role::Anon), 100);
-        assert_eq!(limits.answer_tokens_of(Role::Authenticated), DEFAULT_ANSWER_TOKENS);
-        assert_eq!(limits.answer_tokens_of(Role::ServiceRole), u32::MAX);
+        assert!(limits.allows_model(&Role::Authenticated, "small"));
+        assert!(!limits.allows_model(&Role::Authenticated, "large"));
+        assert!(limits.allows_model(&Role::ServiceRole, "large"));
+        assert_eq!(limits.answer_tokens_of(&Role::Anon), 100);
+        assert_eq!(limits.answer_tokens_of(&Role::Authenticated), DEFAULT_ANSWER_TOKENS);
+        assert_eq!(limits.answer_tokens_of(&Role::ServiceRole), u32::MAX);
     }
 }

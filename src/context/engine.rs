@@ -202,46 +202,46 @@ pub struct ContextTasks {
     ready_messages: mpsc::Receiver<(UserId, ServerMessage)>,
 }
 
-/// Creates the engine, its notification handler and its background task.
-///
-/// # Errors
-/// When the settings of the model provider are inconsistent.
-pub fn context_engine(
-    database: Database,
-    hub: Hub,
-    user_index: UserIndex,
-    settings: ContextSettings,
-) -> Result<(Arc<ContextEngine>, ContextNotifications, ContextTasks), Problem> {
-    let (deferred_writes, deferred_writes_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
-    let (ready_messages, ready_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
-    let wake = Arc::new(Notify::new());
-    let models = &settings.models;
-    let embedder = models.embedder().map(|config| Arc::new(Embedder::new(&config)));
-    let semantic_search = SemanticSearch::new(database.clone(), embedder);
-    let engine = Arc::new(ContextEngine {
-        database,
-        providers: models.providers()?,
-        chat_limits: settings.chat_limits(),
-        settings,
-        wake: wake.clone(),
-        wake_learning: Notify::new(),
-        turns: TaskTracker::new(),
-        cancel_turns: CancellationToken::new(),
-        semantic_search,
-        deferred_writes,
-    });
-    let notifications = ContextNotifications { wake, user_index: user_index.clone(), ready_messages };
-    let tasks = ContextTasks {
-        engine: engine.clone(),
-        hub,
-        user_index,
-        deferred_writes: deferred_writes_receiver,
-        ready_messages: ready_receiver,
-    };
-    Ok((engine, notifications, tasks))
-}
-
 impl ContextEngine {
+    /// Creates the engine, its notification handler and its background task.
+    ///
+    /// # Errors
+    /// When the settings of the model provider are inconsistent.
+    pub fn new(
+        database: Database,
+        hub: Hub,
+        user_index: UserIndex,
+        settings: ContextSettings,
+    ) -> Result<(Arc<Self>, ContextNotifications, ContextTasks), Problem> {
+        let (deferred_writes, deferred_writes_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
+        let (ready_messages, ready_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
+        let wake = Arc::new(Notify::new());
+        let models = &settings.models;
+        let embedder = models.embedder().map(|config| Arc::new(Embedder::new(&config)));
+        let semantic_search = SemanticSearch::new(database.clone(), embedder);
+        let engine = Arc::new(Self {
+            database,
+            providers: models.providers()?,
+            chat_limits: settings.chat_limits(),
+            settings,
+            wake: wake.clone(),
+            wake_learning: Notify::new(),
+            turns: TaskTracker::new(),
+            cancel_turns: CancellationToken::new(),
+            semantic_search,
+            deferred_writes,
+        });
+        let notifications = ContextNotifications { wake, user_index: user_index.clone(), ready_messages };
+        let tasks = ContextTasks {
+            engine: engine.clone(),
+            hub,
+            user_index,
+            deferred_writes: deferred_writes_receiver,
+            ready_messages: ready_receiver,
+        };
+        Ok((engine, notifications, tasks))
+    }
+
     #[must_use]
     pub const fn providers(&self) -> &Providers {
         &self.providers
@@ -361,8 +361,8 @@ impl ContextEngine {
     }
 
     /// The daily budget of a user's role, if it is used up.
-    pub(super) async fn exhausted_budget(&self, role: Role, user: UserId) -> Result<Option<u32>, PgError> {
-        let Some(budget) = self.chat_limits.daily_tokens.get(&role).copied() else { return Ok(None) };
+    pub(super) async fn exhausted_budget(&self, role: &Role, user: UserId) -> Result<Option<u32>, PgError> {
+        let Some(budget) = self.chat_limits.daily_tokens.get(role).copied() else { return Ok(None) };
         let used = usage::tokens_used_today(&self.database, user).await?;
         Ok((used >= i64::from(budget)).then_some(budget))
     }
@@ -371,7 +371,7 @@ impl ContextEngine {
     pub(super) async fn background_calls(&self, user: UserId) -> Option<BackgroundCalls<'_>> {
         let (provider, model) = self.providers.background()?;
         // If the budget cannot be read, storing the result would fail as well.
-        if !matches!(self.exhausted_budget(Role::Authenticated, user).await, Ok(None)) {
+        if !matches!(self.exhausted_budget(&Role::Authenticated, user).await, Ok(None)) {
             return None;
         }
         let (database, prices) = (&self.database, &self.settings.prices);

@@ -33,5 +33,5 @@ pub mod tokens;
 pub mod warm_up;
 mod word_lists;
 
-pub use engine::{ContextEngine, ContextError, ContextTasks, context_engine};
+pub use engine::{ContextEngine, ContextError, ContextTasks};
 pub use settings::ContextSettings;

@@ -51,8 +51,11 @@ impl StatementLimits {
              set local idle_in_transaction_session_timeout = '10s'; set local timezone = 'UTC'; \
              set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; \
              set local bytea_output = 'hex'; set local extra_float_digits = 1; \
-             set local standard_conforming_strings = on; \
-             set local statement_timeout = {}; set local lock_timeout = {}",
+             set local standard_conforming_strings = on; set local row_security = on; \
+             set local quote_all_identifiers = off; set local array_nulls = on; \
+             set local transform_null_equals = off; set local gin_fuzzy_search_limit = 0; \
+             set local statement_timeout = {}; set local lock_timeout = {}; \
+             select set_config('search_path', rollcall.role_search_path('none'), true)",
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis()
         )

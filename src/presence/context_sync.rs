@@ -101,19 +101,15 @@ pub struct ContextSync {
     pending: Arc<PendingContexts>,
 }
 
-/// Creates the task and its notification handler.
-#[must_use]
-pub fn context_sync(
-    database: Database,
-    hub: Hub,
-    user_index: UserIndex,
-) -> (ContextNotifications, ContextSync) {
-    let pending = Arc::new(PendingContexts::default());
-    let notifications = ContextNotifications { pending: pending.clone(), user_index: user_index.clone() };
-    (notifications, ContextSync { database, hub, user_index, pending })
-}
-
 impl ContextSync {
+    /// Creates the task and its notification handler.
+    #[must_use]
+    pub fn new(database: Database, hub: Hub, user_index: UserIndex) -> (ContextNotifications, Self) {
+        let pending = Arc::new(PendingContexts::default());
+        let notifications = ContextNotifications { pending: pending.clone(), user_index: user_index.clone() };
+        (notifications, Self { database, hub, user_index, pending })
+    }
+
     /// Delivers contexts until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = BACKOFF;

@@ -605,5 +605,15 @@ impl NodeLease {
             Ok(_) => {}
             Err(error) => tracing::warn!(error = %ErrorChain(&error), "sweep failed"),
         }
+        if has_presence {
+            let erase = |connection| async move { node::erase_deleted_accounts(&connection).await };
+            match self.database.within(SWEEP_TIMEOUT, erase).await {
+                Ok(0) => {}
+                Ok(accounts) => tracing::info!(accounts, "data of deleted accounts erased"),
+                Err(error) => {
+                    tracing::warn!(error = %ErrorChain(&error), "erasure of deleted accounts failed");
+                }
+            }
+        }
     }
 }

@@ -68,16 +68,16 @@ pub struct WriterTask {
     locked_users: LockedUsers,
 }
 
-/// Creates a writer and its task.
-#[must_use]
-pub fn writer(database: Database) -> (Writer, WriterTask) {
-    let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
-    let locked_users = LockedUsers::new(database.clone());
-    let shares = Arc::new(UserShares::new(MAX_QUEUED_PER_USER));
-    (Writer { queue: sender, shares }, WriterTask { database, queue: receiver, locked_users })
-}
-
 impl Writer {
+    /// Creates a writer and its task.
+    #[must_use]
+    pub fn new(database: Database) -> (Self, WriterTask) {
+        let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
+        let locked_users = LockedUsers::new(database.clone());
+        let shares = Arc::new(UserShares::new(MAX_QUEUED_PER_USER));
+        (Self { queue: sender, shares }, WriterTask { database, queue: receiver, locked_users })
+    }
+
     /// Applies a change and returns the user's trusted face after the commit. `None` if the change left no presence (a
     /// disconnect of an unknown device).
     ///

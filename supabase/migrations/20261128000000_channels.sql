@@ -87,14 +87,17 @@ $$;
 comment on function rollcall_internal.check_search_path is
   'Removes pg_catalog from search_path for the transaction when another schema comes before it.';
 
--- In the order of PostgreSQL: role in database, role, database; else "$user", public, extensions. SET ROLE does not
--- apply these settings, so the server applies this one.
+-- The one place that decides with which search_path users' code runs when the server reaches it. In the order of
+-- PostgreSQL: role in database, role, database; else "$user", public, extensions. SET ROLE does not apply these
+-- settings, so the server applies this one. `none` is the login role, as in SET ROLE.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall.role_search_path(p_role text) returns text
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
-  v_role constant oid := coalesce(to_regrole(quote_ident(p_role)), 0);
+  v_role constant oid := coalesce((
+    select r.oid from pg_catalog.pg_roles r
+    where r.rolname = case p_role when 'none' then session_user else p_role end), 0);
 begin
   return coalesce(
     (

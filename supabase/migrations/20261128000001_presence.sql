@@ -1315,13 +1315,19 @@ comment on function rollcall_internal.replace_own_table is
   'Stores the declaration of a table and generates its triggers and functions.';
 
 -- IDs of other conversations may have another type, so nobody types any more.
--- Invoker and without a search_path of its own: it fires triggers of users. Called by definer functions only.
+-- Invoker and without a search_path of its own: it fires triggers of users, and the callers may have an empty one.
+-- Called by definer functions only.
 create function rollcall_internal.relation_replaced(p_relation text) returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_path constant text := pg_catalog.current_setting('search_path');
 begin
   if p_relation operator(pg_catalog.=) 'participants' then
+    perform pg_catalog.set_config('search_path', rollcall.role_search_path('none'), true);
+    perform rollcall_internal.check_search_path();
     delete from rollcall.typing_indicators;
+    perform pg_catalog.set_config('search_path', v_path, true);
   end if;
   perform rollcall_internal.note_visibility_change(null, null, 'relation ' operator(pg_catalog.||) p_relation);
 end
@@ -4751,15 +4757,6 @@ do $$
 begin
   perform rollcall.watch_authorization_sources(), rollcall.watch_visibility_sources();
   perform rollcall_internal.record_triggers();
-end
-$$;
-
--- The table of Supabase Auth is changed only on request; see rollcall.watch_accounts.
-do $$
-begin
-  if exists (select from rollcall_internal.installed_objects o where o.name = 'auth.users') then
-    perform rollcall.watch_accounts('auth.users');
-  end if;
 end
 $$;
 

@@ -4419,12 +4419,16 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall.model_usage', 'user_id', true, 85, null);
 
 -- Definer: for the server only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.record_model_usage(p_user uuid, p_purpose text, p_provider text, p_model text,
   p_prompt bigint, p_completion bigint, p_cost numeric) returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer
 as $$
+begin
+  perform rollcall_internal.check_search_path();
   insert into rollcall.model_usage (user_id, purpose, provider, model, prompt_tokens, completion_tokens, cost)
-  values (p_user, p_purpose, p_provider, p_model, p_prompt, p_completion, p_cost)
+    values (p_user, p_purpose, p_provider, p_model, p_prompt, p_completion, p_cost);
+end
 $$;
 comment on function rollcall_internal.record_model_usage is 'Records one call to a model.';
 

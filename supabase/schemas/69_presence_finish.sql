@@ -25,12 +25,3 @@ begin
   perform rollcall_internal.record_triggers();
 end
 $$;
-
--- The table of Supabase Auth is changed only on request; see rollcall.watch_accounts.
-do $$
-begin
-  if exists (select from rollcall_internal.installed_objects o where o.name = 'auth.users') then
-    perform rollcall.watch_accounts('auth.users');
-  end if;
-end
-$$;

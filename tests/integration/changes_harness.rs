@@ -11,12 +11,10 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
-    channels::{
-        ChannelPrincipal,
-        postgres_changes::{
-            ChangeEvent, DeliverySink, PostgresChanges, PostgresChangesSettings, RequestedBinding,
-            SUBSCRIBED_MESSAGE, Subscription, SystemMessageSink,
-        },
+    auth::Principal,
+    channels::postgres_changes::{
+        ChangeEvent, DeliverySink, PostgresChanges, PostgresChangesSettings, RequestedBinding,
+        SUBSCRIBED_MESSAGE, Subscription, SystemMessageSink,
     },
     hub::ConnId,
     model::ChannelId,
@@ -115,12 +113,7 @@ impl ChangesHarness {
     }
 
     /// Subscribes on a connection of its own without waiting for the confirmation.
-    pub async fn subscribe(
-        &self,
-        topic: &str,
-        principal: Arc<ChannelPrincipal>,
-        subscriptions: Value,
-    ) -> Listener {
+    pub async fn subscribe(&self, topic: &str, principal: Arc<Principal>, subscriptions: Value) -> Listener {
         self.subscribe_on(Self::next_conn(), topic, principal, subscriptions).await
     }
 
@@ -129,7 +122,7 @@ impl ChangesHarness {
         &self,
         conn: ConnId,
         topic: &str,
-        principal: Arc<ChannelPrincipal>,
+        principal: Arc<Principal>,
         subscriptions: Value,
     ) -> Listener {
         let subscriptions = subscriptions.as_array().expect("a list").iter();
@@ -156,7 +149,7 @@ impl ChangesHarness {
     pub async fn subscribe_and_wait(
         &self,
         topic: &str,
-        principal: Arc<ChannelPrincipal>,
+        principal: Arc<Principal>,
         subscriptions: Value,
     ) -> Listener {
         let listener = self.subscribe(topic, principal, subscriptions).await;

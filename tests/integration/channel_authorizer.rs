@@ -7,15 +7,12 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rollcall::{
+    auth::Principal,
     channels::{
-        ChannelPrincipal,
         authorization::{
             AuthorizationError, Authorizer, ReadRights, RightsSubscriber, RightsSubscription, WriteRights,
-            authorizer,
         },
-        broadcast_from_db::{
-            DatabaseBroadcast, Payload, StoredMessages, broadcast_reader, partitions::partition_maintainer,
-        },
+        broadcast_from_db::{DatabaseBroadcast, Payload, StoredMessages, partitions::PartitionMaintainer},
     },
     model::Topic,
     pg::{Database, listener},
@@ -42,40 +39,37 @@ impl AuthorizerHarness {
         let database = Database::new(&db.url, None, 2).expect("a valid URL");
         let stop = CancellationToken::new();
         let received = Arc::<Mutex<Vec<DatabaseBroadcast>>>::default();
-        let (authorizer, asker, rights_ears) = authorizer(database.clone());
-        let (keeper, partition_ears) = partition_maintainer(database.clone());
+        let (authorizer, authorization_handler, worker) = Authorizer::new(database.clone());
+        let (partition_handler, maintainer) = PartitionMaintainer::new(database.clone());
         let into = received.clone();
-        let (source, messages, handler) = broadcast_reader(database.clone(), 100_000, move |broadcasts| {
-            into.lock().extend::<Vec<DatabaseBroadcast>>(broadcasts);
-            std::future::ready(())
-        });
-        let audience = ((rights_ears, partition_ears), handler);
-        tokio::spawn(asker.run(stop.clone()));
-        tokio::spawn(keeper.run(stop.clone()));
-        tokio::spawn(source.run(stop.clone()));
-        tokio::spawn(listener::run(database.direct_connector().clone(), audience, stop.clone()));
+        let (messages, broadcast_handler, reader) =
+            StoredMessages::new(database.clone(), 100_000, move |broadcasts| {
+                into.lock().extend::<Vec<DatabaseBroadcast>>(broadcasts);
+                std::future::ready(())
+            });
+        let handlers = ((authorization_handler, partition_handler), broadcast_handler);
+        tokio::spawn(worker.run(stop.clone()));
+        tokio::spawn(maintainer.run(stop.clone()));
+        tokio::spawn(reader.run(stop.clone()));
+        tokio::spawn(listener::run(database.direct_connector().clone(), handlers, stop.clone()));
         timeout(WAIT_TIMEOUT, messages.wait_until_connected()).await.expect("it listens");
         Self { authorizer, messages, received, _stop: stop.drop_guard() }
     }
 
-    async fn read(
-        &self,
-        principal: &Arc<ChannelPrincipal>,
-        topic: &str,
-    ) -> Result<ReadRights, AuthorizationError> {
+    async fn read(&self, principal: &Arc<Principal>, topic: &str) -> Result<ReadRights, AuthorizationError> {
         self.authorizer.read_rights(principal, &Topic::private(topic)).await
     }
 
     async fn write(
         &self,
-        principal: &Arc<ChannelPrincipal>,
+        principal: &Arc<Principal>,
         topic: &str,
     ) -> Result<WriteRights, AuthorizationError> {
         self.authorizer.write_rights(principal, &Topic::private(topic)).await
     }
 
     /// Joins like a session and records changes of access.
-    async fn join(&self, principal: &Arc<ChannelPrincipal>, topic: &str) -> JoinedChannel {
+    async fn join(&self, principal: &Arc<Principal>, topic: &str) -> JoinedChannel {
         let private_topic = Topic::private(topic);
         let rights = self.authorizer.read_rights(principal, &private_topic).await.expect("may join");
         let notified = Arc::<RightsLog>::default();
@@ -121,7 +115,7 @@ impl JoinedChannel {
     }
 }
 
-fn user_principal(id: Uuid) -> Arc<ChannelPrincipal> {
+fn user_principal(id: Uuid) -> Arc<Principal> {
     principal("authenticated", Some(id))
 }
 
@@ -733,7 +727,7 @@ async fn random_histories_match_select_and_insert_as_the_caller(db: Arc<TestData
         ),
     ];
     let users: Vec<Uuid> = (0..5).map(|_| Uuid::new_v4()).collect();
-    let mut principals: Vec<Arc<ChannelPrincipal>> = users.iter().map(|id| user_principal(*id)).collect();
+    let mut principals: Vec<Arc<Principal>> = users.iter().map(|id| user_principal(*id)).collect();
     principals.push(principal("anon", None));
     principals.push(principal("service_role", None));
     let mut topics: Vec<String> = (0..3).map(|n| format!("room:{n}")).collect();
@@ -848,7 +842,7 @@ async fn random_histories_match_select_and_insert_as_the_caller(db: Arc<TestData
 /// Returns whether `select` and `insert` as the caller are allowed, for broadcast and presence.
 async fn expected_rights(
     db: &TestDatabase,
-    principal: &ChannelPrincipal,
+    principal: &Principal,
     topic: &str,
 ) -> ((bool, bool), (bool, bool)) {
     let as_caller = format!(

@@ -6,10 +6,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
-    channels::bus::{
-        Bus, BusMessage, BusSubscriber, Peers,
-        postgres::{PostgresBus, postgres_bus},
-    },
+    channels::bus::{Bus, BusMessage, BusSubscriber, Peers, postgres::PostgresBus},
     model::{NodeId, Topic},
     pg::{Database, listener, queries::node},
 };
@@ -48,12 +45,12 @@ impl BusNode {
         node::renew_lease(&database.server_connection().await.expect("a connection"), node, LEASE)
             .await
             .expect("a lease");
-        let (bus, sender, receiver, handler) =
-            postgres_bus(node, &database, Peers::new(LEASE), received.clone());
-        let mut ready = receiver.ready();
+        let (bus, handler, (writer, reader)) =
+            PostgresBus::new(node, &database, Peers::new(LEASE), received.clone());
+        let mut ready = reader.ready();
         let tasks = vec![
-            tokio::spawn(sender.run(stop.clone())),
-            tokio::spawn(receiver.run(stop.clone())),
+            tokio::spawn(writer.run(stop.clone())),
+            tokio::spawn(reader.run(stop.clone())),
             tokio::spawn(listener::run(database.direct_connector().clone(), handler, stop)),
         ];
         ready.wait_for(|ready| *ready).await.expect("it runs");

@@ -5,11 +5,14 @@ use std::{process::Command, sync::Arc};
 
 use rollcall::{
     config::Secret,
+    model::{Module, Modules},
+    pg::doctor::run_checks,
     pg::migrate::{MigrateError, MigrationTarget, Sources, prepare, remove},
 };
 use serde_json::json;
 use testkit::{
     cluster::{Cluster, connect},
+    dump::Dump,
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
     phoenix::{SerializerVersion, broadcast},
 };
@@ -84,15 +87,8 @@ impl Application {
         self.admin.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
     }
 
-    fn dump(&self) -> String {
-        let output = Command::new("pg_dump")
-            .arg(self.cluster.admin_url("app"))
-            .output()
-            .expect("pg_dump is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        // Newer versions write a random token.
-        text.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
+    async fn dump(&self) -> Dump {
+        Dump::of(&self.cluster.admin_url("app"), &[]).await
     }
 
     async fn stop(self) {
@@ -155,7 +151,7 @@ async fn serve(app: &Application) {
 #[testkit::test]
 async fn an_application_keeps_its_tables_and_a_removal_leaves_no_trace(_: Arc<TestDatabase>) {
     let app = Application::start("beside", None).await;
-    let before = app.dump();
+    let before = app.dump().await;
     app.install().await;
     serve(&app).await;
     let ours = "select count(*) from pg_class where relnamespace = 'public'::regnamespace and relname = 'presence_nodes'";
@@ -164,7 +160,7 @@ async fn an_application_keeps_its_tables_and_a_removal_leaves_no_trace(_: Arc<Te
 
     let removal = remove(&app.target).await.expect("it is removed");
     assert_eq!(removal.kept, []);
-    assert_eq!(app.dump(), before);
+    app.dump().await.assert_equals(&before, "the database");
     let traces = "select count(*) from pg_roles where rolname in ('anon', 'authenticated', 'service_role',
         'authenticator', 'supabase_realtime_admin')";
     assert_eq!(app.count(traces).await, 0);
@@ -179,7 +175,7 @@ async fn an_application_keeps_its_tables_and_a_removal_leaves_no_trace(_: Arc<Te
 #[testkit::test]
 async fn an_owner_without_superuser_installs_and_serves(_: Arc<TestDatabase>) {
     let app = Application::start("owner", Some("app_owner")).await;
-    let before = app.dump();
+    let before = app.dump().await;
     app.install().await;
     let bypasses = "select count(*) from pg_roles where rolname = 'service_role' and rolbypassrls";
     assert_eq!(app.count(bypasses).await, 0);
@@ -187,7 +183,7 @@ async fn an_owner_without_superuser_installs_and_serves(_: Arc<TestDatabase>) {
     serve(&app).await;
     let removal = remove(&app.target).await.expect("it is removed");
     assert_eq!(removal.kept, []);
-    assert_eq!(app.dump(), before);
+    app.dump().await.assert_equals(&before, "the database");
     app.stop().await;
 }
 
@@ -226,15 +222,18 @@ async fn tables_of_the_application_need_no_superuser_and_keep_no_trace(_: Arc<Te
     for owner in [None, Some("app_owner")] {
         let app = Application::start("tables", owner).await;
         app.execute(
-            "create table friends (one uuid, two uuid, since timestamptz);
-             create index on friends (one);
-             create index on friends (two);
-             alter table friends enable row level security;
-             create table seats (hall text, guest uuid, primary key (hall, guest));
+            "create table seats (hall text, guest uuid, primary key (hall, guest));
              create index on seats (guest)",
         )
         .await;
-        let before = app.dump();
+        let before = app.dump().await;
+        app.execute(
+            "create table friends (one uuid, two uuid, since timestamptz);
+             create index on friends (one);
+             create index on friends (two);
+             alter table friends enable row level security",
+        )
+        .await;
         app.install().await;
         app.execute(
             "select rollcall.use_table('contacts', 'friends', user_column => 'one', other_column => 'two',
@@ -277,7 +276,11 @@ async fn tables_of_the_application_need_no_superuser_and_keep_no_trace(_: Arc<Te
         .await;
         let removal = remove(&app.target).await.expect("it is removed");
         assert_eq!(removal.kept, []);
-        assert_eq!(app.dump(), before);
+        let triggers =
+            "select count(*) from pg_trigger where not tgisinternal and tgrelid = 'friends'::regclass";
+        assert_eq!(app.count(triggers).await, 0);
+        app.execute("drop table friends").await;
+        app.dump().await.assert_equals(&before, "the database");
         app.stop().await;
     }
 }
@@ -347,6 +350,165 @@ async fn a_cluster_of_our_own_looks_like_that_of_supabase(_: Arc<TestDatabase>) 
     cluster.stop().await;
 }
 
+/// Deleting an account erases the user's data, with every set of modules that stores some. A table of accounts that
+/// Rollcall created is watched from the installation on, another one after a request.
+#[testkit::test]
+async fn a_deleted_account_is_erased_after_the_first_installation(_: Arc<TestDatabase>) {
+    for (owner, modules, own_accounts) in [
+        (Some("app_owner"), Modules::up_to(Module::Presence), false),
+        (Some("app_owner"), Modules::ALL, true),
+    ] {
+        let app = Application::start("accounts", owner).await;
+        if own_accounts {
+            app.execute("create schema auth; create table auth.users (id uuid primary key, email text)")
+                .await;
+        }
+        prepare(&app.target, &Sources::of_modules(Some(modules)), false).await.expect("it installs");
+        let watched =
+            "select count(*) from pg_trigger where tgrelid = 'auth.users'::regclass and not tgisinternal";
+        assert_eq!(app.count(watched).await, i64::from(!own_accounts));
+        if own_accounts {
+            app.execute("select rollcall.watch_accounts('auth.users')").await;
+        }
+        let node = TestServer::start(app.target.url.expose(), |_| {}).await;
+        let (gone, other) = (User::new(), User::new());
+        app.execute(&format!(
+            "insert into auth.users (id) values ('{0}'), ('{1}');
+             insert into rollcall.contacts values ('{0}', '{1}', now());
+             select rollcall.set_status('{0}', 'busy')",
+            gone.id, other.id
+        ))
+        .await;
+        let mut socket = node.socket(&other).await;
+        socket.wait_until("the contact", |socket| socket.shows(gone.id, "online", "busy")).await;
+        app.execute(&format!("delete from auth.users where id = '{}'", gone.id)).await;
+        socket.wait_until("the account is deleted", |socket| socket.hides(gone.id)).await;
+        let left = format!(
+            "select (select count(*) from rollcall.user_presence where user_id = '{0}')
+               + (select count(*) from rollcall.presence_devices where user_id = '{0}')
+               + (select count(*) from rollcall.contacts)
+               + (select count(*) from rollcall_internal.deleted_accounts)",
+            gone.id
+        );
+        assert_eq!(app.count(&left).await, 0);
+        node.stop().await.expect("stops");
+        app.execute("delete from auth.users").await;
+        assert_eq!(remove(&app.target).await.expect("it is removed").kept, []);
+        app.stop().await;
+    }
+}
+
+/// Roles and settings that defaults do not have: the superuser's statements before the installation, and the login.
+const STRANGE: [(&str, &str, &str); 4] = [
+    ("rights that are not inherited", "alter role app_owner noinherit", "app_owner"),
+    (
+        "a login that becomes another role",
+        "create role rollcall login password 'rollcall' noinherit; grant app_owner to rollcall;
+         alter role rollcall in database app set role = app_owner",
+        "rollcall",
+    ),
+    (
+        "settings of the database",
+        "alter database app set default_transaction_read_only = on; alter database app set search_path = nowhere;
+         alter database app set default_transaction_isolation = serializable;
+         alter database app set statement_timeout = '1s'; alter database app set row_security = off;
+         alter database app set check_function_bodies = off; alter database app set quote_all_identifiers = on;
+         alter database app set plpgsql.variable_conflict = use_column;
+         alter database app set standard_conforming_strings = off; alter database app set timezone = 'Asia/Kathmandu';
+         alter database app set datestyle = 'German'; alter database app set intervalstyle = 'sql_standard';
+         alter database app set array_nulls = off; alter database app set transform_null_equals = on",
+        "app_owner",
+    ),
+    (
+        "empty schemas with our names",
+        "create schema realtime authorization app_owner; create schema auth authorization app_owner;
+         create schema extensions authorization app_owner",
+        "app_owner",
+    ),
+];
+
+#[testkit::test]
+async fn strange_roles_and_settings_need_no_superuser_and_keep_no_trace(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_bare("strange").await;
+    for (name, setup, login) in STRANGE {
+        let server = connect(&cluster.admin_url("postgres")).await;
+        server
+            .batch_execute("create role app_owner login createrole password 'app_owner'")
+            .await
+            .expect("a role");
+        server.batch_execute("create database app owner app_owner").await.expect("a database");
+        let admin_url = cluster.admin_url("app");
+        connect(&admin_url)
+            .await
+            .batch_execute(setup)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let before = Dump::of(&admin_url, &[]).await;
+        let url = cluster.url("app");
+        let (_, address) = url.split_once('@').expect("a URL with a user");
+        let url = format!("postgresql://{login}:{login}@{address}");
+        let target = MigrationTarget { url: Secret::new(url.clone()), admin_url: None };
+        let installed = prepare(&target, &Sources::built_in(), false).await;
+        installed.unwrap_or_else(|error| panic!("{name}: {error} {error:?}"));
+
+        let node = TestServer::start(&url, |_| {}).await;
+        let (user, other) = (User::new(), User::new());
+        node.post(&user, "/api/presence/status", json!({"status": "busy"})).await.expect_status(200);
+        node.post(&user, "/api/contacts", json!({"user_id": other.id})).await.expect_status(201);
+        let mut socket = node.channel_client(SerializerVersion::V2).await;
+        let admin = connect(&admin_url).await;
+        let policy = "create policy everyone on realtime.messages for all to authenticated using (true) with check (true)";
+        for statement in ["set default_transaction_read_only = off", policy] {
+            admin.batch_execute(statement).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        }
+        socket
+            .join_private("realtime:lobby", &user.token, json!({"broadcast": {"ack": true, "self": true}}))
+            .await;
+        let reference = socket.broadcast("realtime:lobby", "e", json!({})).await;
+        assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok", "{name}");
+        let failed = run_checks(&target.url, None, &Sources::built_in()).await;
+        let failed: Vec<_> = failed.iter().filter(|check| !check.ok && check.name != "replication").collect();
+        assert!(failed.is_empty(), "{name}: {failed:#?}");
+        node.stop().await.expect("stops");
+        drop(socket);
+
+        let removal = remove(&target).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(removal.kept, [], "{name}");
+        Dump::of(&admin_url, &[]).await.assert_equals(&before, name);
+        drop(admin);
+        server.batch_execute("drop database app with (force)").await.expect("dropped");
+        server.batch_execute("drop role if exists rollcall").await.expect("dropped");
+        server.batch_execute("drop role app_owner").await.expect("nothing is left of it");
+    }
+    cluster.stop().await;
+}
+
+/// Obstacles in schemas that the installing role may not even look into.
+#[testkit::test]
+async fn schemas_of_other_roles_are_reported(_: Arc<TestDatabase>) {
+    let app = Application::start("others", Some("app_owner")).await;
+    let schemas =
+        "create schema rollcall; create schema realtime; create schema auth; create schema extensions";
+    app.admin.batch_execute(schemas).await.expect("schemas");
+    let before = app.dump().await;
+    let error = prepare(&app.target, &Sources::built_in(), false).await.expect_err("it is blocked");
+    let MigrateError::Blocked(problems) = &error else { panic!("{error}") };
+    for expected in ["schema rollcall: exists", "schema realtime: lacks", "schema auth: lacks"] {
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}: {problems:#?}");
+    }
+    app.dump().await.assert_equals(&before, "the database");
+    app.admin.batch_execute("drop schema rollcall, realtime, auth, extensions").await.expect("dropped");
+
+    app.install().await;
+    let other = "create role other login createrole password 'other'; grant create on database app to other";
+    app.admin.batch_execute(other).await.expect("a role");
+    let other_url = app.target.url.expose().replacen("app_owner:app_owner", "other:other", 1);
+    let target = MigrationTarget { url: Secret::new(other_url), admin_url: None };
+    let error = prepare(&target, &Sources::built_in(), false).await.expect_err("it is blocked");
+    assert!(error.to_string().contains("schema rollcall: belongs to the role app_owner"), "{error}");
+    app.stop().await;
+}
+
 #[testkit::test]
 async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>) {
     let app = Application::start("collisions", None).await;
@@ -356,7 +518,7 @@ async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>
          create schema auth; create function auth.uid() returns text language sql as 'select null::text'",
     )
     .await;
-    let before = app.dump();
+    let before = app.dump().await;
     let error = prepare(&app.target, &Sources::built_in(), true).await.expect_err("it is blocked");
     let MigrateError::Blocked(problems) = &error else { panic!("{error}") };
     let expected =
@@ -365,7 +527,7 @@ async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>
         assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}: {problems:#?}");
     }
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-    assert_eq!(app.dump(), before);
+    app.dump().await.assert_equals(&before, "the database");
     assert_eq!(app.count("select count(*) from pg_roles where rolname = 'anon'").await, 0);
 
     // A database of the versions before the schemas.
@@ -384,10 +546,10 @@ async fn a_removal_is_refused_while_other_objects_depend_on_rollcall(_: Arc<Test
     let app = Application::start("dependents", None).await;
     app.install().await;
     app.execute("create view public.who as select user_id, status from rollcall.user_presence").await;
-    let before = app.dump();
+    let before = app.dump().await;
     let error = remove(&app.target).await.expect_err("a view depends on it");
     assert!(error.to_string().contains("view who"), "{error}");
-    assert_eq!(app.dump(), before);
+    app.dump().await.assert_equals(&before, "the database");
 
     // A role with a grant of the application stays, and is reported.
     app.execute("drop view public.who; grant select on public.messages to authenticated").await;

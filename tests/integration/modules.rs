@@ -1,6 +1,6 @@
 //! Modules: what each combination installs, serves and removes, and modules that are added later.
 
-use std::{process::Command, sync::Arc};
+use std::sync::Arc;
 
 use rollcall::{
     app::openapi_document,
@@ -15,6 +15,7 @@ use serde_json::json;
 use testkit::{
     client::HttpResponse,
     cluster::{Cluster, connect},
+    dump::Dump,
     harness::{TestDatabase, TestServer, User, service_user},
     phoenix::{SerializerVersion, broadcast},
 };
@@ -66,15 +67,8 @@ impl Installation {
         checks.iter().filter(|check| !check.ok).map(|check| format!("{check:?}")).collect()
     }
 
-    fn dump(&self) -> String {
-        let output = Command::new("pg_dump")
-            .arg(self.cluster.admin_url("app"))
-            .output()
-            .expect("pg_dump is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        // Newer versions write a random token.
-        text.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
+    async fn dump(&self) -> Dump {
+        Dump::of(&self.cluster.admin_url("app"), &[]).await
     }
 }
 
@@ -152,14 +146,14 @@ async fn check_routes(node: &TestServer, modules: Modules) -> (usize, usize) {
 #[testkit::test]
 async fn channels_alone_install_no_table_outside_of_their_schemas(_: Arc<TestDatabase>) {
     let app = Installation::start("channels-only").await;
-    let before = app.dump();
+    let before = app.dump().await;
     let sources = Sources::of_modules(Some(Modules::CHANNELS));
     let script = dry_run(&app.target(), &sources).await.expect("a script");
     assert!(script.contains("realtime.messages") && !script.contains("presence_devices"), "{script}");
-    assert_eq!(app.dump(), before, "a dry run changes nothing");
+    assert_eq!(app.dump().await, before, "a dry run changes nothing");
     let seeded = prepare(&app.target(), &sources, true).await.expect_err("demo data needs all modules");
     assert!(seeded.to_string().contains("only channels are to be installed"), "{seeded}");
-    assert_eq!(app.dump(), before);
+    assert_eq!(app.dump().await, before);
 
     assert_eq!(app.install(Some(Module::Channels)).await, ["20261128000000_channels.sql"]);
     assert_eq!(app.tables_outside().await, [] as [&str; 0]);
@@ -190,21 +184,21 @@ async fn channels_alone_install_no_table_outside_of_their_schemas(_: Arc<TestDat
         .await
         .expect("it is the application's");
     assert_eq!(remove(&app.target()).await.expect("it is removed").kept, []);
-    assert_eq!(app.dump(), before);
+    assert_eq!(app.dump().await, before);
 
     // The script of a dry run installs the same.
     app.admin.batch_execute(&script).await.expect("the script runs");
     assert_eq!(app.tables_outside().await, [] as [&str; 0]);
     assert_eq!(app.install(None).await, [] as [&str; 0], "an upgrade adds no module");
     assert_eq!(remove(&app.target()).await.expect("it is removed").kept, []);
-    assert_eq!(app.dump(), before);
+    assert_eq!(app.dump().await, before);
     app.cluster.stop().await;
 }
 
 #[testkit::test]
 async fn modules_are_added_later(_: Arc<TestDatabase>) {
     let app = Installation::start("added-modules").await;
-    let before = app.dump();
+    let before = app.dump().await;
     app.install(Some(Module::Channels)).await;
     connect(&app.url)
         .await
@@ -249,7 +243,7 @@ async fn modules_are_added_later(_: Arc<TestDatabase>) {
         .await
         .expect("it is the application's");
     assert_eq!(remove(&app.target()).await.expect("it is removed").kept, []);
-    assert_eq!(app.dump(), before);
+    assert_eq!(app.dump().await, before);
     // A new database gets everything.
     assert_eq!(app.install(None).await.len(), 3);
     app.cluster.stop().await;

@@ -19,9 +19,12 @@ use serde_json::json;
 use testkit::{
     cluster::connect,
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
+    phoenix::SerializerVersion,
 };
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
+
+use crate::openapi_examples::run_examples;
 
 /// Installation paths in common distributions.
 const PGBOUNCER_PATHS: [&str; 3] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
@@ -178,6 +181,123 @@ async fn every_feature_works_behind_a_transaction_pooler(db: Arc<TestDatabase>) 
     socket.close().await;
     here.stop().await.expect("stops");
     there.stop().await.expect("stops");
+}
+
+/// Runs every documented request, and changes of rows and channels, with a trigger of the application on every table of
+/// Rollcall and policies that call its functions. Each of them runs with the path that the role has in the database.
+async fn check_paths_of_users_code(db: Arc<TestDatabase>, is_pooled: bool, of_database: Option<&str>) {
+    let path = of_database.unwrap_or("\"$user\", public, extensions");
+    db.execute(include_str!("../../supabase/seed.sql"), &[]).await;
+    if let Some(path) = of_database {
+        db.execute(&format!("do $$ begin execute format('alter database %I set search_path = {path}', current_database()); end $$"), &[]).await;
+    }
+    db.execute(
+        &format!(
+            "create function extensions.stamp() returns boolean language sql stable as 'select true';
+             create table public.paths (relation text, path text, primary key (relation, path));
+             create function public.note_path() returns trigger language plpgsql security definer as $$
+             begin
+               perform stamp();
+               insert into public.paths values (tg_table_name, current_setting('search_path')) on conflict do nothing;
+               return null;
+             end $$;
+             create function public.is_fine() returns boolean language plpgsql stable as $$
+             begin
+               if current_setting('search_path') <> '{path}' then
+                 raise exception 'the path is %', current_setting('search_path');
+               end if;
+               return stamp();
+             end $$;
+             do $$
+             declare v_table regclass;
+             begin
+               for v_table in select c.oid from pg_class c where c.relnamespace = 'rollcall'::regnamespace and c.relkind = 'r'
+               loop
+                 execute format('create trigger note_path after insert or update or delete on %s for each row execute function public.note_path()', v_table);
+               end loop;
+             end $$;
+             create policy fine on rollcall.user_presence as restrictive for all to authenticated using (public.is_fine());
+             create policy fine on realtime.messages for all to authenticated using (public.is_fine()) with check (public.is_fine());
+             create table public.todos (id int primary key);
+             alter table public.todos enable row level security;
+             create policy fine on public.todos for select to authenticated using (public.is_fine());
+             grant select on public.todos to authenticated;
+             alter publication supabase_realtime add table public.todos;
+             set search_path = {path}"
+        ),
+        &[],
+    )
+    .await;
+    let pooler = if is_pooled { Some(Pooler::start(&db.url).await) } else { None };
+    let node = match &pooler {
+        Some(pooler) => TestServer::start_pooled(&pooler.url, &db.url, |_| {}).await,
+        None => TestServer::start(&db.url, |_| {}).await,
+    };
+    run_examples(&node, &["metrics", "metricsWithToken"]).await;
+
+    let (one, other) = (User::new(), User::new());
+    db.add_contact(&one, &other).await;
+    let mut presence = node.socket(&one).await;
+    presence.next_message().await;
+    node.post(&other, "/api/presence/status", json!({"status": "busy"})).await.expect_status(200);
+    presence.wait_until("a contact", |socket| socket.shows(other.id, "online", "busy")).await;
+
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    socket
+        .join_private("realtime:lobby", &one.token, json!({"broadcast": {"ack": true, "self": true}}))
+        .await;
+    let reference = socket.broadcast("realtime:lobby", "e", json!({})).await;
+    assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
+    let changes = json!([{"event": "*", "schema": "public", "table": "todos"}]);
+    let join = json!({"config": {"postgres_changes": changes}, "access_token": one.token});
+    assert_eq!(socket.try_join("realtime:todos", join).await["status"], "ok");
+    assert_eq!(socket.wait_for("realtime:todos", "system").await.payload["status"], "ok");
+    db.execute("insert into public.todos values (1)", &[]).await;
+    socket.wait_for("realtime:todos", "postgres_changes").await;
+
+    // Functions that have no path of their own, called with another one.
+    let typist = format!(
+        "insert into rollcall.typing_indicators (conversation_id, user_id, expires_at) values ('a', '{}', now() + interval '1 minute')",
+        one.id
+    );
+    db.execute(
+        &format!(
+            "create table public.rooms (room text, member uuid, primary key (room, member));
+             create index on public.rooms (member);
+             insert into public.rooms values ('a', '{}');
+             select rollcall.use_table('participants', 'public.rooms', group_column => 'room', user_column => 'member');
+             {typist};
+             select rollcall.use_table('participants', 'public.rooms', group_column => 'room', user_column => 'member');
+             {typist};
+             drop table public.rooms",
+            one.id
+        ),
+        &[],
+    )
+    .await;
+    let wrong =
+        "select coalesce(array_agg(relation || ': ' || path), '{}') from public.paths where path <> $1";
+    let wrong: Vec<String> = db.query_row(wrong, &[&path]).await.get(0);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let reached = db.query_row("select array_agg(distinct relation) from public.paths", &[]).await;
+    let reached: Vec<String> = reached.get(0);
+    assert!(reached.len() > 15 && reached.iter().any(|name| name == "typing_indicators"), "{reached:?}");
+    node.stop().await.expect("stops");
+}
+
+#[testkit::test]
+async fn users_code_has_the_default_path(db: Arc<TestDatabase>) {
+    check_paths_of_users_code(db, false, None).await;
+}
+
+#[testkit::test]
+async fn users_code_has_the_default_path_behind_a_pooler(db: Arc<TestDatabase>) {
+    check_paths_of_users_code(db, true, None).await;
+}
+
+#[testkit::test]
+async fn users_code_has_the_path_of_the_database_behind_a_pooler(db: Arc<TestDatabase>) {
+    check_paths_of_users_code(db, true, Some("public, \"no such schema\", extensions")).await;
 }
 
 /// tokio-postgres looks up unknown types with a named statement, which does not survive a pooler.

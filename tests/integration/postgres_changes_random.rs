@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use rollcall::channels::ChannelPrincipal;
+use rollcall::auth::Principal;
 use serde_json::{Value, json};
 use testkit::{
     cluster::connect,
@@ -76,7 +76,7 @@ const FILTERS: [(&str, &str); 14] = [
 const BODIES: [&str; 6] = ["'apple'", "'Avocado'", "'berry'", "'a%'", "''", "null"];
 
 struct Subscriber {
-    principal: Arc<ChannelPrincipal>,
+    principal: Arc<Principal>,
     condition: &'static str,
     listener: Listener,
     /// System messages about the table. Equal messages are not repeated soon.
@@ -314,14 +314,14 @@ async fn selected_rows(
         .query_row(
             "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
              where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and has_column_privilege($2::text, attrelid, attnum, 'select')",
-            &[&table, &&*principal.role],
+            &[&table, &principal.role.as_str()],
         )
         .await
         .get(0);
     db.execute("begin", &[]).await;
     db.query_row(
         "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
-        &[&&*principal.role, &&*principal.claims],
+        &[&principal.role.as_str(), &&*principal.claims],
     )
     .await;
     let statement = format!(

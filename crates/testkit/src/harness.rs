@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use rollcall::{
     app::{Environment, Server},
     auth::token,
-    channels::ChannelPrincipal,
+    auth::{Principal, Role},
     clock::SystemClock,
     config::{Config, Settings},
     lifecycle::{Shutdown, TaskFailure},
@@ -244,15 +244,10 @@ pub fn service_user() -> User {
 }
 
 /// Builds the principal of a role and user.
-pub fn principal(role: &str, sub: Option<Uuid>) -> Arc<ChannelPrincipal> {
+pub fn principal(role: &str, sub: Option<Uuid>) -> Arc<Principal> {
     let claims = json!({"role": role, "sub": sub}).to_string();
-    Arc::new(ChannelPrincipal {
-        role: role.into(),
-        claims: claims.into(),
-        sub: sub.map(|sub| sub.to_string().into()),
-        headers: "{}".into(),
-        expires_at: jiff::Timestamp::MAX,
-    })
+    let sub = sub.map(|sub| sub.to_string());
+    Arc::new(Principal::with_claims(Role::named(role), sub.as_deref(), claims.into()))
 }
 
 /// Signs claims with the servers' secret.

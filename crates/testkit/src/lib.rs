@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod dump;
 pub mod events;
 pub mod fake_llm;
 pub mod harness;

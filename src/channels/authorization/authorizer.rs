@@ -13,7 +13,11 @@ use super::{
     cache::{AuthorizationCache, CacheKey, CachedWriteRights, EntryId},
     subscriber::{RightsSubscriber, RightsUpdates},
 };
-use crate::{auth::NO_ROLE, channels::ChannelPrincipal, model::Topic, telemetry::metric};
+use crate::{
+    auth::{Principal, Role},
+    model::Topic,
+    telemetry::metric,
+};
 
 /// Maximum time of a request, including its wait in the queue.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
@@ -50,7 +54,7 @@ impl Authorizer {
     /// The policies deny, raise an error, or cannot be checked.
     pub async fn read_rights(
         &self,
-        principal: &Arc<ChannelPrincipal>,
+        principal: &Arc<Principal>,
         topic: &Topic,
     ) -> Result<ReadRights, AuthorizationError> {
         let Some(key) = cache_key(principal, topic) else {
@@ -71,7 +75,7 @@ impl Authorizer {
     /// The policies raise an error or cannot be checked. A denial is [`WriteRights::NONE`].
     pub async fn write_rights(
         &self,
-        principal: &Arc<ChannelPrincipal>,
+        principal: &Arc<Principal>,
         topic: &Topic,
     ) -> Result<WriteRights, AuthorizationError> {
         let Some(key) = cache_key(principal, topic) else {
@@ -119,7 +123,7 @@ impl Authorizer {
     #[must_use]
     pub fn subscribe(
         &self,
-        principal: &Arc<ChannelPrincipal>,
+        principal: &Arc<Principal>,
         topic: &Topic,
         last_known: ReadRights,
         subscriber: Arc<dyn RightsSubscriber>,
@@ -152,10 +156,10 @@ impl Authorizer {
 
 /// The cache key of a check. `None` for public topics, which need no check, and for what no policy can allow: a role
 /// that is not allowed, and texts with a NUL character, which PostgreSQL cannot store.
-fn cache_key(principal: &Arc<ChannelPrincipal>, topic: &Topic) -> Option<CacheKey> {
-    let texts = [&*topic.name, &*principal.role, &*principal.claims, &*principal.headers];
+fn cache_key(principal: &Arc<Principal>, topic: &Topic) -> Option<CacheKey> {
+    let texts = [&*topic.name, principal.role.as_str(), &*principal.claims, &*principal.headers];
     let contains_nul = texts.into_iter().chain(principal.sub.as_deref()).any(|text| text.contains('\0'));
-    (topic.private && !contains_nul && &*principal.role != NO_ROLE)
+    (topic.private && !contains_nul && principal.role != Role::Denied)
         .then(|| CacheKey { principal: principal.clone(), topic: topic.name.clone() })
 }
 

@@ -23,4 +23,4 @@ pub use authorizer::{Authorizer, RightsSubscription};
 pub use error::AuthorizationError;
 pub use rights::{ReadRights, WriteRights};
 pub use subscriber::RightsSubscriber;
-pub use worker::{AuthorizationNotifications, AuthorizationWorker, authorizer};
+pub use worker::{AuthorizationNotifications, AuthorizationWorker};

@@ -53,27 +53,29 @@ const MAX_ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// Backoff after a database error: doubled each time, with jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// Creates the authorizer, its worker and its notification handler.
-#[must_use]
-pub fn authorizer(database: Database) -> (Authorizer, AuthorizationWorker, AuthorizationNotifications) {
-    let shared = Arc::new(Shared {
-        cache: AuthorizationCache::default().into(),
-        wake: Notify::new(),
-        rechecks_done: Notify::new(),
-    });
-    let worker = AuthorizationWorker {
-        database,
-        shared: shared.clone(),
-        running: JoinSet::new(),
-        join_batches: 0,
-        recheck_batches: 0,
-        isolated_checks: 0,
-        round: None,
-        not_before: None,
-        backoff: BACKOFF,
-    };
-    let notifications = AuthorizationNotifications(shared.clone());
-    (Authorizer { shared }, worker, notifications)
+impl Authorizer {
+    /// Creates the authorizer, its worker and its notification handler.
+    #[must_use]
+    pub fn new(database: Database) -> (Self, AuthorizationNotifications, AuthorizationWorker) {
+        let shared = Arc::new(Shared {
+            cache: AuthorizationCache::default().into(),
+            wake: Notify::new(),
+            rechecks_done: Notify::new(),
+        });
+        let worker = AuthorizationWorker {
+            database,
+            shared: shared.clone(),
+            running: JoinSet::new(),
+            join_batches: 0,
+            recheck_batches: 0,
+            isolated_checks: 0,
+            round: None,
+            not_before: None,
+            backoff: BACKOFF,
+        };
+        let notifications = AuthorizationNotifications(shared.clone());
+        (Self { shared }, notifications, worker)
+    }
 }
 
 /// Invalidates cached results when the listener reports a change of rights.
@@ -291,7 +293,7 @@ fn to_probe(check: &RightsCheck) -> RightsProbe<'_> {
     let principal = &check.key.principal;
     RightsProbe {
         topic: &check.key.topic,
-        role: &principal.role,
+        role: principal.role.as_str(),
         sub: principal.sub.as_deref(),
         claims: &principal.claims,
         headers: &principal.headers,

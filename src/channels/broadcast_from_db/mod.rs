@@ -19,6 +19,4 @@ mod reader;
 
 pub use broadcast::{DatabaseBroadcast, Payload, SkipReason};
 pub use pending::MessageNotifications;
-pub use reader::{
-    BroadcastReader, BroadcastSink, MAX_REPLAY, StoredBroadcasts, StoredMessages, broadcast_reader,
-};
+pub use reader::{BroadcastReader, BroadcastSink, MAX_REPLAY, StoredBroadcasts, StoredMessages};

@@ -42,17 +42,14 @@ pub struct PartitionMaintainer {
     schema_changed: Arc<Notify>,
 }
 
-/// Creates the maintainer and its notification handler.
-#[must_use]
-pub fn partition_maintainer(database: Database) -> (PartitionMaintainer, PartitionNotifications) {
-    let schema_changed = Arc::new(Notify::new());
-    (
-        PartitionMaintainer { database, schema_changed: schema_changed.clone() },
-        PartitionNotifications(schema_changed),
-    )
-}
-
 impl PartitionMaintainer {
+    /// Creates the maintainer and its notification handler.
+    #[must_use]
+    pub fn new(database: Database) -> (PartitionNotifications, Self) {
+        let schema_changed = Arc::new(Notify::new());
+        (PartitionNotifications(schema_changed.clone()), Self { database, schema_changed })
+    }
+
     /// Maintains the partitions until `stop` is cancelled: at the start, at every interval, and after a table was
     /// altered or dropped.
     pub async fn run(self, stop: CancellationToken) {

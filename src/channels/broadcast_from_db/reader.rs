@@ -84,29 +84,29 @@ pub struct StoredMessages {
     max_payload_bytes: usize,
 }
 
-/// Creates the reader, its handle and its notification handler. `max_payload_bytes` is the maximum payload size;
-/// larger payloads are not delivered.
-#[must_use]
-pub fn broadcast_reader<S: BroadcastSink>(
-    database: Database,
-    max_payload_bytes: usize,
-    sink: S,
-) -> (BroadcastReader<S>, StoredMessages, MessageNotifications) {
-    let pending = Arc::new(PendingIds::new());
-    let messages = StoredMessages { database: database.clone(), pending: pending.clone(), max_payload_bytes };
-    let notifications = MessageNotifications(pending.clone());
-    let reader = BroadcastReader {
-        database,
-        pending,
-        max_payload_bytes,
-        sink,
-        delivered: DeliveredIds::default(),
-        started_at: Instant::now(),
-    };
-    (reader, messages, notifications)
-}
-
 impl StoredMessages {
+    /// Creates the reader, its handle and its notification handler. `max_payload_bytes` is the maximum payload size;
+    /// larger payloads are not delivered.
+    #[must_use]
+    pub fn new<S: BroadcastSink>(
+        database: Database,
+        max_payload_bytes: usize,
+        sink: S,
+    ) -> (Self, MessageNotifications, BroadcastReader<S>) {
+        let pending = Arc::new(PendingIds::new());
+        let messages = Self { database: database.clone(), pending: pending.clone(), max_payload_bytes };
+        let notifications = MessageNotifications(pending.clone());
+        let reader = BroadcastReader {
+            database,
+            pending,
+            max_payload_bytes,
+            sink,
+            delivered: DeliveredIds::default(),
+            started_at: Instant::now(),
+        };
+        (messages, notifications, reader)
+    }
+
     /// Returns the newest `limit` broadcasts of a private topic since `since_ms` (milliseconds since 1970). The limit
     /// is clamped to 1 to [`MAX_REPLAY`], the time to the range of the calendar.
     ///

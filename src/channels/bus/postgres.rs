@@ -140,29 +140,27 @@ pub struct BusReader<H> {
     ready: watch::Sender<bool>,
 }
 
-/// Creates the bus, its two tasks and its notification handler.
-#[must_use]
-pub fn postgres_bus<H: BusSubscriber>(
-    node: NodeId,
-    database: &Database,
-    peers: Peers,
-    subscriber: H,
-) -> (PostgresBus, BusWriter, BusReader<H>, BusNotifications) {
-    let queue = Arc::<Queue>::default();
-    let notifications = BusNotifications { node, pending: Arc::default(), peers: peers.clone() };
-    let (ready, _) = watch::channel(false);
-    (
-        PostgresBus { queue: queue.clone(), peers },
-        BusWriter { node, database: database.clone(), queue },
-        BusReader {
-            node,
-            database: database.clone(),
-            notifications: notifications.clone(),
-            subscriber,
-            ready,
-        },
-        notifications,
-    )
+impl PostgresBus {
+    /// Creates the bus, its two tasks and its notification handler.
+    #[must_use]
+    pub fn new<H: BusSubscriber>(
+        node: NodeId,
+        database: &Database,
+        peers: Peers,
+        subscriber: H,
+    ) -> (Self, BusNotifications, (BusWriter, BusReader<H>)) {
+        let queue = Arc::<Queue>::default();
+        let notifications = BusNotifications { node, pending: Arc::default(), peers: peers.clone() };
+        let (ready, _) = watch::channel(false);
+        (
+            Self { queue: queue.clone(), peers },
+            notifications.clone(),
+            (
+                BusWriter { node, database: database.clone(), queue },
+                BusReader { node, database: database.clone(), notifications, subscriber, ready },
+            ),
+        )
+    }
 }
 
 impl BusWriter {

@@ -104,7 +104,7 @@ pub fn by_principal<'a>(
         .map(|((_, role), access)| (&**role, access))
         .collect();
     let access_of = |principal: usize| {
-        let access = roles.get(&*snapshot.principals[principal].role)?;
+        let access = roles.get(snapshot.principals[principal].role.as_str())?;
         let user_id = snapshot.user_ids[principal].as_deref();
         Some((principal, PrincipalAccess::new(relation, access, user_id)))
     };

@@ -31,10 +31,13 @@ use super::{
     toast::fetch_toasted_columns,
     types::TypeCache,
 };
-use crate::pg::{
-    Connector, PgError,
-    queries::postgres_changes::{self, TableAccess},
-    replication::RowChange,
+use crate::{
+    auth::Role,
+    pg::{
+        Connector, PgError,
+        queries::postgres_changes::{self, TableAccess},
+        replication::RowChange,
+    },
 };
 
 /// Processes batches of changes.
@@ -172,7 +175,7 @@ impl ChangePipeline {
         let xids: Vec<i64> = xids.into_iter().collect();
         let oids: HashSet<u32> = changes().map(|change| change.relation.oid).collect();
         let oids: Vec<u32> = oids.into_iter().collect();
-        let roles: Vec<&str> = snapshot.roles.iter().map(|role| &**role).collect();
+        let roles: Vec<&str> = snapshot.roles.iter().map(Role::as_str).collect();
         // Both queries are sent at once; the second runs after the first has finished.
         let ((), access) = try_join(
             postgres_changes::wait_until_visible(client, &xids),

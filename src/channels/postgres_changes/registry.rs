@@ -14,10 +14,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use uuid::Uuid;
 
 use super::params::SubscriptionParams;
-use crate::{channels::ChannelPrincipal, hub::ConnId, model::ChannelId};
+use crate::{
+    auth::{Principal, Role},
+    hub::ConnId,
+    model::ChannelId,
+};
 
 /// Message that confirms a subscription; clients compare it.
 pub const SUBSCRIBED_MESSAGE: &str = "Subscribed to PostgreSQL";
@@ -98,7 +101,7 @@ impl SubscribedChannel {
 struct SubscriptionEntry {
     channel: Arc<SubscribedChannel>,
     spec: Arc<SubscriptionSpec>,
-    principal: Arc<ChannelPrincipal>,
+    principal: Arc<Principal>,
     /// Generation of the publication for which the subscription was last validated.
     generation: u64,
     /// Row errors that were sent, by table OID. Each is sent once per subscription.
@@ -109,7 +112,7 @@ struct SubscriptionEntry {
 struct DormantEntry {
     conn: ConnId,
     spec: Arc<SubscriptionSpec>,
-    principal: Arc<ChannelPrincipal>,
+    principal: Arc<Principal>,
     system_messages: Arc<dyn SystemMessageSink>,
     generation: u64,
     /// The error that was last sent.
@@ -117,7 +120,7 @@ struct DormantEntry {
 }
 
 /// A subscription that is validated: channels with equal ones share the result.
-pub type SpecAndPrincipal = (Arc<SubscriptionSpec>, Arc<ChannelPrincipal>);
+pub type SpecAndPrincipal = (Arc<SubscriptionSpec>, Arc<Principal>);
 
 /// A channel in a [`SubscriptionGroup`].
 #[derive(Clone)]
@@ -145,12 +148,12 @@ pub struct SubscriptionGroup {
 #[derive(Default)]
 pub struct RegistrySnapshot {
     /// The principals, each one once.
-    pub principals: Vec<Arc<ChannelPrincipal>>,
+    pub principals: Vec<Arc<Principal>>,
     /// The principals' user IDs in the text form of `uuid`. `None` if the `sub` claim is not a UUID; then only
     /// PostgreSQL can compare it.
     pub user_ids: Vec<Option<String>>,
     /// The principals' roles, each one once.
-    pub roles: HashSet<Box<str>>,
+    pub roles: HashSet<Role>,
     /// Schema and table of the bindings; `*` is all.
     targets: HashSet<(Box<str>, Box<str>)>,
     pub groups: Vec<SubscriptionGroup>,
@@ -207,7 +210,7 @@ impl SubscriptionRegistry {
         &self,
         (id, conn): (ChannelId, ConnId),
         spec: SubscriptionSpec,
-        (principal, generation): (Arc<ChannelPrincipal>, u64),
+        (principal, generation): (Arc<Principal>, u64),
         system_messages: Arc<dyn SystemMessageSink>,
         reply: impl FnOnce(),
     ) {
@@ -224,7 +227,7 @@ impl SubscriptionRegistry {
         &self,
         (id, conn): (ChannelId, ConnId),
         spec: SubscriptionSpec,
-        (principal, generation): (Arc<ChannelPrincipal>, u64),
+        (principal, generation): (Arc<Principal>, u64),
         system_messages: Arc<dyn SystemMessageSink>,
         reason: String,
     ) {
@@ -234,7 +237,7 @@ impl SubscriptionRegistry {
     }
 
     /// Replaces the principal of a channel and confirms the subscription again.
-    pub fn replace_principal(&self, id: ChannelId, principal: Arc<ChannelPrincipal>, generation: u64) {
+    pub fn replace_principal(&self, id: ChannelId, principal: Arc<Principal>, generation: u64) {
         let mut inner = self.0.lock();
         let is_streaming = inner.is_streaming;
         let Some(entry) = inner.entries.get_mut(&id) else { return };
@@ -384,8 +387,7 @@ impl SubscriptionRegistry {
         let mut groups: HashMap<Arc<SubscriptionSpec>, usize> = HashMap::new();
         for entry in inner.entries.values() {
             let principal = *principals.entry(Arc::clone(&entry.principal)).or_insert_with(|| {
-                let user_id = entry.principal.sub.as_deref().and_then(|sub| Uuid::parse_str(sub).ok());
-                snapshot.user_ids.push(user_id.map(|id| id.to_string()));
+                snapshot.user_ids.push(entry.principal.user_id.map(|id| id.to_string()));
                 snapshot.roles.insert(entry.principal.role.clone());
                 snapshot.principals.push(Arc::clone(&entry.principal));
                 snapshot.principals.len() - 1
@@ -410,7 +412,6 @@ impl SubscriptionRegistry {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
 
     use super::*;
 
@@ -423,14 +424,8 @@ mod tests {
         }
     }
 
-    fn principal() -> Arc<ChannelPrincipal> {
-        Arc::new(ChannelPrincipal {
-            role: "anon".into(),
-            claims: "{}".into(),
-            sub: None,
-            headers: "{}".into(),
-            expires_at: Timestamp::MAX,
-        })
+    fn principal() -> Arc<Principal> {
+        Arc::new(Principal::with_claims(Role::Anon, None, "{}".into()))
     }
 
     fn results(

@@ -25,7 +25,7 @@ use super::{
     state::{PostgresChangesSettings, Shared, StreamState},
     validator::{Limitations, ParamsValidator, SubscribeError},
 };
-use crate::{channels::ChannelPrincipal, hub::ConnId, model::ChannelId, pg::Database};
+use crate::{auth::Principal, hub::ConnId, model::ChannelId, pg::Database};
 
 /// Maximum time that a join waits for the stream. After it, the subscription is confirmed when the stream starts.
 const STREAM_START_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub struct PostgresChanges(Arc<Shared>);
 pub struct PreparedSubscription {
     shared: Arc<Shared>,
     spec: SubscriptionSpec,
-    principal: Arc<ChannelPrincipal>,
+    principal: Arc<Principal>,
     validation: Result<Limitations, SubscribeError>,
     /// Generation of the publication before the validation.
     generation: u64,
@@ -97,7 +97,7 @@ impl PostgresChanges {
         topic: Arc<str>,
         requested: &[RequestedBinding],
         is_legacy: bool,
-        principal: Arc<ChannelPrincipal>,
+        principal: Arc<Principal>,
     ) -> PreparedSubscription {
         let generation = self.0.validator.generation();
         let mut bindings = Vec::with_capacity(requested.len());
@@ -195,7 +195,7 @@ impl PreparedSubscription {
 
 impl Subscription {
     /// Replaces the principal: validates the subscription and confirms it again.
-    pub async fn replace_principal(&self, principal: Arc<ChannelPrincipal>) {
+    pub async fn replace_principal(&self, principal: Arc<Principal>) {
         if let Some(retry_task) = self.retry_task.lock().take() {
             retry_task.abort();
         }
@@ -214,12 +214,7 @@ impl Subscription {
         }
     }
 
-    fn register(
-        &self,
-        principal: (Arc<ChannelPrincipal>, u64),
-        limitations: &[Arc<str>],
-        reply: impl FnOnce(),
-    ) {
+    fn register(&self, principal: (Arc<Principal>, u64), limitations: &[Arc<str>], reply: impl FnOnce()) {
         let system_messages = Arc::clone(&self.system_messages);
         self.shared.registry.register(
             (self.id, self.conn),
@@ -233,7 +228,7 @@ impl Subscription {
     }
 
     /// `principal` comes with the generation of the publication before the validation.
-    fn report_and_retry(&self, error: SubscribeError, (principal, generation): (Arc<ChannelPrincipal>, u64)) {
+    fn report_and_retry(&self, error: SubscribeError, (principal, generation): (Arc<Principal>, u64)) {
         let (shared, spec, system_messages) =
             (Arc::clone(&self.shared), self.spec.clone(), Arc::clone(&self.system_messages));
         let (ids, is_dropped) = ((self.id, self.conn), Arc::clone(&self.is_dropped));
@@ -285,7 +280,7 @@ fn report(
     shared: &Shared,
     ids: (ChannelId, ConnId),
     spec: &SubscriptionSpec,
-    (principal, generation): (&Arc<ChannelPrincipal>, u64),
+    (principal, generation): (&Arc<Principal>, u64),
     system_messages: &Arc<dyn SystemMessageSink>,
     error: SubscribeError,
 ) -> bool {
@@ -312,12 +307,12 @@ async fn validate_and_wait(
     shared: &Shared,
     conn: ConnId,
     spec: &SubscriptionSpec,
-    principal: &ChannelPrincipal,
+    principal: &Principal,
 ) -> Result<Limitations, SubscribeError> {
     shared.registry.restart_idle_timer();
     shared.start_requested.notify_one();
-    let claimant = (conn, principal.sub.as_deref());
-    let limitations = shared.validator.validate(Some(claimant), &spec.bindings, &principal.role).await?;
+    let requester = (conn, principal.sub.as_deref());
+    let limitations = shared.validator.validate(Some(requester), &spec.bindings, &principal.role).await?;
     let mut state = shared.stream_state.subscribe();
     let started = timeout(STREAM_START_TIMEOUT, state.wait_for(|state| *state != StreamState::Stopped)).await;
     match started {

@@ -22,7 +22,7 @@ use super::{
     registry::{Binding, SubscriptionRegistry},
 };
 use crate::{
-    auth::NO_ROLE,
+    auth::Role,
     hub::ConnId,
     lifecycle::ErrorChain,
     pg::{
@@ -63,7 +63,7 @@ pub enum SubscribeError {
 pub type Limitations = Vec<Arc<str>>;
 
 /// Who waits for a validation: connection and `sub` claim.
-type Claimant<'a> = (ConnId, Option<&'a str>);
+type Requester<'a> = (ConnId, Option<&'a str>);
 
 /// Schema and table of parameters.
 type Target = (Box<str>, Box<str>);
@@ -73,30 +73,25 @@ type Target = (Box<str>, Box<str>);
 struct CatalogPass {
     tables: HashMap<Target, Arc<[PublishedTable]>>,
     /// By table OID and role.
-    limitations: HashMap<(u32, Box<str>), Vec<String>>,
+    limitations: HashMap<(u32, Role), Vec<String>>,
 }
 
 #[derive(Default)]
 struct CheckCache {
     /// Time and limitations by parameters and role.
-    entries: HashMap<(SubscriptionParams, Box<str>), (Instant, Arc<Limitations>)>,
+    entries: HashMap<(SubscriptionParams, Role), (Instant, Arc<Limitations>)>,
     bytes: usize,
     /// The publication's generation that the entries belong to.
     generation: u64,
 }
 
 impl CheckCache {
-    fn get(&self, key: &(SubscriptionParams, Box<str>)) -> Option<Arc<Limitations>> {
+    fn get(&self, key: &(SubscriptionParams, Role)) -> Option<Arc<Limitations>> {
         let (cached_at, limitations) = self.entries.get(key)?;
         (cached_at.elapsed() < CHECK_CACHE_TTL).then(|| Arc::clone(limitations))
     }
 
-    fn insert(
-        &mut self,
-        key: (SubscriptionParams, Box<str>),
-        limitations: Arc<Limitations>,
-        generation: u64,
-    ) {
+    fn insert(&mut self, key: (SubscriptionParams, Role), limitations: Arc<Limitations>, generation: u64) {
         if generation != self.generation {
             return;
         }
@@ -166,36 +161,36 @@ impl ParamsValidator {
     }
 
     /// Validates bindings for a role; returns the limitations. The bounds on pending checks of regular expressions
-    /// apply to `claimant`, if any.
+    /// apply to `requester`, if any.
     ///
     /// # Errors
     /// If the parameters are invalid, too many checks are pending, or the database is unavailable.
     pub async fn validate(
         &self,
-        claimant: Option<Claimant<'_>>,
+        requester: Option<Requester<'_>>,
         bindings: &[Binding],
-        role: &str,
+        role: &Role,
     ) -> Result<Limitations, SubscribeError> {
-        if let (NO_ROLE, Some(binding)) = (role, bindings.first()) {
+        if let (Role::Denied, Some(binding)) = (role, bindings.first()) {
             return Err(SubscribeError::Refused(format!(
                 "Unable to subscribe to changes with given parameters. An exception happened so please check your \
                  connect parameters: {}. Exception: the role of the token is not in REALTIME_ROLES",
                 binding.params.describe()
             )));
         }
-        self.validate_in_pass(claimant, &mut CatalogPass::default(), bindings, role).await
+        self.validate_in_pass(requester, &mut CatalogPass::default(), bindings, role).await
     }
 
     async fn validate_in_pass(
         &self,
-        claimant: Option<Claimant<'_>>,
+        requester: Option<Requester<'_>>,
         pass: &mut CatalogPass,
         bindings: &[Binding],
-        role: &str,
+        role: &Role,
     ) -> Result<Limitations, SubscribeError> {
         let mut all = Limitations::new();
         for binding in bindings {
-            for limitation in self.validate_params(claimant, pass, &binding.params, role).await?.iter() {
+            for limitation in self.validate_params(requester, pass, &binding.params, role).await?.iter() {
                 if !all.contains(limitation) {
                     all.push(Arc::clone(limitation));
                 }
@@ -206,17 +201,17 @@ impl ParamsValidator {
 
     async fn validate_params(
         &self,
-        claimant: Option<Claimant<'_>>,
+        requester: Option<Requester<'_>>,
         pass: &mut CatalogPass,
         params: &SubscriptionParams,
-        role: &str,
+        role: &Role,
     ) -> Result<Arc<Limitations>, SubscribeError> {
-        let key = (params.clone(), role.into());
+        let key = (params.clone(), role.clone());
         if let Some(limitations) = self.cache.lock().get(&key) {
             return Ok(limitations);
         }
         let generation = self.generation();
-        let limitations = Arc::new(self.query_database(claimant, pass, params, role).await?);
+        let limitations = Arc::new(self.query_database(requester, pass, params, role).await?);
         self.cache.lock().insert(key, Arc::clone(&limitations), generation);
         Ok(limitations)
     }
@@ -233,7 +228,7 @@ impl ParamsValidator {
         turn
     }
 
-    fn count_pending(&self, (conn, user): Claimant<'_>) -> Result<Reservation, SubscribeError> {
+    fn count_pending(&self, (conn, user): Requester<'_>) -> Result<Reservation, SubscribeError> {
         self.pending.reserve(conn, user, Amount { entries: 1, bytes: 0 }, |holder, used| {
             let (name, max) = match holder {
                 Holder::Connection => ("connection", MAX_PENDING_PATTERNS_PER_CLIENT),
@@ -252,12 +247,12 @@ impl ParamsValidator {
 
     async fn query_database(
         &self,
-        claimant: Option<Claimant<'_>>,
+        requester: Option<Requester<'_>>,
         pass: &mut CatalogPass,
         params: &SubscriptionParams,
-        role: &str,
+        role: &Role,
     ) -> Result<Limitations, SubscribeError> {
-        let turn = claimant.map(|(conn, _)| self.turn(conn));
+        let turn = requester.map(|(conn, _)| self.turn(conn));
         let turn_guard = match &turn {
             Some(turn) => Some(turn.lock().await),
             None => None,
@@ -291,15 +286,15 @@ impl ParamsValidator {
         let is_plain = to_check.columns.is_empty() && to_check.select.is_empty();
         let tables = if is_plain { &tables[..1] } else { &tables[..] };
         for table in tables {
-            let result = postgres_changes::check_params(client, table.oid, role, &to_check).await;
+            let result = postgres_changes::check_params(client, table.oid, role.as_str(), &to_check).await;
             result.map_err(|error| check_error(error, params))?;
         }
         // Limitations are not reported for subscriptions to several tables.
         let limitations = match tables {
-            [table] if !params.is_wildcard() => match pass.limitations.entry((table.oid, role.into())) {
+            [table] if !params.is_wildcard() => match pass.limitations.entry((table.oid, role.clone())) {
                 Entry::Occupied(known) => known.get().clone(),
                 Entry::Vacant(unknown) => {
-                    let limitations = postgres_changes::limitations(client, table.oid, role).await;
+                    let limitations = postgres_changes::limitations(client, table.oid, role.as_str()).await;
                     unknown.insert(limitations.map_err(unavailable)?).clone()
                 }
             },
@@ -309,7 +304,7 @@ impl ParamsValidator {
         drop(turn_guard);
         let patterns: Vec<&Filter> = params.filters.iter().filter(|filter| is_regex(filter)).collect();
         if !patterns.is_empty() {
-            let _permit = claimant.map(|claimant| self.count_pending(claimant)).transpose()?;
+            let _permit = requester.map(|requester| self.count_pending(requester)).transpose()?;
             self.check_patterns(&patterns, tables[0].oid, role, params).await?;
         }
         Ok(limitations.into_iter().map(Arc::from).collect())
@@ -320,7 +315,7 @@ impl ParamsValidator {
         &self,
         patterns: &[&Filter],
         table: u32,
-        role: &str,
+        role: &Role,
         params: &SubscriptionParams,
     ) -> Result<(), SubscribeError> {
         let mut connection = self.patterns.lock().await;
@@ -332,7 +327,7 @@ impl ParamsValidator {
                 values: vec![&*pattern.value],
                 select: Vec::new(),
             };
-            match postgres_changes::check_params(client, table, role, &to_check).await {
+            match postgres_changes::check_params(client, table, role.as_str(), &to_check).await {
                 Ok(()) => {}
                 Err(error)
                     if database_error(&error).is_some_and(|db| *db.code() == SqlState::QUERY_CANCELED) =>

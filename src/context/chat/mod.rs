@@ -199,7 +199,7 @@ impl ContextEngine {
         request: ChatRequest,
     ) -> Result<TurnStart, ChatError> {
         let providers = self.providers.chain(request.provider.as_deref())?;
-        let budget = self.exhausted_budget(caller.role, user).await;
+        let budget = self.exhausted_budget(&caller.role, user).await;
         if let Some(budget) = budget.map_err(|error| ChatError::Save(error.into()))? {
             return Err(ChatError::BudgetExhausted { budget, retry_after: until_midnight(Timestamp::now()) });
         }

@@ -133,18 +133,18 @@ pub(in crate::http) fn check_parameters(
     if let Some(model) = model {
         if !(1..=MAX_MODEL_CHARS).contains(&model.chars().count()) {
             refuse("model", format!("must have 1 to {MAX_MODEL_CHARS} characters"));
-        } else if !limits.allows_model(caller.role, model) && !is_default_model(state, model) {
+        } else if !limits.allows_model(&caller.role, model) && !is_default_model(state, model) {
             refuse("model", format!("the model {model:?} is not allowed for the role {}", caller.role));
         }
     }
-    let most = limits.answer_tokens_of(caller.role);
+    let most = limits.answer_tokens_of(&caller.role);
     if max_tokens.is_some_and(|tokens| !(1..=most).contains(&tokens)) {
         refuse(names.max_tokens, format!("must be from 1 to {most}"));
     }
     if temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
         refuse("temperature", "must be from 0 to 2".into());
     }
-    let most = limits.prompt_tokens_of(caller.role).min(*CONTEXT_TOKENS_RANGE.end());
+    let most = limits.prompt_tokens_of(&caller.role).min(*CONTEXT_TOKENS_RANGE.end());
     if context_tokens.is_some_and(|tokens| !(*CONTEXT_TOKENS_RANGE.start()..=most).contains(&tokens)) {
         refuse(names.context_tokens, format!("must be from {} to {most}", CONTEXT_TOKENS_RANGE.start()));
     }
@@ -387,7 +387,7 @@ fn chat_request(
         include_history: body.include_history.unwrap_or(true),
         use_dynamic: dynamic,
         context_tokens: body.max_context_tokens,
-        max_context_tokens: state.context.chat_limits().prompt_tokens_of(caller.role),
+        max_context_tokens: state.context.chat_limits().prompt_tokens_of(&caller.role),
     })
 }
 

@@ -197,7 +197,7 @@ fn chat_request(
         include_history: context.include_history.unwrap_or(true),
         use_dynamic: chat::dynamic_by_header(state, headers)?,
         context_tokens: context.max_context_tokens,
-        max_context_tokens: state.context.chat_limits().prompt_tokens_of(caller.role),
+        max_context_tokens: state.context.chat_limits().prompt_tokens_of(&caller.role),
     };
     Ok((request, context.user_id))
 }

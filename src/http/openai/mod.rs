@@ -77,7 +77,8 @@ async fn models(state: &HttpState, request: Request) -> Result<Vec<Model>, ApiEr
         models.push(model(if at == 0 { default.to_owned() } else { format!("{name}/{default}") }, name));
     }
     let owner = models.first().map(|model| model.owned_by.clone()).unwrap_or_default();
-    for allowed in state.context.chat_limits().models_of(caller.role).iter().filter(|allowed| *allowed != "*")
+    for allowed in
+        state.context.chat_limits().models_of(&caller.role).iter().filter(|allowed| *allowed != "*")
     {
         if models.iter().all(|model| model.id != *allowed) {
             models.push(model(allowed.clone(), &owner));

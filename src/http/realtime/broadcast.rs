@@ -18,7 +18,8 @@ use super::channel_auth::{
     with_rate_headers,
 };
 use crate::{
-    channels::{BroadcastPayload, ChannelPrincipal},
+    auth::Principal,
+    channels::BroadcastPayload,
     http::{
         HttpState, Path, Query,
         alias::Alias,
@@ -115,7 +116,7 @@ async fn batch(
 
 async fn send_batch(
     services: &Services,
-    principal: &Arc<ChannelPrincipal>,
+    principal: &Arc<Principal>,
     messages: Vec<Message>,
 ) -> Result<(), RealtimeError> {
     let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
@@ -306,7 +307,7 @@ async fn single(
 
 async fn send_one(
     services: &Services,
-    principal: &Arc<ChannelPrincipal>,
+    principal: &Arc<Principal>,
     topic: &Topic,
     event: Box<str>,
     request: Request,

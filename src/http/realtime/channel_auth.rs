@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
-    channels::{ChannelPrincipal, NodeLimits, authorization::AuthorizationError},
+    auth::Principal,
+    channels::{NodeLimits, authorization::AuthorizationError},
     http::ApiError,
     session::channels::Services,
 };
@@ -33,7 +34,7 @@ const HIDDEN_HEADERS: [&str; 10] = [
 ];
 
 /// A caller with a valid channel token.
-pub(super) struct ChannelAuth(pub Arc<ChannelPrincipal>);
+pub(super) struct ChannelAuth(pub Arc<Principal>);
 
 impl<S> FromRequestParts<S> for ChannelAuth
 where
@@ -47,7 +48,7 @@ where
         let token = token_from_headers(&parts.headers).ok_or(RealtimeError::Unauthorized)?;
         let token =
             services.verifier.verify_channel_token(token).await.map_err(|_| RealtimeError::Unauthorized)?;
-        Ok(Self(Arc::new(ChannelPrincipal::new(&token, policy_headers(&parts.headers)))))
+        Ok(Self(Arc::new(token.with_headers(policy_headers(&parts.headers)))))
     }
 }
 

@@ -17,7 +17,6 @@ use super::{
     handshake::{HandshakeError, policy_headers},
 };
 use crate::{
-    channels::ChannelPrincipal,
     http::{ApiError, HttpState},
     protocol::{Dialect, phoenix::TOPIC_PREFIX},
     session::{
@@ -120,7 +119,7 @@ async fn channel_events(
     if services.limits.join_rate_exceeded() {
         return Err(HandshakeError::TooManyJoins.into_response());
     }
-    let principal = SocketPrincipal::new(ChannelPrincipal::new(&verified, headers), &key);
+    let principal = SocketPrincipal::new(verified.with_headers(headers), &key);
     let hub = services.hub.clone();
     let session =
         OneChannel::new(ChannelsSession::new(services, principal, permit), hub.clone(), join.to_string());

@@ -16,7 +16,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::channel_auth::RealtimeErrorText;
 use crate::{
     auth::ChannelTokenError,
-    channels::ChannelPrincipal,
     http::{HttpState, alias::Alias},
     protocol::Dialect,
     session::channels::{ChannelsSession, Services, SocketPrincipal},
@@ -129,7 +128,7 @@ async fn upgrade(
     if services.limits.join_rate_exceeded() {
         return Err(HandshakeError::TooManyJoins);
     }
-    let socket_principal = SocketPrincipal::new(ChannelPrincipal::new(&token, headers), &key);
+    let socket_principal = SocketPrincipal::new(token.with_headers(headers), &key);
     let hub = services.hub.clone();
     Ok(upgrade.accept(&hub, dialect.into(), ChannelsSession::new(services, socket_principal, permit)))
 }

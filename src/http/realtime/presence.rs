@@ -15,7 +15,8 @@ use super::channel_auth::{
     ChannelAuth, RealtimeError, RealtimeFieldErrors, RealtimeMessage, RealtimeRejection,
 };
 use crate::{
-    channels::{ChannelPrincipal, authorization::AuthorizationError, presence::Occupancy},
+    auth::Principal,
+    channels::{authorization::AuthorizationError, presence::Occupancy},
     http::{ApiError, HttpState, Json, Path, Query},
     model::Topic,
     session::channels::Services,
@@ -99,7 +100,7 @@ async fn presence_state(
 /// The topic, if the caller may read its presence.
 async fn readable_topic(
     services: &Services,
-    principal: &Arc<ChannelPrincipal>,
+    principal: &Arc<Principal>,
     topic: String,
     query: &PresenceQuery,
 ) -> Result<Topic, RealtimeError> {

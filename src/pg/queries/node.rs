@@ -92,6 +92,15 @@ pub async fn sweep(
     })
 }
 
+/// Erases the data of some deleted accounts; returns of how many.
+///
+/// # Errors
+///
+/// If the database does not answer.
+pub async fn erase_deleted_accounts(client: &Connection) -> Result<i64, PgError> {
+    Ok(client.write_one(include_str!("../../../sql/node/erase_deleted_accounts.sql"), &[]).await?.get(0))
+}
+
 /// Whether an event trigger reports changed policies.
 ///
 /// # Errors

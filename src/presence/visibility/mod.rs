@@ -14,4 +14,4 @@ mod pending;
 mod task;
 
 pub use pending::{PendingChanges, VisibilityNotifications};
-pub use task::{Visibility, VisibilityTask, visibility};
+pub use task::{Visibility, VisibilityTask};

@@ -74,6 +74,33 @@ pub struct Visibility {
 }
 
 impl Visibility {
+    /// Creates the visibility task and its handle.
+    #[must_use]
+    pub fn new(database: Database, hub: Hub, pending: Arc<PendingChanges>) -> (Self, VisibilityTask) {
+        let (sender, commands) = mpsc::channel(COMMAND_QUEUE_CAPACITY);
+        let task = VisibilityTask {
+            database,
+            hub,
+            pending,
+            commands,
+            graph: VisibilityGraph::default(),
+            snapshot: None,
+            cluster: None,
+            policy_traits: PolicyTraits::default(),
+            lookups: JoinSet::new(),
+            in_flight: HashMap::new(),
+            due: VecDeque::new(),
+            new_viewers: VecDeque::new(),
+            quarantined: HashMap::new(),
+            recent_users: VecDeque::new(),
+            recent_typing: VecDeque::new(),
+            pass: 0,
+            not_before: None,
+            backoff: BACKOFF,
+        };
+        (Self { commands: sender }, task)
+    }
+
     /// Adds a connection. It receives the initial state of all visible users among its relations and `follows`, then
     /// every change.
     pub async fn join(&self, conn: ConnId, user: UserId, principal: Principal, follows: Vec<UserId>) {
@@ -150,37 +177,6 @@ struct PolicyTraits {
     fingerprint: Option<i64>,
     /// A policy depends on the state of a presence, so each change needs a lookup.
     reads_presence_state: bool,
-}
-
-/// Creates the visibility task and its handle.
-#[must_use]
-pub fn visibility(
-    database: Database,
-    hub: Hub,
-    pending: Arc<PendingChanges>,
-) -> (Visibility, VisibilityTask) {
-    let (sender, commands) = mpsc::channel(COMMAND_QUEUE_CAPACITY);
-    let task = VisibilityTask {
-        database,
-        hub,
-        pending,
-        commands,
-        graph: VisibilityGraph::default(),
-        snapshot: None,
-        cluster: None,
-        policy_traits: PolicyTraits::default(),
-        lookups: JoinSet::new(),
-        in_flight: HashMap::new(),
-        due: VecDeque::new(),
-        new_viewers: VecDeque::new(),
-        quarantined: HashMap::new(),
-        recent_users: VecDeque::new(),
-        recent_typing: VecDeque::new(),
-        pass: 0,
-        not_before: None,
-        backoff: BACKOFF,
-    };
-    (Visibility { commands: sender }, task)
 }
 
 impl VisibilityTask {

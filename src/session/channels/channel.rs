@@ -7,10 +7,8 @@ use uuid::Uuid;
 
 use super::{private_access::PrivateAccess, subscription::ChannelSubscription};
 use crate::{
-    channels::{
-        ChannelPrincipal,
-        presence::{PresenceKey, PresenceRef},
-    },
+    auth::Principal,
+    channels::presence::{PresenceKey, PresenceRef},
     model::{ChannelId, Topic},
     presence::channel_users::UserGuard,
     protocol::phoenix::{Payload, Push, UserPush},
@@ -42,7 +40,7 @@ pub(super) enum Stage {
 /// State of a joined channel.
 #[derive(Debug)]
 pub(super) struct Joined {
-    pub principal: Arc<ChannelPrincipal>,
+    pub principal: Arc<Principal>,
     /// Registers the socket for forced disconnects of the user, if the token names one.
     pub user_guard: Option<UserGuard>,
     /// Hash of the token's text. The same token again has no effect.
@@ -111,7 +109,7 @@ impl Channel {
             return None;
         };
         let key = joined.presence.key.get_or_insert_with(|| Uuid::new_v4().to_string().into()).clone();
-        let user = joined.principal.user_id();
+        let user = joined.principal.user_id;
         Some(PresenceRef { topic: self.topic.clone(), key, channel: self.id, user })
     }
 }

@@ -8,7 +8,7 @@ use super::{
     state::ChannelsSession,
 };
 use crate::{
-    channels::ChannelPrincipal,
+    auth::Principal,
     model::UserId,
     presence::channel_users::{ForcedDisconnect, UserGuard},
     transport::{CloseCode, Connection, Flow, frame::WireFrame},
@@ -18,7 +18,7 @@ impl Channel {
     /// User of the channel's token, once joined.
     fn user_id(&self) -> Option<UserId> {
         match &self.stage {
-            Stage::Joined(Joined { principal, .. }) => principal.user_id(),
+            Stage::Joined(Joined { principal, .. }) => principal.user_id,
             Stage::Joining { .. } => None,
         }
     }
@@ -26,12 +26,8 @@ impl Channel {
 
 impl ChannelsSession {
     /// Registers the socket for forced disconnects of the principal's user.
-    pub(super) fn register_user(
-        &self,
-        principal: &ChannelPrincipal,
-        conn: &Arc<Connection>,
-    ) -> Option<UserGuard> {
-        principal.user_id().map(|user| self.services.users.register(user, conn.id()))
+    pub(super) fn register_user(&self, principal: &Principal, conn: &Arc<Connection>) -> Option<UserGuard> {
+        principal.user_id.map(|user| self.services.users.register(user, conn.id()))
     }
 
     /// Closes what an administrator has disconnected since the last call.
@@ -53,7 +49,7 @@ impl ChannelsSession {
         ForcedDisconnect { user, reason }: ForcedDisconnect,
         conn: &Arc<Connection>,
     ) -> Flow {
-        let socket_user = self.socket_principal.principal.user_id();
+        let socket_user = self.socket_principal.principal.user_id;
         let mut users = self.channels.iter().filter_map(|channel| channel.user_id()).chain(socket_user);
         let cause = CloseCause::Disconnected(Arc::clone(&reason));
         if users.any(|other| other != user) {

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 
 use super::{close_cause::CloseCause, config::ChannelConfig, error::JoinError};
 use crate::{
+    auth::Principal,
     channels::{
-        ChannelPrincipal,
         authorization::{AuthorizationError, ReadRights, WriteRights},
         broadcast_from_db::StoredBroadcasts,
         postgres_changes::PreparedSubscription,
@@ -36,7 +36,7 @@ pub(super) enum SessionEvent {
 
 #[derive(Debug)]
 pub(super) struct AcceptedJoin {
-    pub principal: Arc<ChannelPrincipal>,
+    pub principal: Arc<Principal>,
     /// Hash of the token's text.
     pub token_hash: u64,
     pub rights: ReadRights,
@@ -50,7 +50,7 @@ pub(super) struct AcceptedJoin {
 /// A verified refresh of a token.
 #[derive(Debug)]
 pub(super) struct RefreshedToken {
-    pub principal: Arc<ChannelPrincipal>,
+    pub principal: Arc<Principal>,
     /// Hash of the token's text.
     pub token_hash: u64,
     pub rights: ReadRights,

@@ -11,8 +11,8 @@ use super::{
     state::{Services, SocketPrincipal},
     token::token_hash,
 };
+use crate::auth::Principal;
 use crate::channels::{
-    ChannelPrincipal,
     authorization::{AuthorizationError, ReadRights},
     postgres_changes::echo_bindings,
 };
@@ -42,11 +42,9 @@ pub(super) async fn authorize_join(
             .check_expiry(services.clock.now())
             .map(|()| (socket_principal.principal, socket_principal.token_hash))?,
         Some(text) => {
-            let token = services.verifier.verify_channel_token(&text).await?;
-            (
-                Arc::new(ChannelPrincipal::new(&token, socket_principal.principal.headers.clone())),
-                token_hash(&text),
-            )
+            let verified = services.verifier.verify_channel_token(&text).await?;
+            let headers = socket_principal.principal.headers.clone();
+            (Arc::new(verified.with_headers(headers)), token_hash(&text))
         }
     };
     let mut rights = read_rights(services, &principal, &topic).await?;
@@ -95,7 +93,7 @@ pub(super) async fn authorize_join(
 
 async fn read_rights(
     services: &Services,
-    principal: &Arc<ChannelPrincipal>,
+    principal: &Arc<Principal>,
     topic: &Topic,
 ) -> Result<ReadRights, JoinError> {
     let rights = services.authorizer.read_rights(principal, topic).await;

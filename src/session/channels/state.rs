@@ -9,9 +9,9 @@ use super::{
     replies::ReplyWriter, token::token_hash,
 };
 use crate::{
-    auth::Verifier,
+    auth::{Principal, Verifier},
     channels::{
-        Broadcaster, ChannelPrincipal, ConnectionPermit, NodeLimits, RateMeter, authorization::Authorizer,
+        Broadcaster, ConnectionPermit, NodeLimits, RateMeter, authorization::Authorizer,
         broadcast_from_db::StoredMessages, postgres_changes::PostgresChanges, presence::ChannelPresence,
         replay::ReplayBuffers,
     },
@@ -56,7 +56,7 @@ pub struct Services {
 /// Principal of a socket.
 #[derive(Debug, Clone)]
 pub struct SocketPrincipal {
-    pub(super) principal: Arc<ChannelPrincipal>,
+    pub(super) principal: Arc<Principal>,
     /// Hash of the token's text.
     pub(super) token_hash: u64,
 }
@@ -64,7 +64,7 @@ pub struct SocketPrincipal {
 impl SocketPrincipal {
     /// A verified principal with the text of its token.
     #[must_use]
-    pub fn new(principal: ChannelPrincipal, token: &str) -> Self {
+    pub fn new(principal: Principal, token: &str) -> Self {
         Self { principal: Arc::new(principal), token_hash: token_hash(token) }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::channels::{ChannelPrincipal, postgres_changes::Subscription};
+use crate::{auth::Principal, channels::postgres_changes::Subscription};
 
 /// Delay in milliseconds before the subscription uses a refreshed token; random, so that not all clients of a
 /// server do so at once.
@@ -29,7 +29,7 @@ impl ChannelSubscription {
     }
 
     /// Moves the subscription to the refreshed token of its channel.
-    pub fn refresh_token(&mut self, principal: Arc<ChannelPrincipal>) {
+    pub fn refresh_token(&mut self, principal: Arc<Principal>) {
         let subscription = Arc::clone(&self.subscription);
         let delay = Duration::from_millis(rand::rng().random_range(REFRESH_DELAY_MS));
         let refresh = tokio::spawn(async move {

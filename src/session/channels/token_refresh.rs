@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     auth::ChannelTokenError,
-    channels::ChannelPrincipal,
     model::{ChannelId, Topic},
     protocol::phoenix::{Payload, Push},
     transport::Connection,
@@ -67,8 +66,8 @@ impl ChannelsSession {
         if let Some(subscription) = &mut joined.subscription {
             subscription.refresh_token(principal.clone());
         }
-        if joined.principal.user_id() != principal.user_id() {
-            joined.user_guard = principal.user_id().map(|user| self.services.users.register(user, conn.id()));
+        if joined.principal.user_id != principal.user_id {
+            joined.user_guard = principal.user_id.map(|user| self.services.users.register(user, conn.id()));
         }
         joined.principal = principal;
         joined.token_hash = token_hash;
@@ -95,7 +94,7 @@ async fn verify_refresh(
     headers: Arc<str>,
 ) -> Result<RefreshedToken, CloseCause> {
     let verified = services.verifier.verify_channel_token(token).await?;
-    let principal = Arc::new(ChannelPrincipal::new(&verified, headers));
+    let principal = Arc::new(verified.with_headers(headers));
     let rights = services.authorizer.read_rights(&principal, topic).await;
     let rights = rights.map_err(|error| CloseCause::Rights(error, topic.name.clone()))?;
     Ok(RefreshedToken { principal, token_hash: token_hash(token), rights })

@@ -35,6 +35,10 @@ create policy game_play on realtime.messages for insert to authenticated
   with check (realtime.topic() like 'game:%' and is_player(game_id()));
 alter publication supabase_realtime add table games, moves;
 alter table moves replica identity full;
+-- PostgreSQL 18 refuses updates where the replica identity has columns that are not published.
+do $$ begin if current_setting('server_version_num')::int >= 180000 then
+  alter publication supabase_realtime set (publish_generated_columns = stored);
+end if; end $$;
 
 insert into games (id) values (1), (2);
 insert into players values (1, :red, 1), (1, :blue, 2), (2, :green, 1);

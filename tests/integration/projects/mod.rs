@@ -17,7 +17,7 @@
 //! - `blocks <object>…`: the removal is refused and names these objects; a tilde stands for a space.
 //! - `doctor <check>…`: exactly these checks of `rollcall doctor` fail.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, path::Path, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt};
 use rollcall::{
@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use testkit::{
     client::Socket,
     cluster::{Cluster, connect},
+    dump::Dump,
     harness::{TestDatabase, TestServer, User, mint_token, unix_time_in},
     phoenix::{PhoenixClient, SerializerVersion},
 };
@@ -180,7 +181,7 @@ struct Project {
     node: Option<TestServer>,
     sockets: BTreeMap<String, Socket>,
     /// The schema before the installation.
-    before: String,
+    before: Option<Dump>,
     ticks: i32,
 }
 
@@ -195,7 +196,7 @@ impl Project {
             people: BTreeMap::new(),
             node: None,
             sockets: BTreeMap::new(),
-            before: String::new(),
+            before: None,
             ticks: 0,
         }
     }
@@ -211,13 +212,8 @@ impl Project {
         }
     }
 
-    fn dump(&self, options: &[&str]) -> String {
-        let url = self.cluster.admin_url(&self.database);
-        let output = Command::new("pg_dump").args(options).arg(url).output().expect("pg_dump is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        // Newer versions write a random token.
-        text.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
+    async fn dump(&self, options: &[&str]) -> Dump {
+        Dump::of(&self.cluster.admin_url(&self.database), options).await
     }
 
     fn with_ids(&self, sql: &str) -> String {
@@ -321,21 +317,20 @@ impl Project {
     }
 
     async fn install(&mut self) {
-        self.before = self.dump(&["--schema-only"]);
+        self.before = Some(self.dump(&["--schema-only"]).await);
         let outside = ["--exclude-schema=rollcall*"];
-        let project = self.dump(&outside);
+        let project = self.dump(&outside).await;
         let report = prepare(&self.target(), &Sources::built_in(), false).await;
         report.unwrap_or_else(|error| panic!("{}: {error} {error:?}", self.database));
-        let installed = self.dump(&outside);
-        for line in project.lines() {
-            assert!(installed.contains(line), "{}: changed: {line}", self.database);
-        }
+        let installed = self.dump(&outside).await;
+        let changed = project.lines_beyond(&installed);
+        assert!(changed.is_empty(), "{}: changed: {changed:#?}", self.database);
         let names = "select array_agg(substring(name from '[^. (]+(?=\\(|$)')) from rollcall_internal.installed_objects";
         let recorded: Vec<String> = self.admin.query_one(names, &[]).await.expect("names").get(0);
         let ours =
             |object: &&str| object.contains("rollcall") || recorded.iter().any(|name| object.contains(name));
-        let added: Vec<_> = installed.split("\n--\n").filter(|object| !project.contains(object)).collect();
-        let strange: Vec<_> = added.iter().filter(|object| !ours(object)).collect();
+        let added = installed.objects_beyond(&project);
+        let strange: Vec<_> = added.into_iter().filter(|object| !ours(object)).collect();
         assert!(strange.is_empty(), "{}: {strange:#?}", self.database);
         self.run(&self.owner, SENTINEL).await;
         self.node = Some(TestServer::start(&self.url(), |_| {}).await);
@@ -431,17 +426,13 @@ impl Project {
         self.node.take().expect("it is installed").stop().await.expect("stops");
         self.run(&self.owner, "drop schema sentinel cascade").await;
         let outside = ["--data-only", "--exclude-schema=rollcall*", "--exclude-table=realtime.messages_*"];
-        let data = self.dump(&outside);
+        let data = self.dump(&outside).await;
         let removal = remove(&self.target()).await;
         let removal = removal.unwrap_or_else(|error| panic!("{}: {error}", self.database));
         assert_eq!(removal.kept, [], "{}", self.database);
-        for (before, after) in
-            [(self.before.clone(), self.dump(&["--schema-only"])), (data, self.dump(&outside))]
-        {
-            let missing: Vec<_> = before.lines().filter(|line| !after.contains(line)).collect();
-            let added: Vec<_> = after.lines().filter(|line| !before.contains(line)).collect();
-            assert!(before == after, "{}: missing {missing:#?}, added {added:#?}", self.database);
-        }
+        let before = self.before.take().expect("it is installed");
+        self.dump(&["--schema-only"]).await.assert_equals(&before, &self.database);
+        self.dump(&outside).await.assert_equals(&data, &self.database);
         let name = &self.database;
         let ours = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname ~ 'rollcall'";
         assert_eq!(self.admin.query_one(ours, &[]).await.expect("a count").get::<_, i64>(0), 0, "{name}");

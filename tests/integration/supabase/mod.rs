@@ -1,16 +1,24 @@
 //! Supabase projects: migrations run with the role available there, change nothing that Supabase owns, and upgrade
 //! every earlier database without losing data.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rollcall::{
     config::Secret,
-    pg::migrate::{MigrationTarget, Report, Sources, apply, prepare},
+    model::{Module, Modules},
+    pg::migrate::{MigrationTarget, Report, Sources, apply, prepare, remove},
 };
 use serde_json::Value;
 use testkit::{
     cluster::{Cluster, connect},
-    harness::{TestDatabase, TestServer, User},
+    dump::Dump,
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
 };
 use tokio_postgres::Client;
 
@@ -118,6 +126,72 @@ async fn every_migration_upgrades_a_database_with_data_in_it(_: Arc<TestDatabase
     assert_ne!(kept["rollcall.user_presence"], Value::Array(vec![]));
     drop(sql);
     project.stop().await;
+}
+
+/// Applies the first migrations as the Supabase CLI does: one file after the other, each in a transaction.
+fn apply_with_psql(url: &str, count: usize) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("supabase/migrations");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("migrations").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    for file in &files[..count] {
+        let output = Command::new("psql")
+            .args(["-Xq1", "-v", "ON_ERROR_STOP=1", "-f"])
+            .args([file.as_os_str(), url.as_ref()])
+            .output()
+            .expect("psql is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[testkit::test]
+async fn migrations_of_the_supabase_cli_end_in_the_state_of_the_server(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_bare("cli").await;
+    let server = connect(&cluster.admin_url("postgres")).await;
+    server.batch_execute("create database project owner postgres").await.expect("a database");
+    connect(&cluster.admin_url("project"))
+        .await
+        .batch_execute(include_str!("project.sql"))
+        .await
+        .expect("a project");
+    let modules = [Module::Channels, Module::Presence, Module::Context];
+    for (number, module) in modules.into_iter().enumerate() {
+        let (by_cli, by_server) = (format!("cli_{number}"), format!("server_{number}"));
+        for name in [&by_cli, &by_server] {
+            copy_project(&server, name).await;
+        }
+        apply_with_psql(&cluster.url(&by_cli), number + 1);
+        let target = |name| MigrationTarget { url: Secret::new(cluster.url(name)), admin_url: None };
+        let sources = Sources::of_modules(Some(Modules::up_to(module)));
+        prepare(&target(&by_server), &sources, false).await.expect("the migrations apply");
+        let dump = async |name| Dump::of(&cluster.admin_url(name), &["--schema-only"]).await;
+        dump(&by_cli).await.assert_equals(&dump(&by_server).await, module.as_str());
+        // The migrations have recorded themselves, in the history of Rollcall only.
+        assert_eq!(prepare(&target(&by_cli), &sources, false).await.expect("again"), Report::default());
+        let history =
+            "select string_agg(version || '_' || name, ' ' order by version) from rollcall.schema_migrations";
+        let mut histories = Vec::new();
+        for name in [&by_cli, &by_server] {
+            let client = connect(&cluster.url(name)).await;
+            histories.push(client.query_one(history, &[]).await.expect("a history").get::<_, String>(0));
+            let theirs = "select to_regclass('supabase_migrations.schema_migrations') is null";
+            assert!(client.query_one(theirs, &[]).await.expect("a row").get::<_, bool>(0));
+        }
+        assert_eq!(histories[0], histories[1]);
+        assert_eq!(remove(&target(&by_cli)).await.expect("it is removed").kept, []);
+    }
+    drop(server);
+    cluster.stop().await;
+}
+
+/// Copies the database of the project. The connections that created it may take a moment to close.
+async fn copy_project(server: &Client, name: &str) {
+    let create = format!("create database {name} template project owner postgres");
+    let started = Instant::now();
+    while let Err(error) = server.batch_execute(&create).await {
+        assert!(started.elapsed() < WAIT_TIMEOUT, "{create}: {error:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Checks that no catalog entry of Supabase changed; reports only the differences.

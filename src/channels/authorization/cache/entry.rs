@@ -9,12 +9,10 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::channels::{
-    ChannelPrincipal,
-    authorization::{
-        ReadRights, RightsSubscriber, WriteRights,
-        subscriber::{ReadResult, WriteResult},
-    },
+use crate::auth::Principal;
+use crate::channels::authorization::{
+    ReadRights, RightsSubscriber, WriteRights,
+    subscriber::{ReadResult, WriteResult},
 };
 
 /// Maximum parts of a topic that are hashed.
@@ -23,7 +21,7 @@ const MAX_TOPIC_PARTS: usize = 8;
 /// Principal and topic of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::channels::authorization) struct CacheKey {
-    pub principal: Arc<ChannelPrincipal>,
+    pub principal: Arc<Principal>,
     pub topic: Arc<str>,
 }
 

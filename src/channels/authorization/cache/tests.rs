@@ -1,19 +1,14 @@
 use parking_lot::Mutex;
 
 use super::{entry::value_hash, *};
-use crate::channels::ChannelPrincipal;
+use crate::auth::{Principal, Role};
 
 const ALLOWED: ProbeResult = ProbeResult { read: Some((true, true)), write: None };
 const DENIED: ProbeResult = ProbeResult { read: Some((false, false)), write: None };
 
 fn cache_key(sub: &str, topic: &str) -> CacheKey {
-    let principal = ChannelPrincipal {
-        role: "authenticated".into(),
-        claims: format!(r#"{{"sub":"{sub}"}}"#).into(),
-        sub: Some(sub.into()),
-        headers: "{}".into(),
-        expires_at: jiff::Timestamp::MAX,
-    };
+    let claims = format!(r#"{{"sub":"{sub}"}}"#);
+    let principal = Principal::with_claims(Role::Authenticated, Some(sub), claims.into());
     CacheKey { principal: principal.into(), topic: topic.into() }
 }
 

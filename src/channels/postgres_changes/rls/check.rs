@@ -11,13 +11,11 @@ use super::{
     query::RowQuery,
 };
 use crate::{
-    channels::{
-        ChannelPrincipal,
-        postgres_changes::{
-            access::{PrincipalAccess, RlsRequirement},
-            registry::RegistrySnapshot,
-            table_batch::TableBatch,
-        },
+    auth::Principal,
+    channels::postgres_changes::{
+        access::{PrincipalAccess, RlsRequirement},
+        registry::RegistrySnapshot,
+        table_batch::TableBatch,
     },
     pg::{PgError, queries::postgres_changes::TableAccess, replication::RowChange},
 };
@@ -141,7 +139,7 @@ fn rows_to_check<'a>(
             }
         }
     }
-    let role = |principal: usize| -> &Arc<ChannelPrincipal> { &snapshot.principals[principal] };
+    let role = |principal: usize| -> &Arc<Principal> { &snapshot.principals[principal] };
     let mut sorted: Vec<_> =
         by_principal.into_iter().map(|(principal, (rows, access))| (principal, rows, access)).collect();
     sorted.sort_by(|(left, ..), (right, ..)| role(*left).role.cmp(&role(*right).role));

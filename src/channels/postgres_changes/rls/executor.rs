@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, join, join_all, ready},
+    future::{BoxFuture, join_all, join3, ready},
 };
 use tokio::time::timeout;
 use tokio_postgres::{
@@ -23,7 +23,7 @@ use tokio_postgres::{
 
 use super::query::RowQuery;
 use crate::{
-    channels::ChannelPrincipal,
+    auth::{Principal, Role},
     lifecycle::ErrorChain,
     pg::{Connector, PgError},
     telemetry::metric,
@@ -60,7 +60,7 @@ impl CheckedTable {
 /// A check of rows of one table for one principal.
 #[derive(Debug, Clone)]
 pub struct RlsCheck {
-    pub principal: Arc<ChannelPrincipal>,
+    pub principal: Arc<Principal>,
     /// Index of the table in the list of checked tables.
     pub table_index: usize,
     /// Row indexes in the table.
@@ -89,12 +89,12 @@ pub struct RlsExecutor {
 struct RlsConnection {
     client: Option<Client>,
     set_identity: Option<Statement>,
-    statements: HashMap<(Arc<str>, Box<str>), Statement>,
+    statements: HashMap<(Arc<str>, Role), Statement>,
 }
 
 /// One query of a check.
 struct RowQueryCall<'a> {
-    principal: &'a ChannelPrincipal,
+    principal: &'a Principal,
     query: &'a RowQuery,
     /// Index of the check.
     check_index: usize,
@@ -274,7 +274,7 @@ impl RlsConnection {
         connector: &Connector,
         query_timeout: Duration,
         window: &[RowQueryCall<'_>],
-        refused: &mut HashMap<(Arc<str>, Box<str>), QueryOutcome>,
+        refused: &mut HashMap<(Arc<str>, Role), QueryOutcome>,
     ) -> Result<Vec<QueryOutcome>, PgError> {
         let client = match &self.client {
             Some(client) if !client.is_closed() => client,
@@ -376,17 +376,21 @@ async fn run_query(
 ) -> Result<QueryOutcome, PgError> {
     let principal = call.principal;
     let sub = principal.sub.as_deref().unwrap_or_default();
-    let (role, claims) = (&*principal.role, &*principal.claims);
+    let (role, claims) = (principal.role.as_str(), &*principal.claims);
     let identity: [&(dyn ToSql + Sync); 3] = [&role, &claims, &sub];
     let tuple_indexes = call.query.tuple_indexes(&call.rows);
     let columns = call.query.column_values(&tuple_indexes);
     let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(1 + columns.len());
     params.push(&tuple_indexes);
     params.extend(columns.iter().map(|values| values as &(dyn ToSql + Sync)));
-    let (identity_set, rows) =
-        join(client.query(set_identity, &identity), client.query(statement, &params)).await;
+    let (role_reset, identity_set, rows) = join3(
+        client.batch_execute("reset role"),
+        client.query(set_identity, &identity),
+        client.query(statement, &params),
+    )
+    .await;
     // If the identity was not set, the rows were checked for another principal.
-    query_outcome(call, identity_set.and(rows))
+    query_outcome(call, role_reset.and(identity_set).and(rows))
 }
 
 fn query_outcome(

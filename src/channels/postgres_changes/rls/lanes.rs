@@ -22,16 +22,14 @@ use super::{
     query::RowQuery,
 };
 use crate::{
-    channels::{
-        ChannelPrincipal,
-        postgres_changes::{
-            delivery::{ChangeEvent, DeliverySink},
-            filter::Filter,
-            payload,
-            registry::{SubscribedChannel, SubscriptionSpec},
-            system_messages,
-            types::TypeInfo,
-        },
+    auth::Principal,
+    channels::postgres_changes::{
+        delivery::{ChangeEvent, DeliverySink},
+        filter::Filter,
+        payload,
+        registry::{SubscribedChannel, SubscriptionSpec},
+        system_messages,
+        types::TypeInfo,
     },
     hub::ConnId,
     pg::replication::Operation,
@@ -55,7 +53,7 @@ const TIMEOUT_MARGIN: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// Checks of policies, whose cost depends on the principal.
-    Principal(Arc<ChannelPrincipal>),
+    Principal(Arc<Principal>),
     /// Filters, whose cost depends on the client's choice.
     Connection(ConnId),
 }
@@ -74,7 +72,7 @@ pub type RowRef = (usize, usize);
 /// order of the changes, whatever their tables.
 pub struct DeferredDelivery {
     owner: Owner,
-    principal: Arc<ChannelPrincipal>,
+    principal: Arc<Principal>,
     /// By index in the batch.
     tables: BTreeMap<usize, DeferredTable>,
     filters: Vec<DeferredFilter>,
@@ -115,7 +113,7 @@ pub struct EventPart {
 }
 
 impl DeferredDelivery {
-    pub const fn new(owner: Owner, principal: Arc<ChannelPrincipal>) -> Self {
+    pub const fn new(owner: Owner, principal: Arc<Principal>) -> Self {
         Self {
             owner,
             principal,
@@ -286,7 +284,7 @@ impl Lanes {
     }
 
     /// Adds a principal whose policies exceeded the timeout of the shared queue to the slow lane.
-    pub fn add_slow_principal(&self, principal: &Arc<ChannelPrincipal>) {
+    pub fn add_slow_principal(&self, principal: &Arc<Principal>) {
         let owner = Owner::Principal(Arc::clone(principal));
         self.0.state.lock().owners.entry(owner).or_insert_with(|| OwnerQueue::new(Lane::Slow));
     }

@@ -1,0 +1,155 @@
+//! Builds the channels domain: broadcast, channel presence, database changes and authorization.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
+
+use super::{dependencies::Dependencies, presence::Presence};
+use crate::{
+    channels::{
+        Broadcaster, LocalBroadcaster, NodeLimits,
+        authorization::{AuthorizationWorker, Authorizer},
+        broadcast_from_db::{BroadcastReader, StoredMessages, partitions::PartitionMaintainer},
+        bus::{
+            Peers,
+            postgres::{BusReader, BusWriter, PostgresBus},
+        },
+        diff_sink::HubDiffSink,
+        postgres_changes::{self, PostgresChanges},
+        presence::{
+            ChannelPresence,
+            remote::{RemoteChanges, RemotePresence, RemotePresenceNotifications},
+            store::{PresenceRowWriter, PresenceStore},
+        },
+        replay::{DatabaseBroadcastSink, ReplayBuffers},
+    },
+    config::Config,
+    lifecycle::Tasks,
+    pg::listener::NotificationHandler,
+    session::channels::Services,
+};
+
+/// Maximum time that startup waits for the channel state of the other nodes.
+const PEER_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Background tasks of the channels domain.
+pub(super) struct ChannelTasks {
+    changes: postgres_changes::Engine,
+    presence_row_writer: PresenceRowWriter,
+    authorization: AuthorizationWorker,
+    partitions: PartitionMaintainer,
+    broadcasts: BroadcastReader<DatabaseBroadcastSink>,
+    bus_writer: BusWriter,
+    bus_reader: BusReader<LocalBroadcaster>,
+    remote_presence: RemotePresence,
+}
+
+pub(super) fn new(
+    config: &Config,
+    deps: &Dependencies,
+    presence: &Presence,
+) -> (Arc<Services>, impl NotificationHandler + use<>, ChannelTasks) {
+    let Dependencies { database, hub, node, clock, .. } = deps;
+    let node = *node;
+    let settings = &config.channels;
+    let peers = Peers::new(config.timeouts.lease);
+
+    let presence_store = PresenceStore::default();
+    let diff_sink = Arc::new(HubDiffSink::new(hub.clone()));
+    let channel_presence = ChannelPresence::new(node, clock.clone(), diff_sink, presence_store.clone());
+    let remote_changes = Arc::new(RemoteChanges::default());
+    let remote_presence = RemotePresence::new(
+        node,
+        channel_presence.clone(),
+        presence_store.clone(),
+        database.clone(),
+        remote_changes.clone(),
+        peers.clone(),
+        config.timeouts.lease,
+    );
+    let presence_row_writer =
+        PresenceRowWriter::new(presence_store, channel_presence.clone(), database.clone(), node);
+
+    let local_broadcaster = LocalBroadcaster::new(hub.clone());
+    let (bus, bus_handler, (bus_writer, bus_reader)) =
+        PostgresBus::new(node, database, peers.clone(), local_broadcaster.clone());
+    let (authorizer, authorization_handler, authorization) = Authorizer::new(database.clone());
+    let (partition_handler, partitions) = PartitionMaintainer::new(database.clone());
+    let replay_buffers = ReplayBuffers::default();
+    let (messages, broadcast_handler, broadcasts) = StoredMessages::new(
+        database.clone(),
+        settings.limits.payload_bytes().unwrap_or(usize::MAX),
+        DatabaseBroadcastSink::new(local_broadcaster.clone(), replay_buffers.clone(), authorizer.clone()),
+    );
+    let (changes, changes_engine) =
+        PostgresChanges::new(database.clone(), Arc::new(hub.clone()), settings.postgres_changes.clone());
+
+    let services = Arc::new(Services {
+        changes,
+        hub: hub.clone(),
+        users: presence.channel_users.clone(),
+        verifier: deps.verifier.clone(),
+        clock: clock.clone(),
+        broadcaster: Broadcaster::new(local_broadcaster, Arc::new(bus), peers),
+        presence: channel_presence,
+        authorizer,
+        messages,
+        replay_buffers,
+        private_only: settings.private_only,
+        presence_by_default: settings.presence_by_default,
+        limits: Arc::new(NodeLimits::new(settings.limits, hub.clone())),
+        tasks: deps.sockets.clone(),
+        stopping: deps.stopping.clone(),
+    });
+    // Authorization comes before broadcasts: an invalidation is recorded before a later message is read.
+    let handler = (
+        (RemotePresenceNotifications(remote_changes), bus_handler),
+        ((authorization_handler, partition_handler), broadcast_handler),
+    );
+    let tasks = ChannelTasks {
+        changes: changes_engine,
+        presence_row_writer,
+        authorization,
+        partitions,
+        broadcasts,
+        bus_writer,
+        bus_reader,
+        remote_presence,
+    };
+    (services, handler, tasks)
+}
+
+impl ChannelTasks {
+    pub(super) fn spawn(self, tasks: &Tasks) -> PeersReady {
+        let ready = PeersReady { presence: self.remote_presence.ready(), bus: self.bus_reader.ready() };
+        tasks.spawn_until_stopped("postgres changes", |stop| self.changes.run(stop));
+        tasks.spawn_until_stopped("channel presence writer", |stop| self.presence_row_writer.run(stop));
+        tasks.spawn_until_stopped("channel authorization", |stop| self.authorization.run(stop));
+        tasks.spawn_until_stopped("message partitions", |stop| self.partitions.run(stop));
+        tasks.spawn_until_stopped("broadcasts from the database", |stop| self.broadcasts.run(stop));
+        tasks.spawn_until_stopped("bus writer", |stop| self.bus_writer.run(stop));
+        tasks.spawn_until_stopped("bus reader", |stop| self.bus_reader.run(stop));
+        tasks.spawn_until_stopped("remote channel presence", |stop| self.remote_presence.run(stop));
+        ready
+    }
+}
+
+/// Becomes ready when the channel presence of the other nodes is read and this node is announced on the bus.
+pub(super) struct PeersReady {
+    presence: watch::Receiver<bool>,
+    bus: watch::Receiver<bool>,
+}
+
+impl PeersReady {
+    /// Waits for at most [`PEER_SYNC_TIMEOUT`]. Sockets work without either.
+    pub(super) async fn wait(mut self) {
+        let both = async {
+            // An error means that the task ended, which `Tasks` reports.
+            drop(self.presence.wait_for(|ready| *ready).await);
+            drop(self.bus.wait_for(|ready| *ready).await);
+        };
+        if timeout(PEER_SYNC_TIMEOUT, both).await.is_err() {
+            tracing::warn!("accepting connections before remote presence is synchronized");
+        }
+    }
+}
