@@ -1,5 +1,7 @@
 //! The `rollcall` command: loads the settings and runs a subcommand.
 
+#![deny(unreachable_pub)]
+
 mod cli;
 
 use std::error::Error;

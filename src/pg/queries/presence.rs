@@ -365,7 +365,7 @@ pub type LookupResult = Result<LookupState, String>;
 ///
 /// # Errors
 ///
-/// If the whole statement fails: [`PgError::TimedOut`] if a policy takes longer than `timeout`.
+/// If the whole statement fails: [`PgError::StatementTimeout`] if a policy takes longer than `timeout`.
 pub async fn look_up(
     database: &Database,
     timeout: Duration,
