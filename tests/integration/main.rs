@@ -35,6 +35,7 @@ mod context_passthrough;
 mod context_quality;
 mod context_routes;
 mod context_search;
+mod context_snippets;
 mod database_faults;
 mod device_quota;
 mod doctor;
