@@ -11,6 +11,7 @@ use std::time::Duration;
 use rollcall::lifecycle::ErrorChain;
 
 /// glibc's allocator keeps what a flood of requests or subscriptions used (`docs/decisions/0011-allocator.md`).
+#[cfg(target_env = "gnu")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
