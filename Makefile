@@ -10,12 +10,13 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Further arguments of the server: make run ARGS="--port 5000"
 ARGS ?=
+export ARGS
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the server with a PostgreSQL of its own and demo data; Ctrl-C stops it
-	@.ci/port "$(ARGS)"
+	@.ci/port
 	@echo "1/3 installing what is missing"
 	@.ci/install
 	@echo "2/3 building Rollcall: about ten minutes the first time on two cores, then seconds"

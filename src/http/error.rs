@@ -27,7 +27,7 @@ use crate::{
     lifecycle::ErrorChain,
     pg::PgError,
     presence::{PresenceError, WriteError},
-    protocol::{ErrorCode, WireError},
+    protocol::{ErrorCode, WireError, summary},
     transport::UpgradeRejected,
 };
 
@@ -262,15 +262,6 @@ impl From<garde::Report> for ApiError {
         let details =
             report.iter().map(|(path, error)| FieldError::new(path.to_string(), error.message().to_owned()));
         Self::invalid_fields(details.collect())
-    }
-}
-
-/// Message for clients that do not show the details.
-fn summary(details: &[FieldError]) -> Cow<'static, str> {
-    match details {
-        [FieldError { field, message }] if field.is_empty() => message.clone(),
-        [FieldError { field, message }] => format!("{field}: {message}").into(),
-        _ => "several fields are invalid; see details".into(),
     }
 }
 

@@ -274,6 +274,30 @@ impl FieldError {
     }
 }
 
+/// Maximum number of fields in [`summary`], and maximum bytes of those after the first.
+const MAX_SUMMARIZED: usize = 5;
+const MAX_SUMMARY_BYTES: usize = 300;
+
+/// One line that names the fields, for clients that do not show the details.
+pub fn summary(details: &[FieldError]) -> Cow<'static, str> {
+    if let [FieldError { field, message }] = details
+        && field.is_empty()
+    {
+        return message.clone();
+    }
+    let mut text = String::new();
+    for (at, FieldError { field, message }) in details.iter().enumerate() {
+        let is_full = at == MAX_SUMMARIZED || text.len() + field.len() + message.len() > MAX_SUMMARY_BYTES;
+        if at > 0 && is_full {
+            text += &format!("; and {} more in details", details.len() - at);
+            break;
+        }
+        let separator = if at > 0 { "; " } else { "" };
+        text += &format!("{separator}{field}: {message}");
+    }
+    text.into()
+}
+
 /// An error to send to a client. Each dialect encodes it in its own frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
@@ -300,12 +324,10 @@ impl WireError {
         Self::fields(code, vec![error])
     }
 
-    /// An error about several fields. The message names the first.
+    /// An error about several fields.
     pub fn fields(code: ErrorCode, details: Vec<FieldError>) -> Self {
-        let message = match details.first() {
-            Some(first) => format!("{}: {}", first.field, first.message).into(),
-            None => "The message is not valid.".into(),
-        };
+        let message = summary(&details);
+        let message = if message.is_empty() { "The message is not valid.".into() } else { message };
         Self { code, message, retry_after_ms: None, details }
     }
 
@@ -330,9 +352,16 @@ mod tests {
     }
 
     #[test]
-    fn the_message_names_the_first_field() {
+    fn the_message_names_the_fields() {
         let error =
             WireError::field(ErrorCode::InvalidRequest, FieldError::new("data.status", "is required"));
         assert_eq!(error.message, "data.status: is required");
+        let missing = |name: &'static str| FieldError::new(name, "is required");
+        assert_eq!(summary(&[missing("a"), missing("b")]), "a: is required; b: is required");
+        let many = ["a", "b", "c", "d", "e", "f", "g"].map(missing);
+        assert!(summary(&many).ends_with("e: is required; and 2 more in details"), "{}", summary(&many));
+        let long = [missing("a"), FieldError::new("b", "x".repeat(400)), missing("c")];
+        assert_eq!(summary(&long), "a: is required; and 2 more in details");
+        assert_eq!(summary(&[FieldError::new("", "must be an object")]), "must be an object");
     }
 }

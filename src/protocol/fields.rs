@@ -343,7 +343,9 @@ mod tests {
         assert_eq!(error.code, ErrorCode::InvalidRequest);
         let names: Vec<_> = error.details.iter().map(|detail| detail.field.as_ref()).collect();
         assert_eq!(names, ["data.a", "data.b", "data.c"]);
-        assert_eq!(error.message, "data.a: must be a string (got a number)");
+        let expected = "data.a: must be a string (got a number); data.b: must be true or false (got a list); \
+                        data.c: is required";
+        assert_eq!(error.message, expected);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod presence;
 mod spec;
 
 pub use dialect::{Dialect, Encode};
-pub use error::{ErrorCode, FieldError, GIVEN_TWICE, WireError};
+pub use error::{ErrorCode, FieldError, GIVEN_TWICE, WireError, summary};
 pub(crate) use fields::Fields;
 pub use frame::{Frame, FrameKind};
 pub use json::{InvalidTime, Rfc3339};

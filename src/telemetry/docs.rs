@@ -37,8 +37,7 @@ fn metrics_page_is_current() {
 fn names_follow_the_convention_and_meanings_are_sentences() {
     for metric in metric::ALL {
         let name = metric.name;
-        let is_counter = metric.kind == Kind::Counter || name == metric::PROCESS_CPU;
-        assert_eq!(name.ends_with("_total"), is_counter, "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
         let unit = match metric.unit {
             metrics::Unit::Seconds => "seconds",
             metrics::Unit::Bytes => "bytes",
@@ -80,8 +79,6 @@ fn render() -> String {
     let mut page = INTRODUCTION.to_owned();
     for metric in metric::ALL {
         let kind = match metric.kind {
-            // Its value is set, but it only rises.
-            Kind::Gauge if metric.name == metric::PROCESS_CPU => "counter",
             Kind::Gauge => "gauge",
             Kind::Counter => "counter",
             Kind::Histogram => "histogram",

@@ -47,8 +47,8 @@ metrics! {
     Gauge BUILD_INFO = "rollcall_build_info", Count, &[("version", OPEN)];
     /// Time at which the process started, in Unix seconds.
     Gauge PROCESS_START_TIME = "process_start_time_seconds", Seconds, &[];
-    /// CPU time that the process used, user and system.
-    Gauge PROCESS_CPU = "process_cpu_seconds_total", Seconds, &[];
+    /// CPU time that the process used, user and system, in whole seconds.
+    Counter PROCESS_CPU = "process_cpu_seconds_total", Seconds, &[];
     /// Physical memory that the process uses.
     Gauge PROCESS_MEMORY = "process_resident_memory_bytes", Bytes, &[];
     /// File descriptors that the process has open.

@@ -21,8 +21,9 @@ pub(super) fn record_start() {
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats, exact up to 2^53")]
 pub fn record_usage() {
     if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-        let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-        metrics::gauge!(metric::PROCESS_CPU).set(microseconds as f64 / 1e6);
+        // Counters are whole numbers.
+        let seconds = (usage.user_time() + usage.system_time()).num_seconds();
+        metrics::counter!(metric::PROCESS_CPU).absolute(seconds.unsigned_abs());
     }
     if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
         metrics::gauge!(metric::PROCESS_MAX_FDS).set(soft as f64);

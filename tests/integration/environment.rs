@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
-use testkit::harness::{SECRET, TestDatabase, TestServer, User};
+use testkit::harness::{SECRET, TestDatabase, TestServer, User, server_binary};
 use tokio::{process::Command, time::timeout};
 use tokio_postgres::config::Host;
 
@@ -87,4 +87,82 @@ async fn no_embedded_database_starts_where_another_was_meant(_db: Arc<TestDataba
         let log = String::from_utf8_lossy(&refused.stderr);
         assert!(!refused.status.success() && log.contains(reason), "{variables:?}: {log}");
     }
+}
+
+/// A folder for one test, removed at its end.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("rollcall-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).expect("a folder");
+        Self(path)
+    }
+
+    /// Runs the binary in the folder with these variables only; returns whether it succeeded, and what it printed.
+    async fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
+        let command = Command::new(server_binary())
+            .args(arguments)
+            .current_dir(&self.0)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(variables.iter().copied())
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(Duration::from_secs(60), command).await.expect("it ends").expect("it runs");
+        let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (output.status.success(), printed.concat())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Each of the ports, with an embedded PostgreSQL (no folder is created) and with a database that does not answer.
+#[testkit::test]
+async fn a_taken_port_is_found_before_anything_else(_: Arc<TestDatabase>) {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    for variable in ["PORT", "WS_PORT", "ADMIN_PORT"] {
+        for database in [("EMBEDDED_DATABASE", "true"), ("DATABASE_URL", "postgres://nobody@192.0.2.1/none")]
+        {
+            let folder = Folder::new();
+            let variables = [("PORT", "0"), (variable, &*port), database, ("JWT_SECRET", SECRET)];
+            let (ok, printed) = folder.run(&["serve"], &variables).await;
+            assert!(
+                !ok && printed.contains(&format!("cannot listen on 127.0.0.1:{port}")),
+                "{variable}: {printed}"
+            );
+            assert!(printed.contains(variable), "{printed}");
+            assert_eq!(std::fs::read_dir(&folder.0).expect("the folder").count(), 0, "{variable}");
+        }
+    }
+}
+
+#[testkit::test]
+async fn unknown_names_of_the_env_file_are_named(_: Arc<TestDatabase>) {
+    let folder = Folder::new();
+    let token = ["token", "--role", "anon"];
+    let secret = format!("JWT_SECRET={SECRET}\n");
+    let write = |text: &str| std::fs::write(folder.0.join(".env"), text).expect("a file");
+
+    write(&secret);
+    let (ok, printed) = folder.run(&token, &[]).await;
+    assert!(ok && !printed.contains("no settings"), "{printed}");
+
+    // An application may keep its own variables there: a warning.
+    write(&format!("{secret}MAX_CONECTIONS=5\nSTRIPE_KEY=secret-text\nexport PGUSER=anna\n"));
+    let (ok, printed) = folder.run(&token, &[]).await;
+    assert!(ok, "{printed}");
+    assert!(printed.contains("MAX_CONECTIONS (did you mean MAX_CONNECTIONS?), STRIPE_KEY"), "{printed}");
+    assert!(!printed.contains("secret-text") && !printed.contains("PGUSER"), "{printed}");
+
+    // What is meant for the server: an error.
+    write(&format!("{secret}REALTIME_MAX_CHANNELS=5\n"));
+    let (ok, printed) = folder.run(&token, &[]).await;
+    let expected = "REALTIME_MAX_CHANNELS: unknown setting (did you mean REALTIME_MAX_CHANNELS_PER_CLIENT?)";
+    assert!(!ok && printed.contains(expected), "{printed}");
 }
