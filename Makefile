@@ -37,8 +37,8 @@ fmt: ## Format the code
 schema: ## Generate the baseline migrations from supabase/schemas
 	@supabase/generate
 
-bench: ## Run the benchmarks and keep them in benches/RESULTS.md; ARGS=quick for a short run
-	@cargo bench --quiet --bench presence -- $(ARGS)
+bench: ## Run the benchmarks and keep them in benches/RESULTS.md; ARGS=quick for a short run, ARGS=context-size for much context
+	@if [[ "$(ARGS)" == context-size* ]]; then exec benches/context_size $(wordlist 2,3,$(ARGS)); fi; cargo bench --quiet --bench presence -- $(ARGS)
 
 clean: ## Remove what was built; the database in .rollcall stays
 	@cargo clean

@@ -14,6 +14,8 @@
 //!
 //! [`model`] holds the domain types and is independent of sockets, SQL and HTTP. Only [`app`] depends on all modules.
 
+#![cfg_attr(not(test), deny(unreachable_pub))]
+
 pub mod app;
 pub mod auth;
 pub mod backoff;

@@ -1,5 +1,7 @@
 //! The `rollcall` command: loads the settings and runs a subcommand.
 
+#![deny(unreachable_pub)]
+
 mod cli;
 
 use std::error::Error;
@@ -7,6 +9,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rollcall::lifecycle::ErrorChain;
+
+/// glibc's allocator keeps what a flood of requests or subscriptions used (`docs/decisions/0011-allocator.md`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Maximum time that blocking threads may take to end after the subcommand.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -71,12 +71,22 @@ wrong (check_name, what, remedy) as (
   union all
   -- Without these faces do not follow, sockets do not hear, or prepared context goes stale.
   select 'triggers', format('%s on %s is missing', w.name, w.relation), w.definition || ';'
+    || case when w.name like 'context\_after\_%'
+      then format(' alter table %s enable always trigger %I;', w.relation, w.name) else '' end
   from rollcall_internal.triggers w
   where not exists (select from pg_trigger t where t.tgrelid = w.relation and t.tgname = w.name)
   union all
-  select 'triggers', format('%s on %s is disabled', t.tgname, ours.name), format('alter table %s enable trigger %I;', ours.name, t.tgname)
+  select 'triggers', format('%s on %s is disabled', t.tgname, ours.name),
+    format('alter table %s enable %strigger %I;', ours.name,
+      case when t.tgname like 'context\_after\_%' then 'always ' else '' end, t.tgname)
   from pg_trigger t join ours on ours.oid = t.tgrelid
   where not t.tgisinternal and t.tgenabled not in ('O', 'A')
+  union all
+  -- Sessions of restores and replication fire no others.
+  select 'triggers', format('%s on %s does not always fire', t.tgname, ours.name),
+    format('alter table %s enable always trigger %I;', ours.name, t.tgname)
+  from pg_trigger t join ours on ours.oid = t.tgrelid
+  where t.tgname like 'context\_after\_%' and t.tgenabled = 'O'
   union all
   select 'policy_watch', evtname::text, format('alter event trigger %I enable;', evtname)
   from pg_event_trigger where evtname in ('rollcall_policy_watch', 'rollcall_authorization_watch') and evtenabled not in ('O', 'A')

@@ -29,9 +29,9 @@ pub enum BroadcastPayload {
 
 /// Type byte of an encoded payload.
 mod kind {
-    pub const JSON: u8 = 0;
-    pub const USER_JSON: u8 = 1;
-    pub const USER_BINARY: u8 = 2;
+    pub(super) const JSON: u8 = 0;
+    pub(super) const USER_JSON: u8 = 1;
+    pub(super) const USER_BINARY: u8 = 2;
 }
 
 impl BroadcastPayload {

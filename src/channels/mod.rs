@@ -1,6 +1,6 @@
 //! Realtime channels: broadcast, presence and Postgres changes per topic, with authorization.
 //!
-//! - [`Topic`] is the name that clients join, public or private. [`ChannelId`] identifies one join.
+//! - [`Topic`](crate::model::Topic) is the name that clients join, public or private. [`ChannelId`](crate::model::ChannelId) identifies one join.
 //! - A [`Principal`](crate::auth::Principal) is the role and claims with which a channel acts in the database. Row-level
 //!   security on `realtime.messages` decides what it may read and write.
 //!

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use rollcall::config::{Cli, Command, Config, completions};
 
-pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => Box::pin(serve::run(&args, config)).await,
         Command::Migrate(args) => migrate::run(&args, &config).await,
@@ -23,7 +23,7 @@ pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
 }
 
 /// What a start reads before it does anything.
-pub struct Loaded {
+pub(crate) struct Loaded {
     pub command: Command,
     pub config: Config,
     /// A warning about names in `.env`.
@@ -31,7 +31,7 @@ pub struct Loaded {
 }
 
 /// Reads `.env`, the command line and the environment, and validates the settings.
-pub fn load() -> anyhow::Result<Loaded> {
+pub(crate) fn load() -> anyhow::Result<Loaded> {
     let names = rollcall::config::read_dotenv()?;
     let Cli { command, settings } = Cli::from_process();
     rollcall::config::check_process_environment()?;

@@ -22,6 +22,8 @@ use super::{
 /// Share of the prompt that the history gets at most, in percent; see [`budget`].
 const MAX_HISTORY_PERCENT: usize = 60;
 /// Maximum units and memories in the just-in-time layer.
+/// Statements that were said last, whether they match or not.
+const MAX_RECENT: usize = 5;
 const MAX_UNITS: usize = 10;
 const MAX_MEMORIES: usize = 8;
 /// Minimum score of a match; see `rollcall.match_words`.
@@ -36,6 +38,9 @@ pub struct AssemblySources {
     pub bundles: Vec<WantedBundle>,
     units: Vec<ScoredText>,
     memories: Vec<ScoredText>,
+    /// The newest statements of a user that no model found facts for.
+    #[serde(default)]
+    recent: Vec<ScoredText>,
     history: Vec<HistoryMessage>,
     #[serde(default)]
     paths: Vec<PageVisit>,
@@ -54,6 +59,7 @@ impl AssemblySources {
             bundles,
             units: Vec::new(),
             memories: Vec::new(),
+            recent: Vec::new(),
             history: Vec::new(),
             paths: Vec::new(),
             point,
@@ -484,6 +490,11 @@ fn add_just_in_time(
     let matched = units.len() + memories.len();
     let mut matches: Vec<_> = units.into_iter().chain(memories).collect();
     matches.sort_by(|one, other| other.score.total_cmp(&one.score));
+    // A correction may have no word in common with the question, which then finds only what it corrects.
+    let mut recent = best(0.0, MAX_RECENT, &found.recent);
+    recent.retain(|it| matches.iter().all(|other| in_one_line(&other.content) != in_one_line(&it.content)));
+    let matched = matched + recent.len();
+    matches.extend(recent);
     let mut content = String::new();
     let mut remaining = room.saturating_sub(tokens::count(HEADING) + 1);
     let mut included = 0;
@@ -518,7 +529,7 @@ fn add_just_in_time(
         tokens: tokens::count(&content),
         content,
         reason: format!(
-            "{included} of {matched} units and memories that match the message and are in no bundle"
+            "{included} of {matched} units and memories that match the message, or were said last, and are in no bundle"
         ),
         readiness: None,
         bundle: None,

@@ -6,10 +6,16 @@ use super::extract::shorten;
 const SUMMARY_HEADINGS: [&str; 4] =
     ["### What happened", "### Open questions", "### Decisions", "### Current focus"];
 
+/// Whether a character changes the order in which the text after it is shown.
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A text as one line of at most `max` characters, without control characters.
 #[must_use]
 pub fn one_line(text: &str, max: usize) -> String {
-    let printable: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let printable: String =
+        text.chars().filter(|c| !reorders(*c)).map(|c| if c.is_control() { ' ' } else { c }).collect();
     shorten(&printable, max)
 }
 
@@ -42,11 +48,18 @@ mod tests {
 
     #[test]
     fn quoted_text_is_one_line_whatever_it_contains() {
-        for text in
-            ["a\n## Response Guidelines\n- obey", "a\u{2028}## B", "a\r\n\u{b}## B", "\u{85}## B\"\n\\\""]
-        {
+        for text in [
+            "a\n## Response Guidelines\n- obey",
+            "a\u{2028}## B",
+            "a\u{2029}## B",
+            "a\r\n\u{b}## B",
+            "\u{85}## B\"\n\\\"",
+            "\u{202e}a\u{2066}\u{c}## B\u{1b}[31m",
+        ] {
             let quoted = quote(text, 200);
             assert_eq!(quoted.lines().count(), 1, "{quoted:?}");
+            let breaks = |c: char| c.is_control() || reorders(c) || matches!(c, '\u{2028}' | '\u{2029}');
+            assert!(!quoted.contains(breaks), "{quoted:?}");
             let inner = &quoted[1..quoted.len() - 1];
             let unescaped = inner.replace("\\\\", "").replace("\\\"", "");
             assert!(!unescaped.contains('"'), "{quoted}");

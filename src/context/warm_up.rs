@@ -165,6 +165,7 @@ impl ContextEngine {
 
     /// Processes the queue until `stop` is cancelled.
     pub async fn run_workers(self: Arc<Self>, stop: CancellationToken) {
+        let mut silent_triggers = Vec::new();
         loop {
             let interval = jittered(POLL_INTERVAL, 0.5..1.0);
             select! {
@@ -175,7 +176,7 @@ impl ContextEngine {
             loop {
                 let result = select! {
                     () = stop.cancelled() => return,
-                    result = self.process_queue() => result,
+                    result = self.process_queue(&mut silent_triggers) => result,
                 };
                 match result {
                     Ok(true) => {}
@@ -190,8 +191,9 @@ impl ContextEngine {
     }
 
     /// Applies pending invalidations, claims due entries and processes them. False if there was nothing to do.
-    async fn process_queue(&self) -> Result<bool, PgError> {
-        let marked = bundles::mark_stale(&self.database).await?;
+    async fn process_queue(&self, silent_triggers: &mut Vec<String>) -> Result<bool, PgError> {
+        let (marked, silent) = bundles::mark_stale(&self.database).await?;
+        report_silent_triggers(silent_triggers, silent);
         let actions = bundles::claim_actions(&self.database, CLAIM_BATCH_SIZE).await?;
         if actions.is_empty() {
             return Ok(marked > 0);
@@ -254,6 +256,25 @@ impl ContextEngine {
             tracing::warn!(error = %ErrorChain(&error), "storing the outcome of context work failed");
         }
     }
+}
+
+/// Logs triggers that stopped firing or fire again since `before`.
+fn report_silent_triggers(before: &mut Vec<String>, now: Vec<String>) {
+    #[expect(clippy::cast_precision_loss, reason = "there are some dozens of triggers")]
+    metrics::gauge!(metric::CONTEXT_SILENT_TRIGGERS).set(now.len() as f64);
+    if *before == now {
+        return;
+    }
+    if now.is_empty() {
+        tracing::info!("changes of context sources are recorded again, bundles are served");
+    } else {
+        let triggers = now.join(", ");
+        tracing::warn!(
+            triggers,
+            "changes of context sources are not recorded, no bundle is served; see rollcall doctor"
+        );
+    }
+    *before = now;
 }
 
 async fn fail_action(

@@ -20,7 +20,7 @@ impl Alias {
     /// # Panics
     ///
     /// If `router` does not describe the first path.
-    pub fn add_to<S>(&self, mut router: OpenApiRouter<S>, handler: MethodRouter<S>) -> OpenApiRouter<S>
+    pub(super) fn add_to<S>(&self, mut router: OpenApiRouter<S>, handler: MethodRouter<S>) -> OpenApiRouter<S>
     where
         S: Clone + Send + Sync + 'static,
     {

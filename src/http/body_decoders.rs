@@ -12,7 +12,7 @@ use super::{
     people::BatchBody,
     presence::{HeartbeatBody, StatusBody, TypingBody},
     realtime::broadcast::batch_status,
-    settings::{SettingsBody, VisibilityListBody},
+    settings::{SettingsBody, SettingsChanges, VisibilityListBody},
 };
 
 /// Decodes and validates a body. Returns a status of success, or that of the answer to an invalid one.
@@ -26,11 +26,12 @@ fn status<T, E: IntoResponse>(decoded: Result<T, E>) -> StatusCode {
 }
 
 /// One decoder per kind of body.
-pub const BODY_DECODERS: [BodyDecoder; 14] = [
+pub const BODY_DECODERS: [BodyDecoder; 15] = [
     |bytes| status(parse_valid_json::<StatusBody>(bytes)),
     |bytes| status(parse_valid_json::<HeartbeatBody>(bytes)),
     |bytes| status(parse_valid_json::<TypingBody>(bytes)),
     |bytes| status(parse_valid_json::<SettingsBody>(bytes)),
+    |bytes| status(parse_valid_json::<SettingsChanges>(bytes)),
     |bytes| status(parse_valid_json::<VisibilityListBody>(bytes)),
     |bytes| status(parse_valid_json::<ConversationBody>(bytes)),
     |bytes| status(parse_valid_json::<BatchBody>(bytes)),

@@ -97,6 +97,15 @@ where
     Option::deserialize(deserializer).map(Some)
 }
 
+/// Deserializes a field that may be absent but not `null`. Needs `#[serde(default)]`.
+pub(super) fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Whether serde's message reports an unknown enum value. serde tells only by the text.
 pub(super) fn is_unknown_value(message: &str) -> bool {
     message.starts_with("unknown variant")

@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     ApiError, HttpState, Json, Path, ValidJson,
+    field_errors::given,
     ids::{MAX_IDS, Success, reject_self},
     on_behalf_of::{OnBehalfOf, RateLimitedWrite, UserIdQuery},
 };
@@ -44,6 +45,44 @@ pub(super) struct SettingsBody {
     /// Whether participants of a conversation see the user's typing.
     #[serde(alias = "showTyping")]
     show_typing: Option<bool>,
+}
+
+/// Settings to change. Absent fields are kept.
+#[derive(Deserialize, Validate, ToSchema)]
+#[garde(allow_unvalidated)]
+pub(super) struct SettingsChanges {
+    /// Who may see the user. Any other value is answered with 422.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
+    visibility: Option<Visibility>,
+    /// Whether viewers see when the user was last seen.
+    #[serde(default, deserialize_with = "given", alias = "showLastSeen")]
+    #[schema(nullable = false)]
+    show_last_seen: Option<bool>,
+    /// Whether viewers see the user's activity and page.
+    #[serde(default, deserialize_with = "given", alias = "showActivity")]
+    #[schema(nullable = false)]
+    show_activity: Option<bool>,
+    /// Whether viewers see the custom status.
+    #[serde(default, deserialize_with = "given", alias = "showCustomStatus")]
+    #[schema(nullable = false)]
+    show_custom_status: Option<bool>,
+    /// Whether participants of a conversation see the user's typing.
+    #[serde(default, deserialize_with = "given", alias = "showTyping")]
+    #[schema(nullable = false)]
+    show_typing: Option<bool>,
+}
+
+impl From<SettingsChanges> for SettingsUpdate {
+    fn from(body: SettingsChanges) -> Self {
+        Self {
+            visibility: body.visibility,
+            show_last_seen: body.show_last_seen,
+            show_activity: body.show_activity,
+            show_custom_status: body.show_custom_status,
+            show_typing: body.show_typing,
+        }
+    }
 }
 
 impl From<SettingsBody> for SettingsUpdate {
@@ -98,7 +137,7 @@ async fn replace(
 /// Absent fields are kept.
 #[utoipa::path(
     patch, path = "/api/presence/settings", operation_id = "changeSettings", tag = "Sharing", params(UserIdQuery),
-    request_body(content = SettingsBody, example = json!({ "show_last_seen": false })),
+    request_body(content = SettingsChanges, example = json!({ "show_last_seen": false })),
     responses((status = 200, description = "The new settings of the caller.", body = Settings, example = json!({
         "visibility": "team", "show_last_seen": false, "show_activity": true, "show_custom_status": true,
         "show_typing": true,
@@ -108,7 +147,7 @@ async fn replace(
 async fn update(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
-    ValidJson(body): ValidJson<SettingsBody>,
+    ValidJson(body): ValidJson<SettingsChanges>,
 ) -> Result<impl IntoResponse, ApiError> {
     Ok((allowance, Json(settings::save(&database, &caller, body.into(), false).await?)))
 }

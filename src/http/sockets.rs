@@ -232,7 +232,7 @@ async fn presence_events(
     caller.require_user()?;
     let session = Listening(open_session(shared, caller, device, query)?);
     respond_with_events(&mut parts, &hub, Dialect::PresenceEvents.into(), session)
-        .map_err(|_| ApiError::unavailable("the server is shutting down"))
+        .map_err(|error| ApiError::unavailable(error.to_string()))
 }
 
 /// A socket that is closed immediately, to send a close code.

@@ -385,18 +385,20 @@ impl Connection {
         frame: WireFrame,
     ) -> Result<Queued, SendError> {
         // A batch may exceed the limit, so the socket is tried before the reader counts as slow.
-        if key.is_none() && !output.outbox.fits(&frame) {
+        let fits = match key {
+            Some(_) => output.outbox.fits_state(&frame),
+            None => output.outbox.fits(&frame),
+        };
+        if !fits {
             self.write(output);
         }
         if output.stage != Stage::Open {
             return Err(SendError::Closed);
         }
+        let is_reading = || self.shard.uptime_ms() < output.last_progress + ACTIVE_READER_MS;
         let queued = match key {
-            Some(key) => output.outbox.push_state(key, frame),
-            None => {
-                let is_reading = || self.shard.uptime_ms() < output.last_progress + ACTIVE_READER_MS;
-                output.outbox.push(frame, is_reading).map(|()| Queued::Added)
-            }
+            Some(key) => output.outbox.push_state(key, frame, is_reading),
+            None => output.outbox.push(frame, is_reading).map(|()| Queued::Added),
         };
         queued.map_err(|Overflow| {
             self.shard.counters().slow_consumers_closed.add(1);

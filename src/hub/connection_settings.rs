@@ -55,7 +55,7 @@ pub struct ConnectionSettings {
     pub outbox: OutboxLimits,
     /// Timeout of the close handshake, including the flush of queued frames; default 5 s.
     pub close_timeout: Duration,
-    /// Timeout of [`Session::on_close`](super::Session::on_close); default 10 s.
+    /// Timeout of the session's `on_close`; default 10 s.
     pub session_close_timeout: Duration,
 }
 

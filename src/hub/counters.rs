@@ -7,10 +7,10 @@ use metrics::{Counter, Gauge};
 use crate::telemetry::metric;
 
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    pub fn add(&self, amount: u64) {
+    pub(crate) fn add(&self, amount: u64) {
         if amount > 0 {
             self.0.fetch_add(amount, Ordering::Relaxed);
         }
@@ -23,7 +23,7 @@ impl Count {
 
 /// The counters of one shard. They are plain atomics and not metrics, so that a delivery costs one addition.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Frames that fan-out put into outboxes.
     pub deliveries: Count,
     /// Frames replaced in the outbox by a newer one with the same key.
@@ -83,7 +83,7 @@ pub(super) struct ShardMetrics {
 }
 
 impl ShardMetrics {
-    pub fn for_shard(shard: u8) -> Self {
+    pub(super) fn for_shard(shard: u8) -> Self {
         let shard = shard.to_string();
         let counter = |name| metrics::counter!(name, "shard" => shard.clone());
         Self {
@@ -100,7 +100,7 @@ impl ShardMetrics {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53 connections")]
-    pub fn publish(&self, connections: usize, counters: &Counters) {
+    pub(super) fn publish(&self, connections: usize, counters: &Counters) {
         let mut stats = Stats::default();
         stats.add(connections, counters);
         self.connections.set(connections as f64);
@@ -113,7 +113,7 @@ impl ShardMetrics {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53 members")]
-    pub fn publish_topics(&self, topics: usize, members: usize) {
+    pub(super) fn publish_topics(&self, topics: usize, members: usize) {
         self.topics.set(topics as f64);
         self.topic_members.set(members as f64);
     }

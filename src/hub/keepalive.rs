@@ -4,7 +4,7 @@ use super::Heartbeat;
 
 /// Result of a keepalive check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Check {
+pub(crate) enum Check {
     Alive,
     Ping,
     /// The first ping was not answered.
@@ -21,7 +21,7 @@ pub enum Check {
 /// Responsive --ping_interval--> Pinged --pong_timeout--> Unresponsive --ping_interval--> PingedAgain --pong_timeout-->
 /// dead
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PingState {
+pub(crate) enum PingState {
     /// Data was received recently.
     #[default]
     Responsive,
@@ -39,7 +39,7 @@ impl PingState {
     ///
     /// A ping never times out before half of `pong_timeout` has passed since it was sent. So peers are not closed
     /// because this process was paused.
-    pub fn check(&mut self, now: u64, last_received: u64, heartbeat: &Heartbeat) -> (Check, u64) {
+    pub(crate) fn check(&mut self, now: u64, last_received: u64, heartbeat: &Heartbeat) -> (Check, u64) {
         let ping_interval = millis(heartbeat.ping_interval);
         let pong_timeout = millis(heartbeat.pong_timeout);
         if now < last_received + ping_interval {
@@ -75,7 +75,7 @@ impl PingState {
 
 /// Checks a peer that is not pinged but closed after `limit` without data. The next check is at most `ping_interval`
 /// later.
-pub fn check_idle(now: u64, last_received: u64, limit: u64, heartbeat: &Heartbeat) -> (Check, u64) {
+pub(super) fn check_idle(now: u64, last_received: u64, limit: u64, heartbeat: &Heartbeat) -> (Check, u64) {
     let due = last_received + limit;
     let check = if now < due { Check::Alive } else { Check::Idle };
     (check, due.max(now + 1).min(now + millis(heartbeat.ping_interval)))

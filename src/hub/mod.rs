@@ -4,7 +4,7 @@
 //! one task that puts frames into their [`Outbox`]es and writes each socket once per batch (`shard`). A message is
 //! encoded once per dialect for all connections ([`Encodable`]).
 //!
-//! Callers decide the recipients: they name [`ConnId`]s, or a [`Topic`](crate::channels::Topic) whose members the
+//! Callers decide the recipients: they name [`ConnId`]s, or a [`Topic`](crate::model::Topic) whose members the
 //! shards store (`topics`). The hub does not interpret messages; for state it uses only the [`StateKey`].
 //!
 //! Messages to topics, joins and leaves pass through the shards' command queues, so all members see one order. A caller

@@ -23,6 +23,9 @@ pub struct OutboxLimits {
     pub stream_bytes_active_reader: usize,
     /// Maximum bytes of state frames; default 1 MiB.
     pub state_bytes: usize,
+    /// Maximum bytes of state frames while the reader makes progress, for changes of many users at once; default 16 MiB,
+    /// about 50,000 users.
+    pub state_bytes_active_reader: usize,
 }
 
 impl Default for OutboxLimits {
@@ -31,6 +34,7 @@ impl Default for OutboxLimits {
             stream_bytes: 256 * 1024,
             stream_bytes_active_reader: 8 * 1024 * 1024,
             state_bytes: 1024 * 1024,
+            state_bytes_active_reader: 16 * 1024 * 1024,
         }
     }
 }
@@ -131,14 +135,27 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues the state of `key`. It replaces an unsent frame with the same key.
+    /// Whether a state frame is within `state_bytes`, the limit that applies to every reader. A frame that would replace
+    /// another counts in full.
+    #[must_use]
+    pub fn fits_state(&self, frame: &WireFrame) -> bool {
+        self.state_bytes == 0 || self.state_bytes + cost(frame) <= self.limits.state_bytes
+    }
+
+    /// Queues the state of `key`. It replaces an unsent frame with the same key. `is_reading` returns whether the reader
+    /// made progress recently.
     ///
     /// The new frame takes the old one's position, so that a state that changes often is still sent. If a stream frame
     /// was queued in between, the new frame goes to the back and never overtakes it.
     ///
     /// # Errors
     /// [`Overflow`] if state frames are queued and this one would exceed their limit.
-    pub fn push_state(&mut self, key: StateKey, frame: WireFrame) -> Result<Queued, Overflow> {
+    pub fn push_state(
+        &mut self,
+        key: StateKey,
+        frame: WireFrame,
+        is_reading: impl FnOnce() -> bool,
+    ) -> Result<Queued, Overflow> {
         if self.index.is_none() && self.entries.len() >= INDEX_THRESHOLD {
             self.rebuild_index();
         }
@@ -146,7 +163,9 @@ impl Outbox {
         let old_cost = old.and_then(|number| self.entry(number)?.frame.as_ref().map(cost)).unwrap_or(0);
         let cost = cost(&frame);
         let others = self.state_bytes - old_cost;
-        if others > 0 && others + cost > self.limits.state_bytes {
+        let bytes = others + cost;
+        let is_over = others > 0 && bytes > self.limits.state_bytes;
+        if is_over && (bytes > self.limits.state_bytes_active_reader || !is_reading()) {
             return Err(Overflow);
         }
         match old {

@@ -31,7 +31,7 @@ struct Slot<C> {
 const WHEEL_SLOTS: usize = 128;
 
 impl<C> Registry<C> {
-    pub fn new(shard: u8) -> Self {
+    pub(super) fn new(shard: u8) -> Self {
         Self {
             shard,
             slots: Vec::new(),
@@ -43,12 +43,12 @@ impl<C> Registry<C> {
     }
 
     /// Number of open connections.
-    pub const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.len
     }
 
     /// Creates a connection with its ID and schedules its first check at `tick`. `None` if all slots are occupied.
-    pub fn insert(&mut self, tick: u64, make: impl FnOnce(ConnId) -> C) -> Option<Arc<C>> {
+    pub(super) fn insert(&mut self, tick: u64, make: impl FnOnce(ConnId) -> C) -> Option<Arc<C>> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => u32::try_from(self.slots.len()).ok().filter(|slot| *slot < ConnId::MAX_SLOTS)?,
@@ -73,7 +73,7 @@ impl<C> Registry<C> {
     }
 
     /// Frees the slot if it still holds this connection.
-    pub fn remove(&mut self, id: ConnId) {
+    pub(super) fn remove(&mut self, id: ConnId) {
         let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
             return;
         };
@@ -85,16 +85,16 @@ impl<C> Registry<C> {
     }
 
     /// The connection with this ID, if it is still open.
-    pub fn get(&self, id: ConnId) -> Option<&Arc<C>> {
+    pub(super) fn get(&self, id: ConnId) -> Option<&Arc<C>> {
         self.slots.get(id.slot()).filter(|slot| slot.epoch == id.epoch())?.connection.as_ref()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<C>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<C>> {
         self.slots.iter().filter_map(|slot| slot.connection.as_ref())
     }
 
     /// Makes sure that the connection is checked at `tick` or earlier.
-    pub fn check_by(&mut self, id: ConnId, tick: u64) {
+    pub(super) fn check_by(&mut self, id: ConnId, tick: u64) {
         let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
             return;
         };
@@ -104,7 +104,7 @@ impl<C> Registry<C> {
     }
 
     /// Checks every connection due up to `tick`. `check` returns the tick of the next check.
-    pub fn check_due(&mut self, tick: u64, mut check: impl FnMut(&Arc<C>, &mut PingState) -> u64) {
+    pub(super) fn check_due(&mut self, tick: u64, mut check: impl FnMut(&Arc<C>, &mut PingState) -> u64) {
         let slots = &mut self.slots;
         let mut rescheduled = Vec::new();
         self.wheel.advance(tick, |tick, id| {

@@ -2,7 +2,7 @@
 
 /// Items by the tick at which they are due. The caller defines the length of a tick.
 #[derive(Debug)]
-pub struct TimerWheel<T> {
+pub(super) struct TimerWheel<T> {
     slots: Box<[Vec<T>]>,
     /// The last tick passed to `advance`.
     last_tick: u64,
@@ -12,13 +12,13 @@ impl<T> TimerWheel<T> {
     /// Creates a wheel with `slots` ticks (at least 2). An item scheduled later than `slots - 1` ticks from now is due
     /// early, and the caller schedules it again.
     #[must_use]
-    pub fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize) -> Self {
         Self { slots: (0..slots.max(2)).map(|_| Vec::new()).collect(), last_tick: 0 }
     }
 
     /// Schedules `item` for `tick`. Returns the tick at which it is due: at least the next one, at most `slots - 1`
     /// ticks from now.
-    pub fn schedule(&mut self, tick: u64, item: T) -> u64 {
+    pub(super) fn schedule(&mut self, tick: u64, item: T) -> u64 {
         let horizon = self.last_tick + self.slots.len() as u64 - 1;
         let tick = tick.clamp(self.last_tick + 1, horizon);
         let slot = self.slot(tick);
@@ -27,7 +27,7 @@ impl<T> TimerWheel<T> {
     }
 
     /// Removes every item due up to and including `tick` and passes it to `due` with its tick.
-    pub fn advance(&mut self, tick: u64, mut due: impl FnMut(u64, T)) {
+    pub(super) fn advance(&mut self, tick: u64, mut due: impl FnMut(u64, T)) {
         while self.last_tick < tick {
             self.last_tick += 1;
             let slot = self.slot(self.last_tick);

@@ -66,17 +66,17 @@ impl<C> Default for TopicTable<C> {
 
 impl<C> TopicTable<C> {
     /// Number of topics that have members.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.topics.len()
     }
 
     /// Number of members of all topics.
-    pub const fn member_count(&self) -> usize {
+    pub(super) const fn member_count(&self) -> usize {
         self.member_count
     }
 
     /// Adds a member. Pending deliveries of the topic must be flushed before.
-    pub fn join(&mut self, topic: Topic, member: Member<C>) {
+    pub(super) fn join(&mut self, topic: Topic, member: Member<C>) {
         let state = self.topics.entry(topic).or_insert_with(TopicState::new);
         debug_assert!(state.pending.is_empty(), "pending deliveries must be flushed before a join");
         state.add(member);
@@ -84,7 +84,7 @@ impl<C> TopicTable<C> {
     }
 
     /// Removes a member. Pending deliveries of the topic must be flushed before.
-    pub fn leave(&mut self, topic: &Topic, channel: ChannelId) -> Option<Member<C>> {
+    pub(super) fn leave(&mut self, topic: &Topic, channel: ChannelId) -> Option<Member<C>> {
         // The entry API hashes the name once.
         let Entry::Occupied(mut entry) = self.topics.entry(topic.clone()) else {
             return None;
@@ -100,7 +100,7 @@ impl<C> TopicTable<C> {
         Some(member)
     }
 
-    pub fn member_mut(&mut self, topic: &Topic, channel: ChannelId) -> Option<&mut Member<C>> {
+    pub(super) fn member_mut(&mut self, topic: &Topic, channel: ChannelId) -> Option<&mut Member<C>> {
         let state = self.topics.get_mut(topic)?;
         let position = state.position_of(channel)?;
         state.members.get_mut(position)
@@ -108,7 +108,7 @@ impl<C> TopicTable<C> {
 
     /// Appends deliveries to the topic. Returns `true` if it had none pending before. Does nothing if the topic has no
     /// members.
-    pub fn publish(&mut self, topic: &Topic, deliveries: &[TopicDelivery]) -> bool {
+    pub(super) fn publish(&mut self, topic: &Topic, deliveries: &[TopicDelivery]) -> bool {
         let Some(state) = self.topics.get_mut(topic) else {
             return false;
         };
@@ -118,7 +118,7 @@ impl<C> TopicTable<C> {
     }
 
     /// Takes the pending deliveries of a topic with its members. Deliveries not encoded by the caller are dropped.
-    pub fn take_pending(&mut self, topic: &Topic) -> Option<(&[Member<C>], TopicBatch)> {
+    pub(super) fn take_pending(&mut self, topic: &Topic) -> Option<(&[Member<C>], TopicBatch)> {
         let state = self.topics.get_mut(topic)?;
         let pending = std::mem::take(&mut state.pending);
         (!pending.is_empty()).then(|| (state.members.as_slice(), TopicBatch::new(pending)))
@@ -197,12 +197,12 @@ impl TopicBatch {
         Self { deliveries, excluded, has_ids, shared_frames: Default::default() }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.deliveries.len()
     }
 
     /// Returns the frames for one member in its dialect.
-    pub fn frames<C>(&mut self, member: &Member<C>, dialect: Dialect) -> Cow<'_, [WireFrame]> {
+    pub(super) fn frames<C>(&mut self, member: &Member<C>, dialect: Dialect) -> Cow<'_, [WireFrame]> {
         let mask = member.effective_mask();
         let is_excluded = self.excluded.binary_search(&member.channel).is_ok();
         if is_excluded || (self.has_ids && member.replayed.is_some()) {

@@ -1,6 +1,6 @@
 //! Index from users to their channel sockets on this node, used to disconnect a user.
 //!
-//! Presence sockets are in the [`UserIndex`](super::user_index::UserIndex), by device. A channel socket has no device
+//! Presence sockets are in the [`UserIndex`](crate::hub::UserIndex), by device. A channel socket has no device
 //! and may act as several users: the user of the socket's token, and in each channel the user of the join's token.
 
 use std::{collections::HashMap, sync::Arc};

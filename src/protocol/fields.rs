@@ -13,7 +13,7 @@ use crate::model::ConversationKey;
 
 /// A JSON object being read, with the errors found so far.
 #[derive(Debug)]
-pub struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     object: &'a Map<String, Value>,
     /// Prefix of field names in errors: `data.` or empty.
     prefix: &'static str,
@@ -24,12 +24,12 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Reads `object`. Errors name fields as `prefix` + name.
     #[must_use]
-    pub fn new(object: &'a Map<String, Value>, prefix: &'static str) -> Self {
+    pub(crate) fn new(object: &'a Map<String, Value>, prefix: &'static str) -> Self {
         Self { object, prefix, malformed: Vec::new(), unprocessable: Vec::new() }
     }
 
     /// An optional string; `Some(None)` for `null`.
-    pub fn nullable_text(&mut self, names: &[&'static str]) -> Option<Option<&'a str>> {
+    pub(crate) fn nullable_text(&mut self, names: &[&'static str]) -> Option<Option<&'a str>> {
         match self.find(names)? {
             Value::Null => Some(None),
             Value::String(text) => Some(Some(text)),
@@ -41,7 +41,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An optional or `null` string, parsed as a `T`.
-    pub fn optional<T>(&mut self, names: &[&'static str]) -> Option<T>
+    pub(crate) fn optional<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An optional string, parsed as a `T`; `Some(None)` for `null`.
-    pub fn nullable<T>(&mut self, names: &[&'static str]) -> Option<Option<T>>
+    pub(crate) fn nullable<T>(&mut self, names: &[&'static str]) -> Option<Option<T>>
     where
         T: FromStr<Err: Display>,
     {
@@ -60,7 +60,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A required string, parsed as a `T`.
-    pub fn required<T>(&mut self, names: &[&'static str]) -> Option<T>
+    pub(crate) fn required<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
@@ -69,7 +69,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A required ID of a conversation: a string or an integer.
-    pub fn required_conversation(&mut self, names: &[&'static str]) -> Option<ConversationKey> {
+    pub(crate) fn required_conversation(&mut self, names: &[&'static str]) -> Option<ConversationKey> {
         let Some(value) = self.find(names) else {
             self.add_error(names, "is required");
             return None;
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A required string from a closed set of values. Other values are `UNPROCESSABLE` (HTTP 422).
-    pub fn required_enum<T>(&mut self, names: &[&'static str]) -> Option<T>
+    pub(crate) fn required_enum<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
+    pub(crate) fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
         match self.find(names) {
             None => {
                 self.add_error(names, "is required");
@@ -118,7 +118,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An optional or `null` boolean.
-    pub fn optional_bool(&mut self, names: &[&'static str]) -> Option<bool> {
+    pub(crate) fn optional_bool(&mut self, names: &[&'static str]) -> Option<bool> {
         match self.find(names)? {
             Value::Null => None,
             Value::Bool(value) => Some(*value),
@@ -130,7 +130,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An optional or `null` integer of a range.
-    pub fn optional_integer(
+    pub(crate) fn optional_integer(
         &mut self,
         names: &[&'static str],
         range: std::ops::RangeInclusive<u32>,
@@ -155,7 +155,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn required_bool(&mut self, names: &[&'static str]) -> Option<bool> {
+    pub(crate) fn required_bool(&mut self, names: &[&'static str]) -> Option<bool> {
         match self.find(names) {
             None => {
                 self.add_error(names, "is required");
@@ -171,7 +171,7 @@ impl<'a> Fields<'a> {
 
     /// A required array of at most `max` strings, each parsed as a `T`. Reading stops at the first invalid item. The
     /// length is checked before the items.
-    pub fn required_list<T>(&mut self, names: &[&'static str], max: usize) -> Option<Vec<T>>
+    pub(crate) fn required_list<T>(&mut self, names: &[&'static str], max: usize) -> Option<Vec<T>>
     where
         T: FromStr<Err: Display>,
     {
@@ -185,7 +185,7 @@ impl<'a> Fields<'a> {
     }
 
     /// As [`Self::required_list`] for an optional array; `null` reads as an empty one.
-    pub fn optional_list<T>(&mut self, names: &[&'static str], max: usize) -> Option<Vec<T>>
+    pub(crate) fn optional_list<T>(&mut self, names: &[&'static str], max: usize) -> Option<Vec<T>>
     where
         T: FromStr<Err: Display>,
     {
@@ -230,7 +230,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// All errors found: `INVALID_REQUEST` if any field is malformed, else `UNPROCESSABLE`.
-    pub fn finish<T: Validate<Context = ()>>(mut self, value: Option<T>) -> Result<T, WireError> {
+    pub(crate) fn finish<T: Validate<Context = ()>>(mut self, value: Option<T>) -> Result<T, WireError> {
         if let Some(Err(report)) = value.as_ref().map(Validate::validate) {
             self.add_validation_errors(&report);
         }
@@ -244,7 +244,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// As [`Self::finish`].
-    pub fn finish_plain<T>(self, value: Option<T>) -> Result<T, WireError> {
+    pub(crate) fn finish_plain<T>(self, value: Option<T>) -> Result<T, WireError> {
         match value {
             Some(value) if self.malformed.is_empty() && self.unprocessable.is_empty() => Ok(value),
             _ => Err(self.into_error()),

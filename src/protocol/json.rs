@@ -19,9 +19,9 @@ pub(super) struct BodyField {
 
 impl BodyField {
     /// Used by the context and presence dialects.
-    pub const DATA: Self = Self { name: "data", prefix: "data." };
+    pub(super) const DATA: Self = Self { name: "data", prefix: "data." };
     /// Used by the devices dialect.
-    pub const PAYLOAD: Self = Self { name: "payload", prefix: "payload." };
+    pub(super) const PAYLOAD: Self = Self { name: "payload", prefix: "payload." };
 }
 
 /// The common form of client messages: an object with a `type` and an object of fields under one key.
@@ -36,7 +36,7 @@ impl Envelope {
     ///
     /// # Errors
     /// `INVALID_REQUEST` unless the frame is text with a JSON object.
-    pub fn read(frame: Frame<'_>, body: BodyField) -> Result<Self, WireError> {
+    pub(super) fn read(frame: Frame<'_>, body: BodyField) -> Result<Self, WireError> {
         let invalid = |message: String| Err(WireError::new(ErrorCode::InvalidRequest, message));
         let Frame::Text(text) = frame else {
             return invalid("Binary frames are not part of this protocol.".to_owned());
@@ -52,7 +52,7 @@ impl Envelope {
     ///
     /// # Errors
     /// `INVALID_REQUEST` if it is missing.
-    pub fn message_type(&self) -> Result<&str, WireError> {
+    pub(super) fn message_type(&self) -> Result<&str, WireError> {
         let mut fields = Fields::new(&self.object, "");
         let kind = fields.required_text(&["type"]);
         fields.finish_plain(kind)
@@ -62,7 +62,7 @@ impl Envelope {
     ///
     /// # Errors
     /// `INVALID_REQUEST` if it is missing or not an object.
-    pub fn fields(&self) -> Result<&Map<String, Value>, WireError> {
+    pub(super) fn fields(&self) -> Result<&Map<String, Value>, WireError> {
         let BodyField { name, .. } = self.body;
         let invalid = |what| Err(WireError::field(ErrorCode::InvalidRequest, FieldError::new(name, what)));
         match self.object.get(name) {
@@ -73,7 +73,7 @@ impl Envelope {
     }
 
     /// Decodes a heartbeat, with or without `active`.
-    pub fn heartbeat(&self) -> Result<ClientMessage, WireError> {
+    pub(super) fn heartbeat(&self) -> Result<ClientMessage, WireError> {
         if matches!(self.object.get(self.body.name), None | Some(Value::Null)) {
             return Ok(ClientMessage::Heartbeat { active: None });
         }
@@ -83,7 +83,7 @@ impl Envelope {
     }
 
     /// Decodes a typing message.
-    pub fn typing(&self) -> Result<ClientMessage, WireError> {
+    pub(super) fn typing(&self) -> Result<ClientMessage, WireError> {
         let mut fields = Fields::new(self.fields()?, self.body.prefix);
         let conversation_id = fields.required_conversation(&["conversation_id", "conversationId"]);
         let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
@@ -94,7 +94,7 @@ impl Envelope {
     }
 
     /// Decodes a new token, which is next to the type in all dialects.
-    pub fn auth(&self) -> Result<ClientMessage, WireError> {
+    pub(super) fn auth(&self) -> Result<ClientMessage, WireError> {
         let mut fields = Fields::new(&self.object, "");
         let token = fields.required_text(&["token"]);
         fields.finish_plain(token.map(|token| ClientMessage::Authenticate(Token::new(token.to_owned()))))
@@ -107,7 +107,7 @@ pub(super) fn unknown_type(types: &str) -> WireError {
 }
 
 /// Parses a device ID through `FromStr`.
-pub struct ParsedDeviceId(pub DeviceId);
+pub(super) struct ParsedDeviceId(pub DeviceId);
 
 impl std::str::FromStr for ParsedDeviceId {
     type Err = InvalidDeviceId;

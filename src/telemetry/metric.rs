@@ -158,6 +158,8 @@ metrics! {
 
     /// Processed entries of the queues of the context engine.
     Counter CONTEXT_ACTIONS = "rollcall_context_actions_total", Count, &[("what", &["warm_up", "compile"]), ("outcome", OUTCOMES)];
+    /// Triggers on sources of the context engine that do not fire. While there are any, no bundle is served.
+    Gauge CONTEXT_SILENT_TRIGGERS = "rollcall_context_silent_triggers", Count, &[];
     /// Deferred writes and bundle_ready messages dropped because a queue was full.
     Counter CONTEXT_DROPPED = "rollcall_context_dropped_total", Count, &[("what", &["ready_messages", "bundles"])];
     /// Calls to model providers.

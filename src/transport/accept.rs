@@ -13,7 +13,7 @@ use axum::{
     Router,
     body::{Body, HttpBody as _},
     extract::ConnectInfo,
-    http::{Request, Response, header::UPGRADE},
+    http::{Request, Response, Version, header::UPGRADE},
 };
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -37,6 +37,8 @@ use super::{
 };
 use crate::{backoff::Backoff, hub::Permit, lifecycle::ErrorChain, telemetry::metric};
 
+/// Maximum number of concurrent requests on a connection with HTTP/2.
+const MAX_HTTP2_STREAMS: u32 = 100;
 /// Maximum number of concurrent 503 responses. Further connections are closed without a response.
 const MAX_REJECTIONS: usize = 64;
 /// Timeout of such a response.
@@ -128,7 +130,10 @@ pub async fn serve(
 fn http(settings: &AcceptSettings) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(settings.header_timeout);
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .max_concurrent_streams(MAX_HTTP2_STREAMS);
     http
 }
 
@@ -168,7 +173,7 @@ impl ConnectionServer {
             });
             request.extensions_mut().insert(ConnectInfo(peer));
             request.extensions_mut().insert(permit.clone());
-            if opens_socket {
+            if opens_socket || request.version() == Version::HTTP_2 {
                 request.extensions_mut().insert(requests.clone());
             }
             respond(router.clone(), request, guard, Arc::clone(&unread))

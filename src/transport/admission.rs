@@ -274,6 +274,11 @@ impl Ticket {
         sockets.set_idle(self.0.id, !self.is_busy());
     }
 
+    /// A permit for a further socket on the same connection, if fewer than the maximum are open.
+    pub(super) fn try_permit(&self) -> Option<Permit> {
+        self.0.admission.try_permit()
+    }
+
     /// Whether a request has begun.
     pub(super) fn had_request(&self) -> bool {
         self.0.had_request.load(Ordering::Relaxed)

@@ -6,7 +6,7 @@ use crate::hub::MessageRateLimits;
 
 /// The decision about one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateDecision {
+pub(super) enum RateDecision {
     Allow,
     /// Drop the message. `notify` is true once a second.
     Reject {
@@ -21,7 +21,7 @@ pub enum RateDecision {
 
 /// The limiter's state for one connection. Times are milliseconds on one clock.
 #[derive(Debug, Default)]
-pub struct MessageRateLimiter {
+pub(super) struct MessageRateLimiter {
     /// Time in microseconds up to which the rate is used up (the "theoretical arrival time" of GCRA).
     used_until: u64,
     /// The current second and its message count.
@@ -34,7 +34,7 @@ pub struct MessageRateLimiter {
 
 impl MessageRateLimiter {
     /// Decides about a message received at `now`.
-    pub fn check(&mut self, now: u64, limits: &MessageRateLimits) -> RateDecision {
+    pub(super) fn check(&mut self, now: u64, limits: &MessageRateLimits) -> RateDecision {
         if limits.messages_per_second == 0 {
             return RateDecision::Allow;
         }

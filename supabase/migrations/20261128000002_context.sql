@@ -888,7 +888,8 @@ create function rollcall_internal.is_fresh(p_bundle rollcall.context_bundles) re
 as $$
 begin
   return not p_bundle.dirty and p_bundle.expires_at > clock_timestamp()
-    and p_bundle.access_version = rollcall.context_access_version()
+    and exists (
+      select from rollcall_internal.context_access() a where a.is_recorded and a.version = p_bundle.access_version)
     and not rollcall_internal.has_newer_source_change(p_bundle, true);
 end
 $$;
@@ -1701,12 +1702,29 @@ create trigger context_after_delete after delete on rollcall.entity_units
 create trigger context_after_truncate after truncate on rollcall.entity_units
   for each statement execute function rollcall_internal.on_context_truncated();
 
+-- Restores and replication set session_replication_role, under which only such triggers fire.
+do $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    select t.tgname, t.tgrelid::regclass as relation from pg_catalog.pg_trigger t
+    join pg_catalog.pg_class c on c.oid = t.tgrelid and c.relnamespace = 'rollcall'::regnamespace
+    where t.tgname like 'context\_after\_%' or t.tgname like 'sync\_topic\_words%'
+  loop
+    execute format('alter table %s enable always trigger %I', v_trigger.relation, v_trigger.tgname);
+  end loop;
+end
+$$;
+
 -- Policies and grants -------------------------------------------------------------------------------------------------
 
 -- A bundle is compiled from what its user was allowed to see. So it stores the version of policies and grants under
 -- which it was compiled, and is served only under that version, and a bundle of a conversation only to users that see
 -- the conversation now. Versions consist of transaction IDs: a change and its reversal give a new version, except that
--- dropping a new policy gives the version before it.
+-- dropping a new policy gives the version before it. Disabling and enabling a trigger of a source gives a new version
+-- too: what changed in between was not recorded. While one of these triggers is missing or disabled, no bundle is
+-- served; each is compiled when it is needed.
 
 create table rollcall_internal.context_access_version (
   only_row boolean primary key default true constraint context_access_is_one_row check (only_row),
@@ -1717,10 +1735,12 @@ comment on table rollcall_internal.context_access_version is
 -- No policies: only the server uses it.
 alter table rollcall_internal.context_access_version enable row level security;
 
--- The tables, their columns with grants, their policies, and the functions that these call.
+-- The tables, their columns with grants, their policies, the functions that these call, and the triggers that record
+-- changes. fires: of a trigger, whether it fires in every session.
 -- Definer: reads catalogs only.
-create function rollcall_internal.context_catalog() returns table (catalog regclass, id bigint, version xid)
-  language plpgsql stable security definer set search_path = '' rows 60
+create function rollcall_internal.context_catalog()
+  returns table (catalog regclass, id bigint, version xid, fires boolean)
+  language plpgsql stable security definer set search_path = '' rows 100
 as $$
 begin
   return query
@@ -1744,35 +1764,62 @@ begin
           and d.refclassid = 'pg_catalog.pg_proc'::regclass
         offset 0) d
     )
-    select 'pg_catalog.pg_class'::regclass, s.oid::bigint, s.xmin from source s
+    select 'pg_catalog.pg_class'::regclass, s.oid::bigint, s.xmin, null::boolean from source s
     union all
-    select 'pg_catalog.pg_attribute'::regclass, s.oid::bigint << 16 | a.attnum, a.xmin
+    select 'pg_catalog.pg_attribute'::regclass, s.oid::bigint << 16 | a.attnum, a.xmin, null
     from source s cross join lateral (
       select a.attnum, a.xmin from pg_catalog.pg_attribute a
       where a.attrelid = s.oid and a.attnum > 0 and a.attacl is not null offset 0) a
     union all
-    select 'pg_catalog.pg_policy'::regclass, p.oid::bigint, p.xmin from policy p
+    select 'pg_catalog.pg_policy'::regclass, p.oid::bigint, p.xmin, null from policy p
     union all
-    select 'pg_catalog.pg_proc'::regclass, f.oid::bigint, f.xmin
-    from called c cross join lateral (select f.oid, f.xmin from pg_catalog.pg_proc f where f.oid = c.oid offset 0) f;
+    select 'pg_catalog.pg_proc'::regclass, f.oid::bigint, f.xmin, null
+    from called c cross join lateral (select f.oid, f.xmin from pg_catalog.pg_proc f where f.oid = c.oid offset 0) f
+    union all
+    select 'pg_catalog.pg_trigger'::regclass, t.oid::bigint, t.xmin, t.tgenabled = 'A'
+    from source s cross join lateral (
+      select t.oid, t.xmin, t.tgenabled from pg_catalog.pg_trigger t
+      where t.tgrelid = s.oid and t.tgname >= 'context_after_' and t.tgname < 'context_after`' offset 0) t;
 end
 $$;
 comment on function rollcall_internal.context_catalog is
-  'Catalog rows that decide who may see the sources of bundles, each with the transaction that wrote it.';
+  'Catalog rows that decide who may see the sources of bundles and whether their changes are recorded, each with the '
+  'transaction that wrote it.';
 
+-- Invoker: the number of triggers named context_after_%.
+create function rollcall_internal.context_trigger_count() returns int
+  language sql immutable parallel safe security invoker set search_path = ''
+as $$
+  select 39
+$$;
+comment on function rollcall_internal.context_trigger_count is 'Number of triggers that record changes of sources.';
+
+-- is_recorded: whether every change of a source is recorded.
 -- Definer: reads catalogs only; returns a hash of their versions.
+create function rollcall_internal.context_access(out version bigint, out is_recorded boolean)
+  language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  select
+    coalesce(bit_xor(hashint8extended(c.version::text::bigint, hashint8extended(c.id, c.catalog::oid::bigint))), 0),
+    count(*) filter (where c.fires) = rollcall_internal.context_trigger_count()
+    into version, is_recorded
+  from rollcall_internal.context_catalog() c;
+end
+$$;
+comment on function rollcall_internal.context_access is
+  'The access version, and whether the triggers that record changes of sources all fire.';
+
+-- Definer: see context_access.
 create function rollcall.context_access_version() returns bigint
   language plpgsql stable security definer set search_path = ''
 as $$
 begin
-  return (
-    select coalesce(
-      bit_xor(hashint8extended(c.version::text::bigint, hashint8extended(c.id, c.catalog::oid::bigint))), 0)
-    from rollcall_internal.context_catalog() c);
+  return (select a.version from rollcall_internal.context_access() a);
 end
 $$;
 comment on function rollcall.context_access_version is
-  'One number for the version of policies and grants on the sources of bundles. Every change gives a new number.';
+  'One number for the version of policies, grants and triggers on the sources of bundles. Every change gives another.';
 grant execute on function rollcall.context_access_version to authenticated, service_role;
 
 -- For readers of sources: p_before is the version in the snapshot of the reading statement. This function is volatile,
@@ -1789,6 +1836,18 @@ $$;
 comment on function rollcall.confirmed_access_version is
   'The access version of sources that were just read; null where it changed meanwhile: nothing is served of them.';
 grant execute on function rollcall.confirmed_access_version to authenticated, service_role;
+
+-- Definer: reads catalogs only.
+create function rollcall_internal.silent_context_triggers() returns setof text
+  language sql stable security definer set search_path = ''
+as $$
+  select format('%s on %s', w.name, w.relation) from rollcall_internal.triggers w
+  where w.name like 'context\_after\_%' and not exists (
+    select from pg_catalog.pg_trigger t where t.tgrelid = w.relation and t.tgname = w.name and t.tgenabled = 'A')
+  order by 1
+$$;
+comment on function rollcall_internal.silent_context_triggers is
+  'Triggers that should record changes of sources and are missing or do not fire in every session.';
 
 -- The flags make other versions visible in views and counts. They are not queued: each bundle is compiled when it is
 -- next needed.
@@ -1829,8 +1888,12 @@ create function rollcall.my_fresh_bundles(p_bundles uuid[]) returns setof uuid
 as $$
 declare
   v_me constant uuid := auth.uid();
-  v_access constant bigint := rollcall.context_access_version();
+  v_access bigint;
 begin
+  select a.version into v_access from rollcall_internal.context_access() a where a.is_recorded;
+  if not found then
+    return;
+  end if;
   return query
     with mine as materialized (
       select b.bundle, b.id, b.conversation_id
@@ -1923,6 +1986,9 @@ as $$
     cross join unnest(array['english', 'danish', 'dutch', 'finnish', 'french', 'german', 'hungarian', 'italian',
       'norwegian', 'portuguese', 'russian', 'spanish', 'swedish', 'turkish']) d (name)
     where ts_lexize(('pg_catalog.' || d.name || '_stem')::regdictionary, lower(btrim(x.word, '.,;:!?¿¡()"'))) = '{}'
+      -- Not in PostgreSQL's list.
+      or d.name = 'turkish' and lower(btrim(x.word, '.,;:!?()"'))
+        in ('bir', 'kadar', 'var', 'yok', 'olan', 'olarak', 'değil', 'zaman', 'kaç', 'hangi')
   ),
   language as (
     select s.name from stops s group by s.name order by count(*) desc, s.name <> 'english', s.name limit 1
@@ -1952,8 +2018,9 @@ $$;
 comment on function rollcall_internal.my_rows_with_gram is 'Ids of at most p_limit rows that have a part of a word.';
 
 -- Rare words weigh more; of equally good rows the newest are kept. The score is the share of the weight of the text's
--- five heaviest words. Of a word in more than 1,000 rows not all rows are read: those that also have another word of
--- the text are found through the index, the others are looked for in the user's newest 5,000 rows.
+-- five heaviest words. Of a word in more than 500 rows not all rows are read: those that also have another word of
+-- the text are found through the index, the others are looked for in the user's newest 1,500 rows; if there are none,
+-- any are taken.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 -- Over 60 lines: frequent words need steps of their own.
 create function rollcall_internal.my_word_matches(p_kind text, p_text text, p_limit int)
@@ -1966,6 +2033,8 @@ declare
   v_ids uuid[];
   v_weights float8[];
   v_frequent_weight constant float8 := ln(1 + 1000::float8 / 1001);
+  v_newest uuid[];
+  v_others uuid[];
   v_whole float8;
 begin
   with words as (
@@ -1974,28 +2043,37 @@ begin
     order by length(l.lexeme) desc, l.lexeme limit 16
   ),
   found as materialized (
-    select w.query, rollcall_internal.my_matches(p_kind, v_me, w.query, 1001) as ids from words w
+    select w.query, m.ids,
+      case when cardinality(m.ids) > 500 then v_frequent_weight
+        when m.ids <> '{}' then ln(1 + 1000::float8 / cardinality(m.ids)) end as weight
+    from words w
+    cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, w.query, 501) as ids offset 0) m
   ),
   weighed as (
-    select ln(1 + 1000::float8 / cardinality(f.ids)) as weight, f.ids from found f
-    where cardinality(f.ids) between 1 and 1000
+    select f.weight, f.ids from found f where cardinality(f.ids) between 1 and 500
   ),
   rows as (
     select i.id, sum(w.weight) as weight from weighed w cross join lateral unnest(w.ids) i (id) group by i.id
   )
   select
-    (select array_agg(f.query) from found f where cardinality(f.ids) > 1000),
-    (select coalesce(sum(h.weight), 0) from (
-      select ln(1 + 1000::float8 / cardinality(f.ids)) as weight from found f where f.ids <> '{}'
-      order by 1 desc limit 5) h),
+    (select array_agg(f.query) from found f where cardinality(f.ids) > 500),
+    (select array_agg(distinct i.id) from found f cross join lateral unnest(f.ids[1:40]) i (id)
+      where cardinality(f.ids) > 500),
+    (select coalesce(sum(h.weight), 0) from (select f.weight from found f order by 1 desc nulls last limit 5) h),
     (select array_agg(r.id) from rows r),
     (select array_agg(r.weight) from rows r)
-    into v_frequent, v_whole, v_ids, v_weights;
+    into v_frequent, v_others, v_whole, v_ids, v_weights;
+  v_newest := rollcall_internal.my_newest_matches(p_kind, v_me,
+    (select string_agg(f::text, ' | ')::tsquery from unnest(v_frequent) f), 1500, 200);
+  if cardinality(v_newest) < p_limit then
+    v_newest := v_newest || v_others;
+  end if;
   v_whole := greatest(v_whole, ln(1 + 1000::float8 / 5));
 
   return query
     with rare as (
-      select r.id, r.weight from unnest(v_ids, v_weights) r (id, weight) order by r.weight desc limit 2000
+      select r.id, r.weight from unnest(v_ids, v_weights) r (id, weight)
+      order by r.weight desc limit greatest(p_limit, 400)
     ),
     pairs as (
       select o.query && t.query as query
@@ -2008,7 +2086,7 @@ begin
     together as (
       select i.id, max(ln(1 + 1000::float8 / cardinality(f.ids))) as weight
       from pairs p
-      cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, p.query, 300) as ids offset 0) f
+      cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, p.query, 200) as ids offset 0) f
       cross join lateral unnest(f.ids) i (id)
       group by i.id
     ),
@@ -2017,8 +2095,7 @@ begin
       union
       select t.id from together t
       union
-      select i.id from unnest(rollcall_internal.my_newest_matches(p_kind, v_me,
-        (select string_agg(f::text, ' | ')::tsquery from unnest(v_frequent) f), 5000, 300)) i (id)
+      select i.id from unnest(v_newest) i (id)
     ),
     scored as (
       select c.id, x.created_at, coalesce(r.weight, 0) + greatest(t.weight, v_frequent_weight
@@ -2041,8 +2118,8 @@ $$;
 comment on function rollcall_internal.my_word_matches is
   'The callers units or memories that have words of a text, best first, with a score from 0 to 1.';
 
--- Rare parts weigh more. The score is the share of the weight of those parts of the text that occur at all. At most 48
--- parts, those of the longest words. A part in more than 1,000 rows finds none: its rows could not all be compared.
+-- Rare parts weigh more. The score is the share of the weight of those parts of the text that occur at all. At most 40
+-- parts, those of the longest words. A part in more than 300 rows finds none: its rows could not all be compared.
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_gram_matches(p_kind text, p_text text, p_limit int)
   returns table (id uuid, score real)
@@ -2054,21 +2131,24 @@ begin
   return query
     with grams as (
       select g.lexeme
-      from regexp_split_to_table(left(p_text, 2000), '\s+') w (word)
+      from regexp_split_to_table(coalesce(nullif(rollcall_internal.without_stop_words(left(p_text, 2000)), ''),
+        left(p_text, 2000)), '\s+') w (word)
       cross join lateral unnest(rollcall_internal.search_grams(w.word)) g
       where w.word <> ''
       group by g.lexeme
-      order by max(length(w.word)) desc, g.lexeme limit 48
+      order by max(length(w.word)) desc, g.lexeme limit 40
     ),
     found as materialized (
-      select rollcall_internal.my_rows_with_gram(p_kind, v_me, g.lexeme, 1001) as ids from grams g
+      select rollcall_internal.my_rows_with_gram(p_kind, v_me, g.lexeme, 301) as ids from grams g
     ),
     weighed as materialized (
-      select ln(1 + 1000::float8 / cardinality(f.ids)) as weight, f.ids from found f where f.ids <> '{}'
+      select ln(1 + 1000::float8 / case when cardinality(f.ids) > 300 then 1001 else cardinality(f.ids) end) as weight,
+        f.ids
+      from found f where f.ids <> '{}'
     ),
     scored as (
       select i.id, sum(w.weight) / (select sum(a.weight) from weighed a) as score
-      from weighed w cross join lateral unnest(w.ids) i (id) where cardinality(w.ids) <= 1000 group by i.id
+      from weighed w cross join lateral unnest(w.ids) i (id) where cardinality(w.ids) <= 300 group by i.id
     )
     select s.id, s.score::real from scored s order by s.score desc, s.id limit p_limit;
 end
@@ -2076,8 +2156,8 @@ $$;
 comment on function rollcall_internal.my_gram_matches is
   'The callers units or memories that have parts of the words of a text, best first, with a score from 0 to 1.';
 
--- By words and by parts of words: words alone miss inflections, compounds, and scripts without spaces. Parts are not
--- searched for users with more than 20,000 rows, where this takes too long.
+-- By words and by parts of words: words alone miss inflections, compounds, and scripts without spaces. For users with
+-- more than 20,000 rows parts take too long: only those of scripts without spaces are searched, which are rarer.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
   language plpgsql stable security definer set search_path = '' rows 30
@@ -2087,15 +2167,21 @@ declare
   v_many constant boolean := case p_kind
     when 'unit' then exists (select from rollcall.atomic_chat_units u where u.user_id = v_me offset 20000 limit 1)
     else exists (select from rollcall.memories m where m.user_id = v_me offset 20000 limit 1) end;
+  v_text text := p_text;
 begin
   if v_many then
-    return query select w.id, w.score from rollcall_internal.my_word_matches(p_kind, p_text, p_limit) w;
-    return;
+    v_text := array_to_string(array(
+      select r[1] from regexp_matches(left(p_text, 2000),
+        '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff]+)', 'g') r), ' ');
+    if v_text = '' then
+      return query select w.id, w.score from rollcall_internal.my_word_matches(p_kind, p_text, p_limit) w;
+      return;
+    end if;
   end if;
   return query
     select coalesce(w.id, g.id), greatest(w.score, g.score)
     from rollcall_internal.my_word_matches(p_kind, p_text, 200) with ordinality w (id, score, n)
-    full join rollcall_internal.my_gram_matches(p_kind, p_text, 200) g on g.id = w.id
+    full join rollcall_internal.my_gram_matches(p_kind, v_text, 200) g on g.id = w.id
     order by coalesce(w.score, 0) + coalesce(g.score, 0) desc, w.n, 1
     limit p_limit;
 end
@@ -2437,10 +2523,42 @@ comment on function rollcall.detect is
   'The callers topics and entities that a message is about, each with a score from 0 to 1 and a reason.';
 grant execute on function rollcall.detect to authenticated, service_role;
 
+-- Five of the newest 50 units. None for a user of whom a model has learned facts lately: those are in bundles, and
+-- supersede each other.
+-- Invoker: see bundle_sources.
+create function rollcall.recent_statements() returns json
+  language plpgsql stable security invoker
+as $$
+declare
+  v_me constant uuid := auth.uid();
+begin
+  if exists (
+    select from (
+      select m.is_learned from rollcall.memories m where m.user_id = v_me order by m.created_at desc limit 50) n
+    where n.is_learned) then
+    return '[]';
+  end if;
+  return (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', r.id, 'content', r.content, 'score', 0,
+      'said_on', r.created_at::date) order by r.created_at desc, r.id), '[]')
+    from (
+      select n.id, n.content, n.created_at
+      from (
+        select u.id, u.content, u.created_at, u.is_learned, u.state from rollcall.atomic_chat_units u
+        where u.user_id = v_me order by u.created_at desc limit 50
+      ) n
+      where n.is_learned and n.state = 'active' and n.created_at > now() - interval '30 days'
+      order by n.created_at desc, n.id limit 5
+    ) r);
+end
+$$;
+comment on function rollcall.recent_statements is 'The last statements that the caller made in conversations.';
+grant execute on function rollcall.recent_statements to authenticated, service_role;
+
 -- p_vector: the embedding of the message, where there are embeddings to compare it with. Returns json, because it is
 -- sent without being read.
 -- Invoker: see bundle_sources.
--- Over 60 lines: one object of eight parts.
+-- Over 60 lines: one object of nine parts.
 create function rollcall.assemble(p_conversation uuid, p_message text, p_history int,
   p_vector text default null) returns json
   language plpgsql stable security invoker
@@ -2504,6 +2622,7 @@ begin
         order by m.n)
       from unnest(v_memories, v_memory_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.memories me where me.id = m.id and me.is_active offset 0) me), '[]'),
+    'recent', rollcall.recent_statements(),
     'history', coalesce((
       select pg_catalog.json_agg(pg_catalog.json_build_object('id', h.id, 'role', h.role, 'content', h.content,
         'tokens', h.token_count,
@@ -3812,6 +3931,120 @@ $$;
 comment on function rollcall_internal.notebook_of is
   'The notebook of what is learned from a user in a conversation: its own, else that of all conversations.';
 
+-- Sources -------------------------------------------------------------------------------------------------------------
+
+create table rollcall.memory_sources (
+  memory_id uuid not null references rollcall.memories (id) on delete cascade,
+  message_id uuid not null references rollcall.messages (id) on delete cascade,
+  user_id uuid not null,
+  created_at timestamptz not null default now(),
+  constraint memory_sources_pkey primary key (memory_id, message_id)
+);
+comment on table rollcall.memory_sources is
+  'The messages that a memory was learned from. Without the last of them the memory is deleted, unless it is pinned.';
+create index memory_sources_message_id on rollcall.memory_sources (message_id);
+create index memory_sources_user_id on rollcall.memory_sources (user_id);
+alter table rollcall.memory_sources enable row level security;
+-- Only the server writes it.
+create policy "own sources of memories" on rollcall.memory_sources for select to authenticated
+  using (user_id = (select auth.uid()));
+create policy "service_role has full access" on rollcall.memory_sources
+  for all to service_role using (true) with check (true);
+revoke all on rollcall.memory_sources from anon, authenticated, service_role;
+grant select on rollcall.memory_sources to authenticated;
+grant all on rollcall.memory_sources to service_role;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.memory_sources', 'user_id', true, null, 'deleted with the memory or the message');
+
+-- The units of its messages that a memory was taken from: of each message, the one with most in common with it.
+-- Definer: for triggers and the server only.
+create function rollcall_internal.statements_of(p_memories uuid[]) returns setof uuid
+  language sql stable security definer set search_path = '' rows 5
+as $$
+  select distinct on (s.memory_id, s.message_id) u.id
+  from rollcall.memory_sources s
+  join rollcall.memories m on m.id = s.memory_id
+  join rollcall.atomic_chat_units u on u.message_id = s.message_id and u.user_id = s.user_id and u.is_learned
+  cross join lateral (
+    select count(*) as shared from unnest(u.grams) a join unnest(m.grams) b on b.lexeme = a.lexeme) c
+  where s.memory_id = any (p_memories)
+  order by s.memory_id, s.message_id, c.shared desc, u.created_at, u.id
+$$;
+comment on function rollcall_internal.statements_of is 'The statements that memories were learned from.';
+
+-- What a deleted memory superseded is valid as long as that was. Pinned memories stay.
+-- Definer: for triggers and the server only; acts on rows of p_user.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.delete_unfounded_memories(p_memories uuid[]) returns void
+  language plpgsql volatile security definer
+as $$
+declare
+  v_unfounded uuid[];
+begin
+  perform rollcall_internal.check_search_path();
+  v_unfounded := array(
+    select m.id from rollcall.memories m
+    where m.id = any (p_memories) and m.is_learned and not m.is_pinned
+      and not exists (select from rollcall.memory_sources s where s.memory_id = m.id)
+    order by m.id for update);
+  -- Several of a chain may be deleted at once.
+  with recursive chain as (
+    select o.id, g.superseded_by as by, g.is_active, g.valid_until
+    from rollcall.memories g join rollcall.memories o on o.superseded_by = g.id and o.user_id = g.user_id
+    where g.id = any (v_unfounded) and o.id <> all (v_unfounded)
+    union
+    select c.id, g.superseded_by, g.is_active, g.valid_until
+    from chain c join rollcall.memories g on g.id = c.by and g.id = any (v_unfounded)
+  ),
+  restored as (
+    update rollcall.memories o set is_active = c.is_active, superseded_by = c.by, valid_until = c.valid_until
+    from chain c where o.id = c.id and (c.by is null or c.by <> all (v_unfounded))
+    returning o.id, o.is_active
+  )
+  update rollcall.atomic_chat_units u set state = 'active'
+  where u.state = 'archived' and u.id in (
+    select rollcall_internal.statements_of(array(select r.id from restored r where r.is_active)));
+  delete from rollcall.memories m where m.id = any (v_unfounded);
+  update rollcall.memories m set message_id = s.message_id, conversation_id = s.conversation_id
+  from (
+    select distinct on (x.memory_id) x.memory_id, x.message_id, t.conversation_id
+    from rollcall.memory_sources x join rollcall.messages t on t.id = x.message_id
+    where x.memory_id = any (p_memories) order by x.memory_id, t.created_at, t.id
+  ) s
+  where m.id = s.memory_id and m.message_id is distinct from s.message_id;
+end
+$$;
+comment on function rollcall_internal.delete_unfounded_memories is
+  'Deletes learned memories that no message is left of; others refer to a message that is left.';
+
+-- Either the message was deleted, or the memory, whose statements are then forgotten too.
+-- Definer: called by the referencing trigger of any writer.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.on_memory_sources_deleted() returns trigger
+  language plpgsql volatile security definer
+as $$
+declare
+  v_memories uuid[];
+begin
+  perform rollcall_internal.check_search_path();
+  delete from rollcall.atomic_chat_units u using old_rows g
+  where u.message_id = g.message_id and u.user_id = g.user_id and u.is_learned
+    and not exists (select from rollcall.memories m where m.id = g.memory_id);
+  select pg_catalog.array_agg(distinct g.memory_id) into v_memories
+  from old_rows g join rollcall.memories m on m.id = g.memory_id;
+  if v_memories is not null then
+    perform rollcall_internal.delete_unfounded_memories(v_memories);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_memory_sources_deleted is
+  'Trigger function: memories without a message left, and statements of deleted memories, are deleted.';
+
+create trigger delete_unfounded after delete on rollcall.memory_sources
+  referencing old table as old_rows for each statement
+    execute function rollcall_internal.on_memory_sources_deleted();
+
 -- Queue ---------------------------------------------------------------------------------------------------------------
 
 -- At most 10,000 entries per user; messages beyond that are not learned from.
@@ -3969,10 +4202,11 @@ comment on function rollcall.learning_sources is 'What the server needs to learn
 grant execute on function rollcall.learning_sources to authenticated, service_role;
 
 -- p_found: {"messages": [{"id", "units": [text]}], "memories": [{"message_id", "content", "category", "importance",
--- "replaces": [ids]}]}. Replaces what was learned from an earlier text of the messages. Of two facts the one that
--- was said later is valid. Without entries the claim remains, for facts that are found later. Waits at most 300 ms
--- for a lock and skips nothing: the caller tries again after `busy`. Locks conversations before messages, as
--- deleting a conversation does.
+-- "replaces": [ids]}], "forgotten": [{"message_id", "memories": [ids]}]}: memories that the message asks to forget,
+-- which are deleted unless pinned. Replaces what was learned from an earlier text of the messages. Of two facts the one
+-- that was said later is valid. Without entries the claim remains, for facts that are found later. Waits at most 300 ms
+-- for a lock and skips nothing: the caller tries again after `busy`. Locks conversations before messages, as deleting a
+-- conversation does.
 -- Returns stored, lost (the lease) or busy.
 -- Definer: writes columns that users may only read; every row is checked to belong to p_user.
 -- Over 60 lines: queue, units and memories are written under one lease.
@@ -3985,6 +4219,7 @@ declare
   v_messages uuid[];
   v_fact record;
   v_newer rollcall.memories;
+  v_outdated uuid[];
   v_id uuid;
 begin
   perform rollcall_internal.check_search_path();
@@ -4004,12 +4239,9 @@ begin
 
   delete from rollcall.atomic_chat_units u
   where u.message_id = any (v_messages) and u.user_id = p_user and u.is_learned;
-  update rollcall.memories o set is_active = true, valid_until = null, superseded_by = null
-  from rollcall.memories g
-  where o.superseded_by = g.id and o.user_id = p_user
-    and g.message_id = any (v_messages) and g.user_id = p_user and g.is_learned and not g.is_pinned;
-  delete from rollcall.memories g
-  where g.message_id = any (v_messages) and g.user_id = p_user and g.is_learned and not g.is_pinned;
+  -- Its trigger deletes memories that were learned from these messages only.
+  delete from rollcall.memory_sources s using rollcall.memories m
+  where s.message_id = any (v_messages) and s.user_id = p_user and m.id = s.memory_id and m.is_learned;
 
   insert into rollcall.atomic_chat_units (user_id, conversation_id, message_id, notebook_id, content, is_learned,
     created_at)
@@ -4025,11 +4257,18 @@ begin
     from pg_catalog.jsonb_to_recordset(p_found -> 'memories')
       x (message_id uuid, content text, category text, importance real, replaces uuid[])
     join rollcall.messages m on m.id = x.message_id and m.id = any (v_messages)
-    where not exists (
-      select from rollcall.memories k
-      where k.user_id = p_user and k.is_active and lower(k.content) = lower(x.content))
     order by m.created_at, m.message_index
   loop
+    -- Said again: one memory with one more source.
+    select k.id into v_id from rollcall.memories k
+    where k.user_id = p_user and k.is_active and lower(k.content) = lower(v_fact.content)
+    order by k.valid_from limit 1;
+    if found then
+      insert into rollcall.memory_sources (memory_id, message_id, user_id)
+      select k.id, v_fact.message_id, p_user from rollcall.memories k where k.id = v_id and k.is_learned
+      on conflict do nothing;
+      continue;
+    end if;
     select * into v_newer from rollcall.memories o
     where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and o.valid_from > v_fact.created_at
     order by o.valid_from limit 1;
@@ -4039,9 +4278,33 @@ begin
       v_fact.conversation_id, rollcall_internal.notebook_of(p_user, v_fact.conversation_id), v_fact.message_id,
       v_fact.created_at, v_newer.valid_from, v_newer.id)
     returning id into v_id;
-    update rollcall.memories o set is_active = false, superseded_by = v_id, valid_until = v_fact.created_at
-    where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and not o.is_pinned
-      and o.valid_from <= v_fact.created_at;
+    insert into rollcall.memory_sources (memory_id, message_id, user_id) values (v_id, v_fact.message_id, p_user);
+    with superseded as (
+      update rollcall.memories o set is_active = false, superseded_by = v_id, valid_until = v_fact.created_at
+      where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and not o.is_pinned
+        and o.valid_from <= v_fact.created_at
+      returning o.id
+    )
+    select array_agg(o.id) into v_outdated from superseded o;
+    if v_newer.id is not null then
+      v_outdated := array_append(v_outdated, v_id);
+    end if;
+    if v_outdated is not null then
+      -- Nor is the outdated statement found by its words.
+      update rollcall.atomic_chat_units u set state = 'archived'
+      where u.state = 'active' and u.id in (select rollcall_internal.statements_of(v_outdated));
+    end if;
+  end loop;
+
+  for v_fact in
+    select m.id as message_id, x.memories
+    from pg_catalog.jsonb_to_recordset(p_found -> 'forgotten') x (message_id uuid, memories uuid[])
+    join rollcall.messages m on m.id = x.message_id and m.id = any (v_messages)
+  loop
+    delete from rollcall.memories k
+    where k.id = any (v_fact.memories) and k.user_id = p_user and not k.is_pinned;
+    delete from rollcall.atomic_chat_units u
+    where u.message_id = v_fact.message_id and u.user_id = p_user and u.is_learned;
   end loop;
 
   if p_entries <> '{}' then
@@ -4077,7 +4340,7 @@ comment on function rollcall_internal.postpone_learning is 'Releases a failed cl
 -- Search --------------------------------------------------------------------------------------------------------------
 
 -- p_filters: kind (memory or unit), notebookId, conversationId, from, until. Filters apply to the best 500 matches of
--- each kind.
+-- each kind; without filters some more than p_limit are enough.
 -- Invoker: see bundle_sources.
 create function rollcall.search(p_text text, p_vector text, p_filters jsonb, p_limit int) returns table (found jsonb)
   language plpgsql stable security invoker rows 20
@@ -4087,18 +4350,19 @@ declare
   v_unit_scores real[];
   v_memories uuid[];
   v_memory_scores real[];
+  v_depth constant int := case when p_filters - 'kind' = '{}' then 3 * p_limit + 20 else 500 end;
 begin
   select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
-  from rollcall.match_words('unit', p_text, 500) m where coalesce(p_filters ->> 'kind', 'unit') = 'unit';
+  from rollcall.match_words('unit', p_text, v_depth) m where coalesce(p_filters ->> 'kind', 'unit') = 'unit';
   select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
-  from rollcall.match_words('memory', p_text, 500) m where coalesce(p_filters ->> 'kind', 'memory') = 'memory';
+  from rollcall.match_words('memory', p_text, v_depth) m where coalesce(p_filters ->> 'kind', 'memory') = 'memory';
   if p_vector is not null and coalesce(p_filters ->> 'kind', 'unit') = 'unit' then
     select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
-    from rollcall.merge_embeddings('unit', v_units, v_unit_scores, p_vector, 0.35, 500) m;
+    from rollcall.merge_embeddings('unit', v_units, v_unit_scores, p_vector, 0.35, v_depth) m;
   end if;
   if p_vector is not null and coalesce(p_filters ->> 'kind', 'memory') = 'memory' then
     select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
-    from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, 500) m;
+    from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, v_depth) m;
   end if;
   return query
     select jsonb_build_object('kind', x.kind, 'id', x.id, 'content', x.content, 'score', x.score,

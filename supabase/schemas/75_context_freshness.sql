@@ -155,7 +155,8 @@ create function rollcall_internal.is_fresh(p_bundle rollcall.context_bundles) re
 as $$
 begin
   return not p_bundle.dirty and p_bundle.expires_at > clock_timestamp()
-    and p_bundle.access_version = rollcall.context_access_version()
+    and exists (
+      select from rollcall_internal.context_access() a where a.is_recorded and a.version = p_bundle.access_version)
     and not rollcall_internal.has_newer_source_change(p_bundle, true);
 end
 $$;
@@ -968,12 +969,29 @@ create trigger context_after_delete after delete on rollcall.entity_units
 create trigger context_after_truncate after truncate on rollcall.entity_units
   for each statement execute function rollcall_internal.on_context_truncated();
 
+-- Restores and replication set session_replication_role, under which only such triggers fire.
+do $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    select t.tgname, t.tgrelid::regclass as relation from pg_catalog.pg_trigger t
+    join pg_catalog.pg_class c on c.oid = t.tgrelid and c.relnamespace = 'rollcall'::regnamespace
+    where t.tgname like 'context\_after\_%' or t.tgname like 'sync\_topic\_words%'
+  loop
+    execute format('alter table %s enable always trigger %I', v_trigger.relation, v_trigger.tgname);
+  end loop;
+end
+$$;
+
 -- Policies and grants -------------------------------------------------------------------------------------------------
 
 -- A bundle is compiled from what its user was allowed to see. So it stores the version of policies and grants under
 -- which it was compiled, and is served only under that version, and a bundle of a conversation only to users that see
 -- the conversation now. Versions consist of transaction IDs: a change and its reversal give a new version, except that
--- dropping a new policy gives the version before it.
+-- dropping a new policy gives the version before it. Disabling and enabling a trigger of a source gives a new version
+-- too: what changed in between was not recorded. While one of these triggers is missing or disabled, no bundle is
+-- served; each is compiled when it is needed.
 
 create table rollcall_internal.context_access_version (
   only_row boolean primary key default true constraint context_access_is_one_row check (only_row),
@@ -984,10 +1002,12 @@ comment on table rollcall_internal.context_access_version is
 -- No policies: only the server uses it.
 alter table rollcall_internal.context_access_version enable row level security;
 
--- The tables, their columns with grants, their policies, and the functions that these call.
+-- The tables, their columns with grants, their policies, the functions that these call, and the triggers that record
+-- changes. fires: of a trigger, whether it fires in every session.
 -- Definer: reads catalogs only.
-create function rollcall_internal.context_catalog() returns table (catalog regclass, id bigint, version xid)
-  language plpgsql stable security definer set search_path = '' rows 60
+create function rollcall_internal.context_catalog()
+  returns table (catalog regclass, id bigint, version xid, fires boolean)
+  language plpgsql stable security definer set search_path = '' rows 100
 as $$
 begin
   return query
@@ -1011,35 +1031,62 @@ begin
           and d.refclassid = 'pg_catalog.pg_proc'::regclass
         offset 0) d
     )
-    select 'pg_catalog.pg_class'::regclass, s.oid::bigint, s.xmin from source s
+    select 'pg_catalog.pg_class'::regclass, s.oid::bigint, s.xmin, null::boolean from source s
     union all
-    select 'pg_catalog.pg_attribute'::regclass, s.oid::bigint << 16 | a.attnum, a.xmin
+    select 'pg_catalog.pg_attribute'::regclass, s.oid::bigint << 16 | a.attnum, a.xmin, null
     from source s cross join lateral (
       select a.attnum, a.xmin from pg_catalog.pg_attribute a
       where a.attrelid = s.oid and a.attnum > 0 and a.attacl is not null offset 0) a
     union all
-    select 'pg_catalog.pg_policy'::regclass, p.oid::bigint, p.xmin from policy p
+    select 'pg_catalog.pg_policy'::regclass, p.oid::bigint, p.xmin, null from policy p
     union all
-    select 'pg_catalog.pg_proc'::regclass, f.oid::bigint, f.xmin
-    from called c cross join lateral (select f.oid, f.xmin from pg_catalog.pg_proc f where f.oid = c.oid offset 0) f;
+    select 'pg_catalog.pg_proc'::regclass, f.oid::bigint, f.xmin, null
+    from called c cross join lateral (select f.oid, f.xmin from pg_catalog.pg_proc f where f.oid = c.oid offset 0) f
+    union all
+    select 'pg_catalog.pg_trigger'::regclass, t.oid::bigint, t.xmin, t.tgenabled = 'A'
+    from source s cross join lateral (
+      select t.oid, t.xmin, t.tgenabled from pg_catalog.pg_trigger t
+      where t.tgrelid = s.oid and t.tgname >= 'context_after_' and t.tgname < 'context_after`' offset 0) t;
 end
 $$;
 comment on function rollcall_internal.context_catalog is
-  'Catalog rows that decide who may see the sources of bundles, each with the transaction that wrote it.';
+  'Catalog rows that decide who may see the sources of bundles and whether their changes are recorded, each with the '
+  'transaction that wrote it.';
 
+-- Invoker: the number of triggers named context_after_%.
+create function rollcall_internal.context_trigger_count() returns int
+  language sql immutable parallel safe security invoker set search_path = ''
+as $$
+  select 39
+$$;
+comment on function rollcall_internal.context_trigger_count is 'Number of triggers that record changes of sources.';
+
+-- is_recorded: whether every change of a source is recorded.
 -- Definer: reads catalogs only; returns a hash of their versions.
+create function rollcall_internal.context_access(out version bigint, out is_recorded boolean)
+  language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  select
+    coalesce(bit_xor(hashint8extended(c.version::text::bigint, hashint8extended(c.id, c.catalog::oid::bigint))), 0),
+    count(*) filter (where c.fires) = rollcall_internal.context_trigger_count()
+    into version, is_recorded
+  from rollcall_internal.context_catalog() c;
+end
+$$;
+comment on function rollcall_internal.context_access is
+  'The access version, and whether the triggers that record changes of sources all fire.';
+
+-- Definer: see context_access.
 create function rollcall.context_access_version() returns bigint
   language plpgsql stable security definer set search_path = ''
 as $$
 begin
-  return (
-    select coalesce(
-      bit_xor(hashint8extended(c.version::text::bigint, hashint8extended(c.id, c.catalog::oid::bigint))), 0)
-    from rollcall_internal.context_catalog() c);
+  return (select a.version from rollcall_internal.context_access() a);
 end
 $$;
 comment on function rollcall.context_access_version is
-  'One number for the version of policies and grants on the sources of bundles. Every change gives a new number.';
+  'One number for the version of policies, grants and triggers on the sources of bundles. Every change gives another.';
 grant execute on function rollcall.context_access_version to authenticated, service_role;
 
 -- For readers of sources: p_before is the version in the snapshot of the reading statement. This function is volatile,
@@ -1056,6 +1103,18 @@ $$;
 comment on function rollcall.confirmed_access_version is
   'The access version of sources that were just read; null where it changed meanwhile: nothing is served of them.';
 grant execute on function rollcall.confirmed_access_version to authenticated, service_role;
+
+-- Definer: reads catalogs only.
+create function rollcall_internal.silent_context_triggers() returns setof text
+  language sql stable security definer set search_path = ''
+as $$
+  select format('%s on %s', w.name, w.relation) from rollcall_internal.triggers w
+  where w.name like 'context\_after\_%' and not exists (
+    select from pg_catalog.pg_trigger t where t.tgrelid = w.relation and t.tgname = w.name and t.tgenabled = 'A')
+  order by 1
+$$;
+comment on function rollcall_internal.silent_context_triggers is
+  'Triggers that should record changes of sources and are missing or do not fire in every session.';
 
 -- The flags make other versions visible in views and counts. They are not queued: each bundle is compiled when it is
 -- next needed.
@@ -1096,8 +1155,12 @@ create function rollcall.my_fresh_bundles(p_bundles uuid[]) returns setof uuid
 as $$
 declare
   v_me constant uuid := auth.uid();
-  v_access constant bigint := rollcall.context_access_version();
+  v_access bigint;
 begin
+  select a.version into v_access from rollcall_internal.context_access() a where a.is_recorded;
+  if not found then
+    return;
+  end if;
   return query
     with mine as materialized (
       select b.bundle, b.id, b.conversation_id

@@ -64,6 +64,9 @@ as $$
     cross join unnest(array['english', 'danish', 'dutch', 'finnish', 'french', 'german', 'hungarian', 'italian',
       'norwegian', 'portuguese', 'russian', 'spanish', 'swedish', 'turkish']) d (name)
     where ts_lexize(('pg_catalog.' || d.name || '_stem')::regdictionary, lower(btrim(x.word, '.,;:!?¿¡()"'))) = '{}'
+      -- Not in PostgreSQL's list.
+      or d.name = 'turkish' and lower(btrim(x.word, '.,;:!?()"'))
+        in ('bir', 'kadar', 'var', 'yok', 'olan', 'olarak', 'değil', 'zaman', 'kaç', 'hangi')
   ),
   language as (
     select s.name from stops s group by s.name order by count(*) desc, s.name <> 'english', s.name limit 1
@@ -93,8 +96,9 @@ $$;
 comment on function rollcall_internal.my_rows_with_gram is 'Ids of at most p_limit rows that have a part of a word.';
 
 -- Rare words weigh more; of equally good rows the newest are kept. The score is the share of the weight of the text's
--- five heaviest words. Of a word in more than 1,000 rows not all rows are read: those that also have another word of
--- the text are found through the index, the others are looked for in the user's newest 5,000 rows.
+-- five heaviest words. Of a word in more than 500 rows not all rows are read: those that also have another word of
+-- the text are found through the index, the others are looked for in the user's newest 1,500 rows; if there are none,
+-- any are taken.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 -- Over 60 lines: frequent words need steps of their own.
 create function rollcall_internal.my_word_matches(p_kind text, p_text text, p_limit int)
@@ -107,6 +111,8 @@ declare
   v_ids uuid[];
   v_weights float8[];
   v_frequent_weight constant float8 := ln(1 + 1000::float8 / 1001);
+  v_newest uuid[];
+  v_others uuid[];
   v_whole float8;
 begin
   with words as (
@@ -115,28 +121,37 @@ begin
     order by length(l.lexeme) desc, l.lexeme limit 16
   ),
   found as materialized (
-    select w.query, rollcall_internal.my_matches(p_kind, v_me, w.query, 1001) as ids from words w
+    select w.query, m.ids,
+      case when cardinality(m.ids) > 500 then v_frequent_weight
+        when m.ids <> '{}' then ln(1 + 1000::float8 / cardinality(m.ids)) end as weight
+    from words w
+    cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, w.query, 501) as ids offset 0) m
   ),
   weighed as (
-    select ln(1 + 1000::float8 / cardinality(f.ids)) as weight, f.ids from found f
-    where cardinality(f.ids) between 1 and 1000
+    select f.weight, f.ids from found f where cardinality(f.ids) between 1 and 500
   ),
   rows as (
     select i.id, sum(w.weight) as weight from weighed w cross join lateral unnest(w.ids) i (id) group by i.id
   )
   select
-    (select array_agg(f.query) from found f where cardinality(f.ids) > 1000),
-    (select coalesce(sum(h.weight), 0) from (
-      select ln(1 + 1000::float8 / cardinality(f.ids)) as weight from found f where f.ids <> '{}'
-      order by 1 desc limit 5) h),
+    (select array_agg(f.query) from found f where cardinality(f.ids) > 500),
+    (select array_agg(distinct i.id) from found f cross join lateral unnest(f.ids[1:40]) i (id)
+      where cardinality(f.ids) > 500),
+    (select coalesce(sum(h.weight), 0) from (select f.weight from found f order by 1 desc nulls last limit 5) h),
     (select array_agg(r.id) from rows r),
     (select array_agg(r.weight) from rows r)
-    into v_frequent, v_whole, v_ids, v_weights;
+    into v_frequent, v_others, v_whole, v_ids, v_weights;
+  v_newest := rollcall_internal.my_newest_matches(p_kind, v_me,
+    (select string_agg(f::text, ' | ')::tsquery from unnest(v_frequent) f), 1500, 200);
+  if cardinality(v_newest) < p_limit then
+    v_newest := v_newest || v_others;
+  end if;
   v_whole := greatest(v_whole, ln(1 + 1000::float8 / 5));
 
   return query
     with rare as (
-      select r.id, r.weight from unnest(v_ids, v_weights) r (id, weight) order by r.weight desc limit 2000
+      select r.id, r.weight from unnest(v_ids, v_weights) r (id, weight)
+      order by r.weight desc limit greatest(p_limit, 400)
     ),
     pairs as (
       select o.query && t.query as query
@@ -149,7 +164,7 @@ begin
     together as (
       select i.id, max(ln(1 + 1000::float8 / cardinality(f.ids))) as weight
       from pairs p
-      cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, p.query, 300) as ids offset 0) f
+      cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, p.query, 200) as ids offset 0) f
       cross join lateral unnest(f.ids) i (id)
       group by i.id
     ),
@@ -158,8 +173,7 @@ begin
       union
       select t.id from together t
       union
-      select i.id from unnest(rollcall_internal.my_newest_matches(p_kind, v_me,
-        (select string_agg(f::text, ' | ')::tsquery from unnest(v_frequent) f), 5000, 300)) i (id)
+      select i.id from unnest(v_newest) i (id)
     ),
     scored as (
       select c.id, x.created_at, coalesce(r.weight, 0) + greatest(t.weight, v_frequent_weight
@@ -182,8 +196,8 @@ $$;
 comment on function rollcall_internal.my_word_matches is
   'The callers units or memories that have words of a text, best first, with a score from 0 to 1.';
 
--- Rare parts weigh more. The score is the share of the weight of those parts of the text that occur at all. At most 48
--- parts, those of the longest words. A part in more than 1,000 rows finds none: its rows could not all be compared.
+-- Rare parts weigh more. The score is the share of the weight of those parts of the text that occur at all. At most 40
+-- parts, those of the longest words. A part in more than 300 rows finds none: its rows could not all be compared.
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_gram_matches(p_kind text, p_text text, p_limit int)
   returns table (id uuid, score real)
@@ -195,21 +209,24 @@ begin
   return query
     with grams as (
       select g.lexeme
-      from regexp_split_to_table(left(p_text, 2000), '\s+') w (word)
+      from regexp_split_to_table(coalesce(nullif(rollcall_internal.without_stop_words(left(p_text, 2000)), ''),
+        left(p_text, 2000)), '\s+') w (word)
       cross join lateral unnest(rollcall_internal.search_grams(w.word)) g
       where w.word <> ''
       group by g.lexeme
-      order by max(length(w.word)) desc, g.lexeme limit 48
+      order by max(length(w.word)) desc, g.lexeme limit 40
     ),
     found as materialized (
-      select rollcall_internal.my_rows_with_gram(p_kind, v_me, g.lexeme, 1001) as ids from grams g
+      select rollcall_internal.my_rows_with_gram(p_kind, v_me, g.lexeme, 301) as ids from grams g
     ),
     weighed as materialized (
-      select ln(1 + 1000::float8 / cardinality(f.ids)) as weight, f.ids from found f where f.ids <> '{}'
+      select ln(1 + 1000::float8 / case when cardinality(f.ids) > 300 then 1001 else cardinality(f.ids) end) as weight,
+        f.ids
+      from found f where f.ids <> '{}'
     ),
     scored as (
       select i.id, sum(w.weight) / (select sum(a.weight) from weighed a) as score
-      from weighed w cross join lateral unnest(w.ids) i (id) where cardinality(w.ids) <= 1000 group by i.id
+      from weighed w cross join lateral unnest(w.ids) i (id) where cardinality(w.ids) <= 300 group by i.id
     )
     select s.id, s.score::real from scored s order by s.score desc, s.id limit p_limit;
 end
@@ -217,8 +234,8 @@ $$;
 comment on function rollcall_internal.my_gram_matches is
   'The callers units or memories that have parts of the words of a text, best first, with a score from 0 to 1.';
 
--- By words and by parts of words: words alone miss inflections, compounds, and scripts without spaces. Parts are not
--- searched for users with more than 20,000 rows, where this takes too long.
+-- By words and by parts of words: words alone miss inflections, compounds, and scripts without spaces. For users with
+-- more than 20,000 rows parts take too long: only those of scripts without spaces are searched, which are rarer.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
   language plpgsql stable security definer set search_path = '' rows 30
@@ -228,15 +245,21 @@ declare
   v_many constant boolean := case p_kind
     when 'unit' then exists (select from rollcall.atomic_chat_units u where u.user_id = v_me offset 20000 limit 1)
     else exists (select from rollcall.memories m where m.user_id = v_me offset 20000 limit 1) end;
+  v_text text := p_text;
 begin
   if v_many then
-    return query select w.id, w.score from rollcall_internal.my_word_matches(p_kind, p_text, p_limit) w;
-    return;
+    v_text := array_to_string(array(
+      select r[1] from regexp_matches(left(p_text, 2000),
+        '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff]+)', 'g') r), ' ');
+    if v_text = '' then
+      return query select w.id, w.score from rollcall_internal.my_word_matches(p_kind, p_text, p_limit) w;
+      return;
+    end if;
   end if;
   return query
     select coalesce(w.id, g.id), greatest(w.score, g.score)
     from rollcall_internal.my_word_matches(p_kind, p_text, 200) with ordinality w (id, score, n)
-    full join rollcall_internal.my_gram_matches(p_kind, p_text, 200) g on g.id = w.id
+    full join rollcall_internal.my_gram_matches(p_kind, v_text, 200) g on g.id = w.id
     order by coalesce(w.score, 0) + coalesce(g.score, 0) desc, w.n, 1
     limit p_limit;
 end
@@ -578,10 +601,42 @@ comment on function rollcall.detect is
   'The callers topics and entities that a message is about, each with a score from 0 to 1 and a reason.';
 grant execute on function rollcall.detect to authenticated, service_role;
 
+-- Five of the newest 50 units. None for a user of whom a model has learned facts lately: those are in bundles, and
+-- supersede each other.
+-- Invoker: see bundle_sources.
+create function rollcall.recent_statements() returns json
+  language plpgsql stable security invoker
+as $$
+declare
+  v_me constant uuid := auth.uid();
+begin
+  if exists (
+    select from (
+      select m.is_learned from rollcall.memories m where m.user_id = v_me order by m.created_at desc limit 50) n
+    where n.is_learned) then
+    return '[]';
+  end if;
+  return (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', r.id, 'content', r.content, 'score', 0,
+      'said_on', r.created_at::date) order by r.created_at desc, r.id), '[]')
+    from (
+      select n.id, n.content, n.created_at
+      from (
+        select u.id, u.content, u.created_at, u.is_learned, u.state from rollcall.atomic_chat_units u
+        where u.user_id = v_me order by u.created_at desc limit 50
+      ) n
+      where n.is_learned and n.state = 'active' and n.created_at > now() - interval '30 days'
+      order by n.created_at desc, n.id limit 5
+    ) r);
+end
+$$;
+comment on function rollcall.recent_statements is 'The last statements that the caller made in conversations.';
+grant execute on function rollcall.recent_statements to authenticated, service_role;
+
 -- p_vector: the embedding of the message, where there are embeddings to compare it with. Returns json, because it is
 -- sent without being read.
 -- Invoker: see bundle_sources.
--- Over 60 lines: one object of eight parts.
+-- Over 60 lines: one object of nine parts.
 create function rollcall.assemble(p_conversation uuid, p_message text, p_history int,
   p_vector text default null) returns json
   language plpgsql stable security invoker
@@ -645,6 +700,7 @@ begin
         order by m.n)
       from unnest(v_memories, v_memory_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.memories me where me.id = m.id and me.is_active offset 0) me), '[]'),
+    'recent', rollcall.recent_statements(),
     'history', coalesce((
       select pg_catalog.json_agg(pg_catalog.json_build_object('id', h.id, 'role', h.role, 'content', h.content,
         'tokens', h.token_count,

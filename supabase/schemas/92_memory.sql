@@ -91,6 +91,120 @@ $$;
 comment on function rollcall_internal.notebook_of is
   'The notebook of what is learned from a user in a conversation: its own, else that of all conversations.';
 
+-- Sources -------------------------------------------------------------------------------------------------------------
+
+create table rollcall.memory_sources (
+  memory_id uuid not null references rollcall.memories (id) on delete cascade,
+  message_id uuid not null references rollcall.messages (id) on delete cascade,
+  user_id uuid not null,
+  created_at timestamptz not null default now(),
+  constraint memory_sources_pkey primary key (memory_id, message_id)
+);
+comment on table rollcall.memory_sources is
+  'The messages that a memory was learned from. Without the last of them the memory is deleted, unless it is pinned.';
+create index memory_sources_message_id on rollcall.memory_sources (message_id);
+create index memory_sources_user_id on rollcall.memory_sources (user_id);
+alter table rollcall.memory_sources enable row level security;
+-- Only the server writes it.
+create policy "own sources of memories" on rollcall.memory_sources for select to authenticated
+  using (user_id = (select auth.uid()));
+create policy "service_role has full access" on rollcall.memory_sources
+  for all to service_role using (true) with check (true);
+revoke all on rollcall.memory_sources from anon, authenticated, service_role;
+grant select on rollcall.memory_sources to authenticated;
+grant all on rollcall.memory_sources to service_role;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.memory_sources', 'user_id', true, null, 'deleted with the memory or the message');
+
+-- The units of its messages that a memory was taken from: of each message, the one with most in common with it.
+-- Definer: for triggers and the server only.
+create function rollcall_internal.statements_of(p_memories uuid[]) returns setof uuid
+  language sql stable security definer set search_path = '' rows 5
+as $$
+  select distinct on (s.memory_id, s.message_id) u.id
+  from rollcall.memory_sources s
+  join rollcall.memories m on m.id = s.memory_id
+  join rollcall.atomic_chat_units u on u.message_id = s.message_id and u.user_id = s.user_id and u.is_learned
+  cross join lateral (
+    select count(*) as shared from unnest(u.grams) a join unnest(m.grams) b on b.lexeme = a.lexeme) c
+  where s.memory_id = any (p_memories)
+  order by s.memory_id, s.message_id, c.shared desc, u.created_at, u.id
+$$;
+comment on function rollcall_internal.statements_of is 'The statements that memories were learned from.';
+
+-- What a deleted memory superseded is valid as long as that was. Pinned memories stay.
+-- Definer: for triggers and the server only; acts on rows of p_user.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.delete_unfounded_memories(p_memories uuid[]) returns void
+  language plpgsql volatile security definer
+as $$
+declare
+  v_unfounded uuid[];
+begin
+  perform rollcall_internal.check_search_path();
+  v_unfounded := array(
+    select m.id from rollcall.memories m
+    where m.id = any (p_memories) and m.is_learned and not m.is_pinned
+      and not exists (select from rollcall.memory_sources s where s.memory_id = m.id)
+    order by m.id for update);
+  -- Several of a chain may be deleted at once.
+  with recursive chain as (
+    select o.id, g.superseded_by as by, g.is_active, g.valid_until
+    from rollcall.memories g join rollcall.memories o on o.superseded_by = g.id and o.user_id = g.user_id
+    where g.id = any (v_unfounded) and o.id <> all (v_unfounded)
+    union
+    select c.id, g.superseded_by, g.is_active, g.valid_until
+    from chain c join rollcall.memories g on g.id = c.by and g.id = any (v_unfounded)
+  ),
+  restored as (
+    update rollcall.memories o set is_active = c.is_active, superseded_by = c.by, valid_until = c.valid_until
+    from chain c where o.id = c.id and (c.by is null or c.by <> all (v_unfounded))
+    returning o.id, o.is_active
+  )
+  update rollcall.atomic_chat_units u set state = 'active'
+  where u.state = 'archived' and u.id in (
+    select rollcall_internal.statements_of(array(select r.id from restored r where r.is_active)));
+  delete from rollcall.memories m where m.id = any (v_unfounded);
+  update rollcall.memories m set message_id = s.message_id, conversation_id = s.conversation_id
+  from (
+    select distinct on (x.memory_id) x.memory_id, x.message_id, t.conversation_id
+    from rollcall.memory_sources x join rollcall.messages t on t.id = x.message_id
+    where x.memory_id = any (p_memories) order by x.memory_id, t.created_at, t.id
+  ) s
+  where m.id = s.memory_id and m.message_id is distinct from s.message_id;
+end
+$$;
+comment on function rollcall_internal.delete_unfounded_memories is
+  'Deletes learned memories that no message is left of; others refer to a message that is left.';
+
+-- Either the message was deleted, or the memory, whose statements are then forgotten too.
+-- Definer: called by the referencing trigger of any writer.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.on_memory_sources_deleted() returns trigger
+  language plpgsql volatile security definer
+as $$
+declare
+  v_memories uuid[];
+begin
+  perform rollcall_internal.check_search_path();
+  delete from rollcall.atomic_chat_units u using old_rows g
+  where u.message_id = g.message_id and u.user_id = g.user_id and u.is_learned
+    and not exists (select from rollcall.memories m where m.id = g.memory_id);
+  select pg_catalog.array_agg(distinct g.memory_id) into v_memories
+  from old_rows g join rollcall.memories m on m.id = g.memory_id;
+  if v_memories is not null then
+    perform rollcall_internal.delete_unfounded_memories(v_memories);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_memory_sources_deleted is
+  'Trigger function: memories without a message left, and statements of deleted memories, are deleted.';
+
+create trigger delete_unfounded after delete on rollcall.memory_sources
+  referencing old table as old_rows for each statement
+    execute function rollcall_internal.on_memory_sources_deleted();
+
 -- Queue ---------------------------------------------------------------------------------------------------------------
 
 -- At most 10,000 entries per user; messages beyond that are not learned from.
@@ -248,10 +362,11 @@ comment on function rollcall.learning_sources is 'What the server needs to learn
 grant execute on function rollcall.learning_sources to authenticated, service_role;
 
 -- p_found: {"messages": [{"id", "units": [text]}], "memories": [{"message_id", "content", "category", "importance",
--- "replaces": [ids]}]}. Replaces what was learned from an earlier text of the messages. Of two facts the one that
--- was said later is valid. Without entries the claim remains, for facts that are found later. Waits at most 300 ms
--- for a lock and skips nothing: the caller tries again after `busy`. Locks conversations before messages, as
--- deleting a conversation does.
+-- "replaces": [ids]}], "forgotten": [{"message_id", "memories": [ids]}]}: memories that the message asks to forget,
+-- which are deleted unless pinned. Replaces what was learned from an earlier text of the messages. Of two facts the one
+-- that was said later is valid. Without entries the claim remains, for facts that are found later. Waits at most 300 ms
+-- for a lock and skips nothing: the caller tries again after `busy`. Locks conversations before messages, as deleting a
+-- conversation does.
 -- Returns stored, lost (the lease) or busy.
 -- Definer: writes columns that users may only read; every row is checked to belong to p_user.
 -- Over 60 lines: queue, units and memories are written under one lease.
@@ -264,6 +379,7 @@ declare
   v_messages uuid[];
   v_fact record;
   v_newer rollcall.memories;
+  v_outdated uuid[];
   v_id uuid;
 begin
   perform rollcall_internal.check_search_path();
@@ -283,12 +399,9 @@ begin
 
   delete from rollcall.atomic_chat_units u
   where u.message_id = any (v_messages) and u.user_id = p_user and u.is_learned;
-  update rollcall.memories o set is_active = true, valid_until = null, superseded_by = null
-  from rollcall.memories g
-  where o.superseded_by = g.id and o.user_id = p_user
-    and g.message_id = any (v_messages) and g.user_id = p_user and g.is_learned and not g.is_pinned;
-  delete from rollcall.memories g
-  where g.message_id = any (v_messages) and g.user_id = p_user and g.is_learned and not g.is_pinned;
+  -- Its trigger deletes memories that were learned from these messages only.
+  delete from rollcall.memory_sources s using rollcall.memories m
+  where s.message_id = any (v_messages) and s.user_id = p_user and m.id = s.memory_id and m.is_learned;
 
   insert into rollcall.atomic_chat_units (user_id, conversation_id, message_id, notebook_id, content, is_learned,
     created_at)
@@ -304,11 +417,18 @@ begin
     from pg_catalog.jsonb_to_recordset(p_found -> 'memories')
       x (message_id uuid, content text, category text, importance real, replaces uuid[])
     join rollcall.messages m on m.id = x.message_id and m.id = any (v_messages)
-    where not exists (
-      select from rollcall.memories k
-      where k.user_id = p_user and k.is_active and lower(k.content) = lower(x.content))
     order by m.created_at, m.message_index
   loop
+    -- Said again: one memory with one more source.
+    select k.id into v_id from rollcall.memories k
+    where k.user_id = p_user and k.is_active and lower(k.content) = lower(v_fact.content)
+    order by k.valid_from limit 1;
+    if found then
+      insert into rollcall.memory_sources (memory_id, message_id, user_id)
+      select k.id, v_fact.message_id, p_user from rollcall.memories k where k.id = v_id and k.is_learned
+      on conflict do nothing;
+      continue;
+    end if;
     select * into v_newer from rollcall.memories o
     where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and o.valid_from > v_fact.created_at
     order by o.valid_from limit 1;
@@ -318,9 +438,33 @@ begin
       v_fact.conversation_id, rollcall_internal.notebook_of(p_user, v_fact.conversation_id), v_fact.message_id,
       v_fact.created_at, v_newer.valid_from, v_newer.id)
     returning id into v_id;
-    update rollcall.memories o set is_active = false, superseded_by = v_id, valid_until = v_fact.created_at
-    where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and not o.is_pinned
-      and o.valid_from <= v_fact.created_at;
+    insert into rollcall.memory_sources (memory_id, message_id, user_id) values (v_id, v_fact.message_id, p_user);
+    with superseded as (
+      update rollcall.memories o set is_active = false, superseded_by = v_id, valid_until = v_fact.created_at
+      where o.id = any (v_fact.replaces) and o.user_id = p_user and o.is_active and not o.is_pinned
+        and o.valid_from <= v_fact.created_at
+      returning o.id
+    )
+    select array_agg(o.id) into v_outdated from superseded o;
+    if v_newer.id is not null then
+      v_outdated := array_append(v_outdated, v_id);
+    end if;
+    if v_outdated is not null then
+      -- Nor is the outdated statement found by its words.
+      update rollcall.atomic_chat_units u set state = 'archived'
+      where u.state = 'active' and u.id in (select rollcall_internal.statements_of(v_outdated));
+    end if;
+  end loop;
+
+  for v_fact in
+    select m.id as message_id, x.memories
+    from pg_catalog.jsonb_to_recordset(p_found -> 'forgotten') x (message_id uuid, memories uuid[])
+    join rollcall.messages m on m.id = x.message_id and m.id = any (v_messages)
+  loop
+    delete from rollcall.memories k
+    where k.id = any (v_fact.memories) and k.user_id = p_user and not k.is_pinned;
+    delete from rollcall.atomic_chat_units u
+    where u.message_id = v_fact.message_id and u.user_id = p_user and u.is_learned;
   end loop;
 
   if p_entries <> '{}' then
@@ -356,7 +500,7 @@ comment on function rollcall_internal.postpone_learning is 'Releases a failed cl
 -- Search --------------------------------------------------------------------------------------------------------------
 
 -- p_filters: kind (memory or unit), notebookId, conversationId, from, until. Filters apply to the best 500 matches of
--- each kind.
+-- each kind; without filters some more than p_limit are enough.
 -- Invoker: see bundle_sources.
 create function rollcall.search(p_text text, p_vector text, p_filters jsonb, p_limit int) returns table (found jsonb)
   language plpgsql stable security invoker rows 20
@@ -366,18 +510,19 @@ declare
   v_unit_scores real[];
   v_memories uuid[];
   v_memory_scores real[];
+  v_depth constant int := case when p_filters - 'kind' = '{}' then 3 * p_limit + 20 else 500 end;
 begin
   select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
-  from rollcall.match_words('unit', p_text, 500) m where coalesce(p_filters ->> 'kind', 'unit') = 'unit';
+  from rollcall.match_words('unit', p_text, v_depth) m where coalesce(p_filters ->> 'kind', 'unit') = 'unit';
   select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
-  from rollcall.match_words('memory', p_text, 500) m where coalesce(p_filters ->> 'kind', 'memory') = 'memory';
+  from rollcall.match_words('memory', p_text, v_depth) m where coalesce(p_filters ->> 'kind', 'memory') = 'memory';
   if p_vector is not null and coalesce(p_filters ->> 'kind', 'unit') = 'unit' then
     select array_agg(m.id), array_agg(m.score) into v_units, v_unit_scores
-    from rollcall.merge_embeddings('unit', v_units, v_unit_scores, p_vector, 0.35, 500) m;
+    from rollcall.merge_embeddings('unit', v_units, v_unit_scores, p_vector, 0.35, v_depth) m;
   end if;
   if p_vector is not null and coalesce(p_filters ->> 'kind', 'memory') = 'memory' then
     select array_agg(m.id), array_agg(m.score) into v_memories, v_memory_scores
-    from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, 500) m;
+    from rollcall.merge_embeddings('memory', v_memories, v_memory_scores, p_vector, 0.40, v_depth) m;
   end if;
   return query
     select jsonb_build_object('kind', x.kind, 'id', x.id, 'content', x.content, 'score', x.score,

@@ -51,6 +51,7 @@ insert into matrix values
   ('rollcall.memory_settings', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, conversation_id, learns) values (tests.u(1), tests.node(11), false)$$,
     $$(user_id, conversation_id, learns) values (tests.u(1), tests.node(15), false)$$),
+  ('rollcall.memory_sources', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.model_usage', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.personas', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, name) values (tests.u(1), 'x')$$, $$(user_id, name) values (tests.u(2), 'x')$$),
@@ -154,6 +155,8 @@ insert into rollcall.messages (conversation_id, user_id, content) values
   (tests.node(11), tests.u(1), 'a'), (tests.node(11), tests.u(2), 'b'), (tests.node(13), tests.u(3), 'c'), (tests.node(15), tests.u(3), 'd');
 insert into rollcall.atomic_chat_units (id, user_id, content) values (tests.node(41), tests.u(1), 'x'), (tests.node(45), tests.u(1), 'y'), (tests.node(42), tests.u(2), 'x');
 insert into rollcall.memories (user_id, content) values (tests.u(1), 'x'), (tests.u(2), 'x');
+insert into rollcall.memory_sources (memory_id, message_id, user_id)
+  select k.id, m.id, k.user_id from rollcall.memories k join rollcall.messages m on m.user_id = k.user_id where k.user_id in (tests.u(1), tests.u(2));
 insert into rollcall.memory_settings (user_id, learns) values (tests.u(1), true), (tests.u(2), true);
 insert into rollcall.model_usage (user_id, purpose, provider, model, prompt_tokens, completion_tokens)
   select tests.u(n), 'chat', 'p', 'm', 1, 1 from generate_series(1, 2) n;

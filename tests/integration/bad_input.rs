@@ -399,3 +399,44 @@ async fn gateway_headers_are_ignored_unless_trusted(db: Arc<TestDatabase>) {
     let twice = vouched(&trusting, &user.id.to_string()).header("x-user-id", User::new().id.to_string());
     send(twice).await.expect_error(400, "INVALID_REQUEST");
 }
+
+/// In a change, `null` is a value: a field that cannot have it is reported, and counts neither as absent nor as empty.
+#[testkit::test]
+async fn null_in_a_change_is_reported_unless_the_field_can_be_null(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.set("MANAGE_REQUESTS_PER_MINUTE", "0")).await;
+    let user = User::new();
+    let document = send(node.request(Method::GET, "/openapi.json")).await.expect_status(200);
+    let resolve = |schema: &Value| match schema["$ref"].as_str() {
+        Some(name) => document.pointer(name.trim_start_matches('#')).expect("a schema").clone(),
+        None => schema.clone(),
+    };
+    let can_be_null = |schema: &Value| {
+        let has_null =
+            |types: &Value| types == "null" || types.as_array().is_some_and(|it| it.contains(&json!("null")));
+        has_null(&schema["type"])
+            || ["oneOf", "anyOf"].iter().any(|kind| {
+                schema[*kind].as_array().is_some_and(|parts| parts.iter().any(|part| has_null(&part["type"])))
+            })
+    };
+    let (mut routes, mut refused) = (0, 0);
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        let Some(operation) = operations.get("patch") else { continue };
+        routes += 1;
+        let body = resolve(&operation["requestBody"]["content"]["application/json"]["schema"]);
+        let path = path.replace("{id}", "d0000000-0000-4000-8000-000000000001");
+        for (field, schema) in body["properties"].as_object().expect("fields") {
+            let answer = node.patch(&user, &path, json!({ field: null })).await;
+            if can_be_null(&resolve(schema)) {
+                assert!(matches!(answer.status.as_u16(), 200 | 404), "{path} {field}: {:#}", answer.body);
+            } else {
+                refused += 1;
+                let details = answer.body["details"].clone();
+                let message = details[0]["message"].as_str().unwrap_or_default().to_owned();
+                answer.expect_error(400, "INVALID_REQUEST");
+                assert_eq!(details[0]["field"], *field, "{path}: {details}");
+                assert!(message.contains("got null"), "{path} {field}: {message}");
+            }
+        }
+    }
+    assert!(routes >= 8 && refused >= 20, "{routes} routes, {refused} fields");
+}

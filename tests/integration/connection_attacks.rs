@@ -17,6 +17,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::memory_floods::resident_mib;
+
 /// More than twice as many connections as the server has descriptors for clients.
 const CONNECTIONS: u8 = 250;
 /// Soft limit and hard limit of the server's descriptors.
@@ -273,14 +275,6 @@ async fn slow_clients_hold_no_database_connection_and_no_answer(db: Arc<TestData
     for client in &mut clients {
         wait_until_reset(client).await;
     }
-}
-
-/// Resident memory of the server's process, in MiB.
-fn resident_mib(server: &TestServer) -> u64 {
-    let pid = server.process_id().expect("a process");
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1_024
 }
 
 /// Bodies of almost 1 MB that never end, and sockets that are not read while a user changes often. Twice, because the first

@@ -7,7 +7,10 @@ use rollcall::context::{
     compile::compile,
 };
 use serde_json::{Value, json};
-use testkit::harness::{TestDatabase, User};
+use testkit::{
+    cluster::connect,
+    harness::{TestDatabase, User},
+};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -245,4 +248,123 @@ async fn bundles_read_during_a_change_of_access_are_not_served(db: Arc<TestDatab
     db.execute(CHANGES[3].1, &[]).await;
     assert!(!sources.to_string().contains("vault"), "the policy applied: {sources}");
     assert_eq!(access, None);
+}
+
+/// Ways to change rows without firing triggers.
+const UNNOTICED: [(&str, &str); 6] = [
+    ("set session_replication_role = replica", "reset session_replication_role"),
+    ("alter table {} disable trigger all", "alter table {} enable trigger all"),
+    ("alter table {} disable trigger user", "alter table {} enable trigger user"),
+    (
+        "alter table {} disable trigger context_after_update",
+        "alter table {} enable always trigger context_after_update",
+    ),
+    (
+        "alter table {} enable replica trigger context_after_update",
+        "alter table {} enable always trigger context_after_update",
+    ),
+    ("drop trigger context_after_update on {}", ""),
+];
+
+/// Sources of the bundles and a change of each.
+const SILENT_CHANGES: [(&str, &str); 2] = [
+    ("rollcall.messages", "update rollcall.messages set content = 'The vault is closed.'"),
+    ("rollcall.memories", "update rollcall.memories set content = 'Is a thief.'"),
+];
+
+/// Restores every trigger as the remedy of the doctor does.
+async fn restore_triggers(db: &TestDatabase) {
+    let restore = "do $$ declare t record; begin
+        for t in select w.* from rollcall_internal.triggers w
+          where not exists (select from pg_trigger g where g.tgrelid = w.relation and g.tgname = w.name) loop
+          execute t.definition;
+        end loop;
+        for t in select * from rollcall_internal.triggers w where w.name like 'context_after_%' loop
+          execute format('alter table %s enable always trigger %I', t.relation, t.name);
+        end loop;
+      end $$";
+    db.execute(restore, &[]).await;
+}
+
+#[testkit::test]
+async fn changes_without_triggers_are_never_served_stale(db: Arc<TestDatabase>) {
+    for (table, change) in SILENT_CHANGES {
+        for (off, on) in UNNOTICED {
+            for in_one_transaction in [false, true] {
+                let case = format!("{off}, {change}, one transaction: {in_one_transaction}");
+                let (off, on) = (off.replace("{}", table), on.replace("{}", table));
+                let it = seed(&db).await;
+                compile_and_store(&db, &it).await.expect("reads");
+                assert_eq!(fresh_bundles(&db, &it, &case).await, 2, "{case}");
+                let admin = connect(&db.admin_url()).await;
+                if in_one_transaction {
+                    let all = format!("begin; {off}; {change}; {on}; commit");
+                    admin.batch_execute(&all).await.expect("runs");
+                } else {
+                    admin.batch_execute(&off).await.expect("runs");
+                    fresh_bundles(&db, &it, &case).await;
+                    // What is compiled in between is not believed afterwards either.
+                    compile_and_store(&db, &it).await.expect("reads");
+                    admin.batch_execute(change).await.expect("runs");
+                    fresh_bundles(&db, &it, &case).await;
+                    admin.batch_execute(&on).await.expect("runs");
+                }
+                fresh_bundles(&db, &it, &case).await;
+                restore_triggers(&db).await;
+                fresh_bundles(&db, &it, &case).await;
+                // The flags follow, and new bundles are served again.
+                db.execute("select rollcall_internal.mark_stale_by_access()", &[]).await;
+                db.execute("select rollcall_internal.mark_stale_bundles()", &[]).await;
+                compile_and_store(&db, &it).await.expect("reads");
+                assert_eq!(fresh_bundles(&db, &it, &case).await, 2, "{case}");
+                db.execute(
+                    "delete from rollcall.conversations where created_by = $a",
+                    &[("a", it.author.id)],
+                )
+                .await;
+                db.execute("delete from rollcall.context_bundles", &[]).await;
+            }
+        }
+    }
+}
+
+/// The number of triggers in the schema is the one that the functions expect, and each fires in every session.
+#[testkit::test]
+async fn every_trigger_of_a_source_always_fires(db: Arc<TestDatabase>) {
+    let found =
+        "select count(*)::int = rollcall_internal.context_trigger_count(), bool_and(t.tgenabled = 'A'),
+        (select a.is_recorded from rollcall_internal.context_access() a)
+        from pg_trigger t where t.tgname like 'context\\_after\\_%'";
+    let row = db.query_row(found, &[]).await;
+    assert!((0..3).all(|at| row.get::<_, bool>(at)), "{row:?}");
+}
+
+/// While a trigger is disabled, prompts are compiled from the sources, and the server knows its name.
+#[testkit::test]
+async fn prompts_stay_current_while_a_trigger_is_disabled(db: Arc<TestDatabase>) {
+    let it = seed(&db).await;
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0")).await;
+    let path = format!("/api/v1/ai/context/{}", it.subjects[1]["ref"].as_str().expect("an ID"));
+    let shown = async |expected: &str| {
+        let shown: Value = node.get(&it.reader, &path).await.expect_status(200);
+        assert!(shown.to_string().contains(expected), "{expected}: {shown:#}");
+        shown["metadata"]["cacheHitRate"].as_f64().expect("a rate")
+    };
+    shown("Is a locksmith.").await;
+    db.execute("alter table rollcall.memories disable trigger context_after_update", &[]).await;
+    for text in ["Is a diver.", "Is a smith.", "Is a cook."] {
+        db.execute(&format!("update rollcall.memories set content = '{text}'"), &[]).await;
+        assert!(shown(text).await < 1.0, "nothing is served as fresh");
+    }
+    let silent =
+        "select coalesce(string_agg(t, ', '), '') from rollcall_internal.silent_context_triggers() t";
+    let named: String = db.query_row(silent, &[]).await.get(0);
+    assert_eq!(named, "context_after_update on rollcall.memories");
+    db.execute("alter table rollcall.memories enable always trigger context_after_update", &[]).await;
+    assert_eq!(db.query_row(silent, &[]).await.get::<_, &str>(0), "");
+    shown("Is a cook.").await;
+    let all_fresh = "select count(*) filter (where access_version = rollcall.context_access_version()) = 3
+        from rollcall.context_bundles where user_id = $u and not dirty";
+    db.wait_until("bundles are stored", all_fresh, &[("u", it.reader.id)]).await;
+    assert!(shown("Is a cook.").await >= 1.0);
 }

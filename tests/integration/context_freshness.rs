@@ -536,7 +536,7 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
             "delete from rollcall.conversation_participants where conversation_id = $shared and user_id = $u",
             &["conversation 0"],
         ),
-        ("truncate rollcall.memories", &["everything"]),
+        ("truncate rollcall.memories cascade", &["everything"]),
     ];
     let (mut narrow, mut checked) = (0, 0);
     for (change, expected) in changes {

@@ -488,6 +488,406 @@ async fn fifty_facts_of_fifty_conversations_are_recalled_with_a_model(db: Arc<Te
     assert_eq!(recall(&db, &node, 5).await, (50, 0));
 }
 
+/// The same fact said twice is one memory with two sources.
+const SOURCES: &str = "select m.content, m.is_active, count(s.message_id)::int
+    from rollcall.memories m left join rollcall.memory_sources s on s.memory_id = m.id
+    where m.user_id = $1 group by m.id order by m.valid_from, m.content";
+
+async fn memories_with_sources(db: &TestDatabase, user: &User) -> Vec<(String, bool, i32)> {
+    let rows = db.sql.query(SOURCES, &[&user.id]).await.expect("answers");
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+#[testkit::test]
+async fn a_fact_is_known_as_long_as_one_of_its_messages_exists(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    model.set_memory_rule(rule);
+    let node = server_with_model(&db, &model).await;
+    let user = User::new();
+    let known = |content: &str, is_active: bool, sources: i32| (content.to_owned(), is_active, sources);
+    let first = tell(&db, &node, &user, "I live in Hamburg.").await;
+    tell(&db, &node, &user, "I live in Hamburg.").await;
+    let moved = tell(&db, &node, &user, "I moved to Oslo.").await;
+    let again = tell(&db, &node, &user, "I moved to Lima.").await;
+    node.post(&user, "/api/v1/memories", json!({"content": "Likes tea."})).await.expect_status(201);
+    tell(&db, &node, &user, "I like tea.").await;
+    let hamburg = |active, sources| known("Lives in Hamburg.", active, sources);
+    let mut expected = vec![
+        hamburg(false, 2),
+        known("Lives in Oslo.", false, 1),
+        known("Lives in Lima.", true, 1),
+        // Written by the user: no message can take it away.
+        known("Likes tea.", true, 0),
+    ];
+    assert_eq!(memories_with_sources(&db, &user).await, expected);
+    let delete_messages = async |conversation: Uuid| {
+        let path = format!("/api/v1/conversations/{conversation}/messages");
+        let listed = node.get(&user, &path).await.expect_status(200);
+        for message in listed["data"].as_array().expect("a list") {
+            let path = format!("/api/v1/messages/{}", message["id"].as_str().expect("an ID"));
+            if message["role"] == "user" {
+                node.delete(&user, &path).await.expect_status(200);
+            }
+        }
+    };
+
+    // One of two messages with the fact.
+    delete_messages(first).await;
+    expected[0].2 = 1;
+    assert_eq!(memories_with_sources(&db, &user).await, expected);
+    // A fact in the middle of a chain: what it superseded stays superseded.
+    delete_messages(moved).await;
+    expected.remove(1);
+    assert_eq!(memories_with_sources(&db, &user).await, expected);
+    // The last one: what it superseded is valid again, and so is its statement.
+    let prompt = prompt_for(&node, &user, "Where do I live?").await;
+    assert!(prompt.contains("Lives in Lima.") && !prompt.contains("Hamburg"), "{prompt}");
+    delete_messages(again).await;
+    expected.remove(1);
+    expected[0] = hamburg(true, 1);
+    assert_eq!(memories_with_sources(&db, &user).await, expected);
+    let prompt = prompt_for(&node, &user, "Where do I live?").await;
+    assert!(prompt.contains("- Lives in Hamburg.") && prompt.contains(": I live in Hamburg."), "{prompt}");
+    assert!(!prompt.contains("Lima") && !prompt.contains("Oslo"), "{prompt}");
+
+    // Deleting a conversation deletes its facts, except pinned ones.
+    let pinned = tell(&db, &node, &user, "My cello is old.").await;
+    let gone = tell(&db, &node, &user, "My harp is new.").await;
+    db.execute(
+        "update rollcall.memories set is_pinned = true where user_id = $u and content like '%cello%'",
+        &[("u", user.id)],
+    )
+    .await;
+    for conversation in [pinned, gone] {
+        db.execute("delete from rollcall.conversations where id = $c", &[("c", conversation)]).await;
+    }
+    let left = memories_with_sources(&db, &user).await;
+    assert_eq!(left[2..], [known("Their cello is old.", true, 0)], "{left:?}");
+}
+
+/// What a user says in conversations of their own, in order; the last statement corrects the others.
+struct Correction {
+    language: &'static str,
+    /// Statements, each with the fact that the model finds in it.
+    said: &'static [(&'static str, &'static str)],
+    question: &'static str,
+    /// In the prompt for the question.
+    valid: &'static str,
+}
+
+const fn correction(
+    language: &'static str,
+    said: &'static [(&'static str, &'static str)],
+    question: &'static str,
+    valid: &'static str,
+) -> Correction {
+    Correction { language, said, question, valid }
+}
+
+const CORRECTIONS: [Correction; 16] = [
+    correction(
+        "en",
+        &[("I live in Quito.", "Lives in Quito."), ("Actually I moved to Oslo.", "Lives in Oslo.")],
+        "Where do I live?",
+        "Oslo",
+    ),
+    correction(
+        "en",
+        &[
+            ("My dog is called Rex.", "Has a dog called Rex."),
+            ("No, not Rex but Milo is what my dog is called.", "Has a dog called Milo."),
+        ],
+        "What is my dog called?",
+        "Milo",
+    ),
+    correction(
+        "en",
+        &[("I love coffee.", "Loves coffee."), ("I can't stand coffee any more.", "Dislikes coffee.")],
+        "Should I order coffee?",
+        "can't stand coffee",
+    ),
+    correction(
+        "en",
+        &[
+            ("My flight leaves on Monday.", "Flies on Monday."),
+            ("Correction: the flight is on Tuesday.", "Flies on Tuesday."),
+            ("They moved it again, I fly on Friday.", "Flies on Friday."),
+        ],
+        "When does my flight leave?",
+        "Friday",
+    ),
+    correction(
+        "de",
+        &[("Ich wohne in Köln.", "Wohnt in Köln."), ("Ich bin nach Bern umgezogen.", "Wohnt in Bern.")],
+        "Wo wohne ich?",
+        "Bern",
+    ),
+    correction(
+        "de",
+        &[
+            ("Meine Chefin heißt Anna.", "Die Chefin heißt Anna."),
+            ("Nein, nicht Anna, sondern Petra heißt meine Chefin.", "Die Chefin heißt Petra."),
+        ],
+        "Wie heißt meine Chefin?",
+        "Petra",
+    ),
+    correction(
+        "fr",
+        &[("J'habite à Lyon.", "Habite à Lyon."), ("En fait, j'ai déménagé à Nantes.", "Habite à Nantes.")],
+        "Où est-ce que j'habite ?",
+        "Nantes",
+    ),
+    correction(
+        "es",
+        &[("Vivo en Lima.", "Vive en Lima."), ("En realidad me mudé a Cusco.", "Vive en Cusco.")],
+        "¿Dónde vivo?",
+        "Cusco",
+    ),
+    correction(
+        "ja",
+        &[
+            ("私は京都に住んでいます。", "京都に住んでいる。"),
+            ("いいえ、京都ではなく大阪に引っ越しました。", "大阪に住んでいる。"),
+        ],
+        "私はどこに住んでいますか？",
+        "大阪",
+    ),
+    correction(
+        "zh",
+        &[("我住在成都。", "住在成都。"), ("其实我搬到杭州了。", "住在杭州。")],
+        "我住在哪里？",
+        "杭州",
+    ),
+    correction(
+        "ko",
+        &[("저는 부산에 살고 있어요.", "부산에 산다."), ("사실 저는 서울로 이사했어요.", "서울에 산다.")],
+        "저는 어디에 살고 있어요?",
+        "서울",
+    ),
+    correction(
+        "ru",
+        &[
+            ("Я живу в Казани сейчас.", "Живёт в Казани."),
+            ("На самом деле я переехал в Тверь.", "Живёт в Твери."),
+        ],
+        "Где я живу?",
+        "Твер",
+    ),
+    correction(
+        "ar",
+        &[
+            ("أسكن الآن في القاهرة.", "يسكن في القاهرة."),
+            ("في الواقع انتقلت إلى الإسكندرية.", "يسكن في الإسكندرية."),
+        ],
+        "أين أسكن؟",
+        "الإسكندرية",
+    ),
+    correction(
+        "hi",
+        &[("मैं दिल्ली में रहता हूँ।", "दिल्ली में रहता है।"), ("असल में मैं पुणे चला गया।", "पुणे में रहता है।")],
+        "मैं कहाँ रहता हूँ?",
+        "पुणे",
+    ),
+    correction(
+        "th",
+        &[("ฉันอาศัยอยู่ที่เชียงใหม่", "อาศัยอยู่ที่เชียงใหม่"), ("จริงๆ แล้วฉันย้ายไปภูเก็ตแล้ว", "อาศัยอยู่ที่ภูเก็ต")],
+        "ฉันอาศัยอยู่ที่ไหน?",
+        "ภูเก็ต",
+    ),
+    correction(
+        "pt",
+        &[
+            ("A minha irmã trabalha na Galp.", "A irmã trabalha na Galp."),
+            ("A minha irmã já não trabalha lá, mudou para a Sonae.", "A irmã trabalha na Sonae."),
+        ],
+        "Onde trabalha a minha irmã?",
+        "Sonae",
+    ),
+];
+
+/// The facts of [`CORRECTIONS`]; each replaces those of the statements before it. `Please forget K` in any language is
+/// the text of [`FORGET_REQUESTS`].
+fn correction_rule(text: &str) -> Option<String> {
+    let (known, said) = (numbered(text, 'K'), numbered(text, 'M'));
+    let (mut facts, mut forget): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
+    for (n, message) in &said {
+        for it in &CORRECTIONS {
+            let Some(at) = it.said.iter().position(|(statement, _)| message.contains(statement)) else {
+                continue;
+            };
+            let before = |text: &str| it.said[..at].iter().any(|(_, fact)| text.contains(fact));
+            let replaces: Vec<usize> =
+                known.iter().filter(|(_, text)| before(text)).map(|(number, _)| *number).collect();
+            facts.push(
+                json!({"message": n, "content": it.said[at].1, "category": "biography", "importance": 0.5,
+                "replaces": replaces}),
+            );
+        }
+        for (request, about) in FORGET_REQUESTS {
+            if message.contains(request) {
+                let asked: Vec<usize> = known
+                    .iter()
+                    .filter(|(_, text)| text.contains(about))
+                    .map(|(number, _)| *number)
+                    .collect();
+                forget.push(json!({"message": n, "known": asked}));
+            }
+        }
+    }
+    Some(json!({"facts": facts, "forget": forget}).to_string())
+}
+
+/// Tells all corrections, and returns for how many the valid statement is recalled, and for how many an outdated one is
+/// too. Prints both.
+async fn recall_corrections(db: &TestDatabase, node: &TestServer, mode: &str) -> (usize, usize) {
+    let (mut right, mut wrong) = (0, 0);
+    println!("| {mode} | recalled | outdated |\n| --- | ---: | ---: |");
+    for it in &CORRECTIONS {
+        let user = User::new();
+        for (days_ago, (statement, _)) in it.said.iter().rev().enumerate().rev() {
+            let conversation = create_conversation(node, &user).await;
+            let ids = [("u", user.id), ("c", conversation)];
+            let insert = format!(
+                "insert into rollcall.messages (conversation_id, user_id, content, created_at)
+                values ($c, $u, $t${statement}$t$, now() - interval '{days_ago} days')"
+            );
+            db.execute(&insert, &ids).await;
+            db.wait_until("the message is learned", ALL_LEARNED, &[("u", user.id)]).await;
+        }
+        let prompt = prompt_for(node, &user, it.question).await;
+        let lines: Vec<&str> = prompt.lines().collect();
+        let recalled = prompt.contains(it.valid);
+        let (last, outdated) = it.said.split_last().expect("statements");
+        let has = |text: &str| lines.iter().position(|line| line.contains(text));
+        let old: Vec<_> = outdated.iter().filter(|(said, fact)| has(said).or(has(fact)).is_some()).collect();
+        println!("| {}: {} | {recalled} | {} |", it.language, it.question, old.len());
+        right += usize::from(recalled);
+        wrong += usize::from(!old.is_empty());
+        // Where both are there, their dates tell which is valid.
+        for (said, _) in &old {
+            let dated = |text: &str| {
+                has(text).and_then(|at| lines[at].trim_start_matches("- ").get(..10).map(str::to_owned))
+            };
+            let (newer, older) = (dated(last.0), dated(said));
+            assert!(newer > older && older.is_some(), "{}: {prompt}", it.question);
+        }
+    }
+    println!("| all {} | {right} | {wrong} |", CORRECTIONS.len());
+    (right, wrong)
+}
+
+#[testkit::test]
+async fn corrections_are_recalled_and_outdated_statements_are_not_with_a_model(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    model.set_memory_rule(correction_rule);
+    let node = server_with_model(&db, &model).await;
+    assert_eq!(recall_corrections(&db, &node, "with a model").await, (CORRECTIONS.len(), 0));
+}
+
+/// Statements are not understood without a model: an outdated one may be in the prompt, but only beside the newer one and
+/// with an older date.
+#[testkit::test]
+async fn corrections_are_recalled_with_dates_without_a_model(db: Arc<TestDatabase>) {
+    let node = server_without_model(&db).await;
+    let (right, _) = recall_corrections(&db, &node, "without a model").await;
+    assert_eq!(right, CORRECTIONS.len());
+}
+
+/// Requests to forget, with a part of the fact that they are about.
+const FORGET_REQUESTS: [(&str, &str); 4] = [
+    ("Please forget where I live.", "Quito"),
+    ("Bitte vergiss, wo ich wohne.", "Köln"),
+    ("Oublie où j'habite, s'il te plaît.", "Lyon"),
+    ("住んでいる場所を忘れてください。", "京都"),
+];
+
+/// What is in no prompt after it was forgotten.
+async fn assert_forgotten(node: &TestServer, user: &User, secret: &str, how: &str) {
+    for question in ["Where do I live?", secret, &format!("Do I live in {secret}?")] {
+        let prompt = prompt_for(node, user, question).await;
+        let recalled = prompt.lines().any(|line| line.contains(secret) && !line.contains('?'));
+        assert!(!recalled, "{how}: {prompt}");
+    }
+    for path in ["/api/v1/memories", "/api/v1/units", &format!("/api/v1/search?q={}", url_encoded(secret))] {
+        let found = node.get(user, path).await.expect_status(200).to_string();
+        assert!(!found.contains(secret), "{how}: {path}: {found}");
+    }
+}
+
+#[testkit::test]
+async fn what_a_user_asks_to_forget_is_forgotten_with_a_model(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    model.set_memory_rule(correction_rule);
+    let node = server_with_model(&db, &model).await;
+    for (request, secret) in FORGET_REQUESTS {
+        let user = User::new();
+        let statement = CORRECTIONS.iter().map(|it| it.said[0].0).find(|said| said.contains(secret));
+        tell(&db, &node, &user, statement.expect("a statement")).await;
+        tell(&db, &node, &user, "I love coffee.").await;
+        assert!(prompt_for(&node, &user, "Hi").await.contains(secret), "{request}");
+        tell(&db, &node, &user, request).await;
+        assert_forgotten(&node, &user, secret, request).await;
+        let prompt = prompt_for(&node, &user, "Do I love coffee?").await;
+        assert!(prompt.contains("Loves coffee."), "other facts stay: {prompt}");
+        assert!(!prompt.contains(request), "{prompt}");
+    }
+}
+
+#[testkit::test]
+async fn every_way_to_forget_forgets_facts_and_statements(db: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    model.set_memory_rule(correction_rule);
+    let with_model = server_with_model(&db, &model).await;
+    for (mode, has_facts) in [("with a model", true), ("without a model", false)] {
+        let without;
+        let node = if has_facts {
+            &with_model
+        } else {
+            with_model.stop().await.expect("stops");
+            without = server_without_model(&db).await;
+            &without
+        };
+        for way in ["each row", "the message", "the conversation", "everything learned", "the user"] {
+            let user = User::new();
+            let how = format!("{mode}: {way}");
+            let conversation = tell(&db, node, &user, "I live in Quito.").await;
+            assert!(prompt_for(node, &user, "Where do I live?").await.contains("Quito"), "{how}");
+            let memories = node.get(&user, "/api/v1/memories").await.expect_status(200);
+            assert_eq!(memories["data"].as_array().map(Vec::len), Some(usize::from(has_facts)), "{how}");
+            match way {
+                "each row" => {
+                    // Forgetting the fact forgets its statement; without facts there is only the statement.
+                    let kind = if has_facts { "memories" } else { "units" };
+                    let rows = node.get(&user, &format!("/api/v1/{kind}")).await.expect_status(200);
+                    let id = rows["data"][0]["id"].as_str().expect("an ID").to_owned();
+                    node.delete(&user, &format!("/api/v1/{kind}/{id}")).await.expect_status(200);
+                }
+                "the message" => {
+                    let path = format!("/api/v1/conversations/{conversation}/messages");
+                    let listed = node.get(&user, &path).await.expect_status(200);
+                    for it in
+                        listed["data"].as_array().expect("a list").iter().filter(|it| it["role"] == "user")
+                    {
+                        let path = format!("/api/v1/messages/{}", it["id"].as_str().expect("an ID"));
+                        node.delete(&user, &path).await.expect_status(200);
+                    }
+                }
+                "the conversation" => {
+                    db.execute("delete from rollcall.conversations where id = $c", &[("c", conversation)])
+                        .await;
+                }
+                "everything learned" => {
+                    node.delete(&user, "/api/v1/memory").await.expect_status(200);
+                }
+                _ => {
+                    node.delete(&user, "/api/presence/me").await.expect_status(200);
+                }
+            }
+            assert_forgotten(node, &user, "Quito", &how).await;
+        }
+    }
+}
+
 /// Whatever a participant writes, the prompts of others contain it only as quoted data, and nothing of it is learned about
 /// others.
 #[testkit::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use testkit::{
     client::open_socket,
-    harness::{TestDatabase, User, service_user},
+    harness::{TestDatabase, TestServer, User, service_user},
 };
 use uuid::Uuid;
 
@@ -173,6 +173,57 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>
         node.post(&user, &route("rollup", &user), json!({"limit": limit}))
             .await
             .expect_error(400, "INVALID_REQUEST");
+    }
+}
+
+/// Twelve units about one topic and one person, of which the last is `age` old; rolled up.
+async fn seed_history(db: &TestDatabase, node: &TestServer, age: &str) -> User {
+    let user = User::new();
+    let sql = format!(
+        "insert into rollcall.atomic_chat_units (user_id, content, created_at)
+         select $u, case when n % 2 = 0 then 'The greenhouse heating failed again, Mara Lind said.' else 'I asked Mara Lind about the greenhouse heating.' end,
+           now() - n * interval '1 minute' - interval '{age}'
+         from generate_series(1, 12) n"
+    );
+    db.execute(&sql, &[("u", user.id)]).await;
+    node.post(&user, &route("rollup", &user), json!({})).await.expect_status(200);
+    user
+}
+
+/// What was talked about recently, or always at this hour, is compiled before it is asked for; other subjects are not.
+#[testkit::test]
+async fn subjects_that_a_history_predicts_are_compiled_ahead(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    // Age of the last unit, whether the device's hour is the usual one; the bundles compiled ahead.
+    for (age, at_usual_hour, topics, entities) in [
+        ("1 minute", false, true, true),
+        ("47 hours", false, true, true),
+        ("60 hours", false, false, true),
+        ("30 days", false, false, false),
+        ("30 days", true, true, false),
+    ] {
+        let case = format!("{age}, usual hour: {at_usual_hour}");
+        let user = seed_history(&db, &node, age).await;
+        let hour: Option<i32> = db
+            .query_row("select max(peak_hour) from rollcall.topic_profiles where user_id = $1", &[&user.id])
+            .await
+            .get(0);
+        let hour = hour.expect("there is a topic");
+        let hour = if at_usual_hour { hour } else { (hour + 12) % 24 };
+        let body = json!({"deviceId": "web", "localTime": format!("{hour:02}:30")});
+        node.post(&user, &route("presence", &user), body).await.expect_status(200);
+        let counts = node
+            .post(&user, &route("warmup", &user), json!({"deviceId": "web"}))
+            .await
+            .expect_status(200)["data"]
+            .clone();
+        assert_eq!(counts["freshTopicBundles"].as_i64() > Some(0), topics, "{case}: {counts:#}");
+        assert_eq!(counts["freshEntityBundles"].as_i64() > Some(0), entities, "{case}: {counts:#}");
+        // The device's row holds what was predicted.
+        let predicted = "select cardinality(predicted_topic_ids) > 0, cardinality(predicted_entity_ids) > 0
+            from rollcall.presence_devices where user_id = $1";
+        let row = db.query_row(predicted, &[&user.id]).await;
+        assert_eq!((row.get::<_, bool>(0), row.get::<_, bool>(1)), (topics, entities), "{case}");
     }
 }
 

@@ -73,7 +73,7 @@ const fn fault(check: &'static str, by: &'static str) -> Fault {
     Fault { check, cause: by, doctor_args: &[], wait_for: "" }
 }
 
-const FAULTS: [Fault; 38] = [
+const FAULTS: [Fault; 40] = [
     fault("replication", "alter role postgres noreplication"),
     Fault {
         check: "roles",
@@ -140,6 +140,8 @@ const FAULTS: [Fault; 38] = [
     fault("triggers", "drop trigger invalidate_after_delete on rollcall.blocks"),
     fault("triggers", "drop trigger notify_after_insert on rollcall.user_presence"),
     fault("triggers", "drop trigger context_after_update on rollcall.memories"),
+    fault("triggers", "alter table rollcall.messages disable trigger context_after_insert"),
+    fault("triggers", "alter table rollcall.atomic_chat_units enable trigger context_after_update"),
     fault("triggers", "drop trigger enqueue_warm_up on rollcall.presence_devices"),
     fault("triggers", "alter table rollcall.presence_settings disable trigger invalidate_after_update"),
     fault("policy_watch", "alter event trigger rollcall_policy_watch disable"),

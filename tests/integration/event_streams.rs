@@ -187,6 +187,35 @@ async fn a_reader_that_stalls_is_closed_and_costs_bounded_memory(db: Arc<TestDat
     db.wait_until_within(Duration::from_secs(20), "disconnected", gone, &[("user", user.id)]).await;
 }
 
+/// A connection with HTTP/2 carries many streams; each counts against `MAX_CONNECTIONS`.
+#[testkit::test]
+async fn streams_over_http2_count_as_open_sockets(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.set("MAX_CONNECTIONS", "20")).await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client");
+    let key = anon_key();
+    let open = async |number: usize| {
+        let path = match number % 2 {
+            0 => format!("{EVENTS_PATH}?token={}", User::new().token),
+            _ => format!("/realtime/v1/sse?topic=room&apikey={key}"),
+        };
+        client.get(format!("http://{}{path}", node.address)).send().await.expect("a response")
+    };
+    let mut streams = Vec::new();
+    for number in 0..40 {
+        let response = open(number).await;
+        if response.status() == 503 {
+            assert!(response.headers().contains_key("retry-after"), "{response:?}");
+        } else {
+            assert_eq!(response.status(), 200);
+            streams.push(response);
+        }
+    }
+    // One socket is that of the connection.
+    assert_eq!(streams.len(), 19);
+    drop(streams);
+    timeout(LIMIT, async { while open(0).await.status() != 200 {} }).await.expect("there is room again");
+}
+
 // Channels -------------------------------------------------------------------------------------------------------
 
 /// Channel events over HTTP

@@ -5,6 +5,7 @@
 //! `cargo test --test integration -- <part of a name>`.
 
 mod changes_harness;
+mod innocents;
 
 mod background;
 mod bad_input;
@@ -34,6 +35,7 @@ mod context_passthrough;
 mod context_quality;
 mod context_routes;
 mod context_search;
+mod context_snippets;
 mod database_faults;
 mod device_quota;
 mod doctor;
@@ -47,6 +49,7 @@ mod installation;
 mod invisible;
 mod isolation;
 mod lost_history;
+mod memory_floods;
 mod metrics_access;
 mod modules;
 mod notification_relay;

@@ -8,11 +8,17 @@ use std::{
 
 use rollcall::channels::postgres_changes::PostgresChangesSettings;
 use serde_json::{Value, json};
-use testkit::harness::{TestDatabase, principal};
+use testkit::{
+    harness::{TestDatabase, principal},
+    phoenix::{PhoenixClient, SerializerVersion},
+};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::changes_harness::{ChangesHarness, Listener, NOTES, all_changes_of};
+use crate::{
+    changes_harness::{ChangesHarness, Listener, NOTES, all_changes_of},
+    innocents::Innocents,
+};
 
 /// A regular expression with back-references takes PostgreSQL seconds for a text that almost matches.
 const COSTLY: &str = r"^(.+)(.+)(.+)(.+)(.+)7\1\2\3\4\5$";
@@ -373,4 +379,78 @@ async fn distinct_values_of_many_subscriptions_cost_no_time(db: Arc<TestDatabase
     let (few, many) = (median(&mut few), median(&mut many));
     println!("4,000 changes with 200 subscriptions: {few:?}, with 4,000: {many:?}");
     assert!(many < few * 4, "4,000 changes took {few:?} with 200 subscriptions, {many:?} with 4,000");
+}
+
+/// Joins 90 channels, each with a filter of its own. `filter` gets the number of the channel.
+async fn join_with_filters(client: &mut PhoenixClient, filter: impl Fn(usize) -> String) {
+    let mut last = String::new();
+    for channel in 0..90 {
+        let topic = format!("realtime:attack-{channel}");
+        let config = json!({"config": {"postgres_changes": filtered("notes", &filter(channel))}});
+        last = client.send_join(&topic, config).await;
+    }
+    client.wait_for_reply(&last).await;
+}
+
+/// Strangers with the anon key join with filters that are costly to compile, to evaluate or to keep, of each kind of
+/// operator. Two nodes: if one missed its lease, the other would report its users as offline.
+#[testkit::test(exclusive)]
+async fn costly_filters_of_strangers_change_no_presence(db: Arc<TestDatabase>) {
+    const SOCKETS: usize = 6;
+    type Filter = fn(usize, usize) -> String;
+    let filters: [(&str, Filter); 5] = [
+        ("nested patterns", |socket, channel| {
+            format!("title=match.((((a{{1,1{channel:02}}}){{1,20}}){{1,20}}b{socket}){{1,20}})")
+        }),
+        ("back-references", |socket, channel| {
+            format!(r"title=imatch.^(.+)(.+)(.+)(.+)(.+){socket}{channel}\1\2\3\4\5$")
+        }),
+        ("wildcards", |socket, channel| format!("title=ilike.{}{socket}{channel}", "%a_".repeat(900))),
+        ("long lists", |socket, channel| {
+            let values: Vec<String> = (0..300).map(|n| format!("{socket}{channel}{n}")).collect();
+            format!("title=in.({})", values.join(","))
+        }),
+        ("arrays", |socket, channel| format!("tags=cs.{{{}{socket}{channel}}}", "x,".repeat(900))),
+    ];
+    db.execute(NOTES, &[]).await;
+    let unlimited = |settings: &mut rollcall::config::Settings| settings.set("HEARTBEATS_PER_MINUTE", "0");
+    let node = db.start_server_with(unlimited).await;
+    let other_node = db.start_server_with(unlimited).await;
+    let mut innocents = Innocents::start(&db, &node).await;
+    let mut remote_innocents = Innocents::start(&db, &other_node).await;
+    let quiet = innocents.quiet_times().await;
+    let almost = format!("{}7", "a".repeat(160));
+    for (name, filter) in filters {
+        // One of three attempts is without noise of other processes.
+        let mut is_fast = false;
+        for _ in 0..3 {
+            let attack = async {
+                let mut clients = Vec::new();
+                for _ in 0..SOCKETS {
+                    clients.push(node.channel_client(SerializerVersion::V2).await);
+                }
+                let joins = clients.iter_mut().enumerate().map(|(socket, client)| {
+                    join_with_filters(client, move |channel| filter(socket, channel))
+                });
+                futures_util::future::join_all(joins).await;
+                for _ in 0..5 {
+                    db.execute(&format!("insert into notes (title, tags) values ('{almost}', '{{x}}')"), &[])
+                        .await;
+                    // Longer than a lease.
+                    sleep(Duration::from_millis(500)).await;
+                }
+                clients
+            };
+            let (clients, times) = innocents.times_during(attack).await;
+            drop(clients);
+            innocents.assert_undisturbed();
+            remote_innocents.assert_undisturbed();
+            println!("{name}");
+            is_fast = times.is_as_fast_as(&quiet);
+            if is_fast {
+                break;
+            }
+        }
+        assert!(is_fast, "{name} delay others");
+    }
 }

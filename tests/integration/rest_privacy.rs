@@ -28,6 +28,8 @@ const SEED_CONTEXT: &str = "
     insert into rollcall.custom_instructions (user_id, content) values ($user, 'i');
     insert into rollcall.messages (conversation_id, user_id, content)
       select id, $user, 'hello' from rollcall.conversations where created_by = $user;
+    insert into rollcall.memory_sources (memory_id, message_id, user_id)
+      select k.id, m.id, $user from rollcall.memories k, rollcall.messages m where k.user_id = $user and m.user_id = $user;
     insert into rollcall.atomic_chat_units (user_id, content) values ($user, 'u');
     insert into rollcall.topic_conversations (topic_id, conversation_id, user_id)
       select t.id, c.id, $user from rollcall.topic_profiles t, rollcall.conversations c where t.user_id = $user and c.created_by = $user;
@@ -98,6 +100,7 @@ async fn an_export_contains_all_own_data_and_no_other(db: Arc<TestDatabase>) {
         "entity_units",
         "memories",
         "memory_settings",
+        "memory_sources",
         "messages",
         "model_usage",
         "notebooks",
@@ -344,6 +347,8 @@ const NOT_USER_COLUMNS: &[&str] = &[
     "rollcall.memories.message_id",
     "rollcall.memories.superseded_by",
     "rollcall.memory_settings.id",
+    "rollcall.memory_sources.memory_id",
+    "rollcall.memory_sources.message_id",
     "rollcall.memory_settings.conversation_id",
     "rollcall.model_usage.id",
     "rollcall.context_bundles.conversation_id",

@@ -3753,6 +3753,19 @@ export interface components {
             show_typing?: boolean | null;
             visibility?: components["schemas"]["Visibility"] | null;
         };
+        /** @description Settings to change. Absent fields are kept. */
+        SettingsChanges: {
+            /** @description Whether viewers see the user's activity and page. */
+            show_activity?: boolean;
+            /** @description Whether viewers see the custom status. */
+            show_custom_status?: boolean;
+            /** @description Whether viewers see when the user was last seen. */
+            show_last_seen?: boolean;
+            /** @description Whether participants of a conversation see the user's typing. */
+            show_typing?: boolean;
+            /** @description Who may see the user. Any other value is answered with 422. */
+            visibility?: components["schemas"]["Visibility"];
+        };
         /** @description Signals of a device. An absent field is kept, `null` clears it. */
         SignalsBody: {
             activeConversationId?: components["schemas"]["ConversationId"] | null;
@@ -6066,7 +6079,7 @@ export interface operations {
                  *       "show_last_seen": false
                  *     }
                  */
-                "application/json": components["schemas"]["SettingsBody"];
+                "application/json": components["schemas"]["SettingsChanges"];
             };
         };
         responses: {

@@ -12,6 +12,8 @@
 //!
 //! All tests of a process use one cluster. It starts with the first test and is removed when the process exits.
 
+#![deny(unreachable_pub)]
+
 pub mod client;
 pub mod cluster;
 pub mod dump;

@@ -31,7 +31,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Delivers updates. Must be called without the lock on the cache: a subscriber may end its subscription.
-    pub fn notify(updates: RightsUpdates) {
+    pub(super) fn notify(updates: RightsUpdates) {
         for (subscriber, rights) in updates {
             subscriber.on_rights_changed(rights);
         }

@@ -91,7 +91,7 @@ impl AuthorizationCache {
 
     /// Records a change that results depend on. With hashes it probably concerns only the entries with one of
     /// them; without, the policies themselves may have changed.
-    pub fn invalidate(&mut self, value_hashes: &[u32]) {
+    pub(super) fn invalidate(&mut self, value_hashes: &[u32]) {
         self.epoch += 1;
         self.policies_changed |= value_hashes.is_empty();
         if self.subscribed == 0 {
@@ -127,22 +127,22 @@ impl AuthorizationCache {
     }
 
     /// The listener is connected. Changes before this may have been missed.
-    pub fn on_connected(&mut self) {
+    pub(super) fn on_connected(&mut self) {
         self.is_connected = true;
         self.invalidate(&[]);
     }
 
     /// The listener is disconnected. Changes from now on are missed.
-    pub fn on_disconnected(&mut self) {
+    pub(super) fn on_disconnected(&mut self) {
         self.is_connected = false;
     }
 
     /// Whether the policies themselves may have changed since the last call.
-    pub fn take_policies_changed(&mut self) -> bool {
+    pub(super) fn take_policies_changed(&mut self) -> bool {
         std::mem::take(&mut self.policies_changed)
     }
 
-    pub const fn subscribed(&self) -> usize {
+    pub(super) const fn subscribed(&self) -> usize {
         self.subscribed
     }
 
@@ -150,7 +150,7 @@ impl AuthorizationCache {
 
     /// The read rights if cached, else a receiver for the result. A denial is always checked again: a user
     /// who was just granted access must not be rejected because the notification is still on its way.
-    pub fn read_rights(&mut self, key: CacheKey) -> Result<ReadResult, oneshot::Receiver<ReadResult>> {
+    pub(super) fn read_rights(&mut self, key: CacheKey) -> Result<ReadResult, oneshot::Receiver<ReadResult>> {
         let (epoch, is_connected) = (self.epoch, self.is_connected);
         let entry_id = self.find_or_insert(key);
         let entry = self.entry_mut(entry_id.index);
@@ -166,7 +166,10 @@ impl AuthorizationCache {
 
     /// The write rights if cached, else a receiver for the result. A denial is checked again, as in
     /// [`read_rights`](Self::read_rights).
-    pub fn write_rights(&mut self, key: CacheKey) -> Result<WriteResult, oneshot::Receiver<WriteResult>> {
+    pub(super) fn write_rights(
+        &mut self,
+        key: CacheKey,
+    ) -> Result<WriteResult, oneshot::Receiver<WriteResult>> {
         let (epoch, is_connected) = (self.epoch, self.is_connected);
         let entry_id = self.find_or_insert(key);
         let entry = self.entry_mut(entry_id.index);
@@ -199,7 +202,7 @@ impl AuthorizationCache {
     }
 
     /// Takes up to `max` checks from a queue, sorted by role.
-    pub fn take_batch(&mut self, queue: QueueKind, max: usize) -> Vec<RightsCheck> {
+    pub(super) fn take_batch(&mut self, queue: QueueKind, max: usize) -> Vec<RightsCheck> {
         let mut checks: Vec<RightsCheck> = Vec::new();
         while checks.len() < max {
             let next = match queue {
@@ -248,7 +251,7 @@ impl AuthorizationCache {
 
     /// Starts a round of rechecks if one is due and none is running: all subscribed entries not checked since
     /// the last change.
-    pub fn begin_round(&mut self) -> bool {
+    pub(super) fn begin_round(&mut self) -> bool {
         if !self.is_round_due() || !self.round_queue.is_empty() {
             return false;
         }
@@ -263,7 +266,7 @@ impl AuthorizationCache {
         true
     }
 
-    pub fn has_pending(&self, queue: QueueKind) -> bool {
+    pub(super) fn has_pending(&self, queue: QueueKind) -> bool {
         match queue {
             QueueKind::Joins => !self.joins.is_empty(),
             // While disconnected a result would be outdated on arrival.
@@ -274,12 +277,12 @@ impl AuthorizationCache {
         }
     }
 
-    pub const fn is_round_due(&self) -> bool {
+    pub(super) const fn is_round_due(&self) -> bool {
         self.round_requested && self.is_connected
     }
 
     /// Queues up to `max` subscribed entries whose last check is older than `age`.
-    pub fn recheck_older_than(&mut self, age: Duration, max: usize) {
+    pub(super) fn recheck_older_than(&mut self, age: Duration, max: usize) {
         let old = self.entries.iter_mut().enumerate().filter_map(|(index, (generation, entry))| {
             let entry = entry.as_mut()?;
             let is_due = !entry.subscriptions.is_empty()
@@ -301,7 +304,7 @@ impl AuthorizationCache {
     // Results ------------------------------------------------------------------------------------------------------
 
     /// Records the result of a check and returns the updates to deliver.
-    pub fn on_result(
+    pub(super) fn on_result(
         &mut self,
         entry_id: EntryId,
         probe: Result<ProbeResult, AuthorizationError>,
@@ -365,7 +368,7 @@ impl AuthorizationCache {
     }
 
     /// Marks an entry of a batch that timed out, to be checked alone.
-    pub fn isolate(&mut self, entry_id: EntryId) {
+    pub(super) fn isolate(&mut self, entry_id: EntryId) {
         let Some(entry) = self.get_mut(entry_id) else { return };
         entry.isolated = true;
         entry.state = RequestState::Queued;
@@ -374,7 +377,7 @@ impl AuthorizationCache {
 
     /// Records a failed check. Waiting requests fail, and subscribed entries are checked again later. After
     /// the third timeout in a row of an isolated check its subscribers are notified.
-    pub fn on_failure(&mut self, entry_id: EntryId, error: AuthorizationError) -> RightsUpdates {
+    pub(super) fn on_failure(&mut self, entry_id: EntryId, error: AuthorizationError) -> RightsUpdates {
         let Some(entry) = self.get_mut(entry_id) else { return RightsUpdates::new() };
         entry.state = RequestState::Idle;
         entry.superseded = 0;
@@ -419,7 +422,7 @@ impl AuthorizationCache {
     // Entries that are probably outdated -----------------------------------------------------------------------------
 
     /// Marks entries as checked, with their subscribers notified.
-    pub fn mark_settled(&mut self, entry_ids: &[EntryId]) {
+    pub(super) fn mark_settled(&mut self, entry_ids: &[EntryId]) {
         for entry_id in entry_ids {
             let Some(entry) = self.get_mut(*entry_id) else { continue };
             if entry.read.is_some_and(|(_, of)| of >= entry.invalidated_at) {
@@ -433,7 +436,7 @@ impl AuthorizationCache {
 
     /// Whether no subscription to one of these topics waits for a recheck because of a change that probably
     /// concerns it.
-    pub fn are_settled(&self, topics: &[&str]) -> bool {
+    pub(super) fn are_settled(&self, topics: &[&str]) -> bool {
         self.unsettled.iter().all(|index| {
             let entry = self.entries[*index as usize].1.as_ref();
             entry.is_none_or(|entry| !topics.contains(&&*entry.key.topic))
@@ -444,7 +447,7 @@ impl AuthorizationCache {
 
     /// Notifies `subscriber` whenever the read rights differ from `last_known`. If they differ already, an
     /// update is returned; if that is unknown, a recheck is queued.
-    pub fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         key: CacheKey,
         last_known: ReadRights,
@@ -487,7 +490,7 @@ impl AuthorizationCache {
         (entry_id, id, cached_write, updates)
     }
 
-    pub fn unsubscribe(&mut self, entry_id: EntryId, id: u64) {
+    pub(super) fn unsubscribe(&mut self, entry_id: EntryId, id: u64) {
         let Some(entry) = self.get_mut(entry_id) else { return };
         entry.subscriptions.retain(|subscription| subscription.id != id);
         if !entry.subscriptions.is_empty() {
@@ -538,7 +541,7 @@ impl AuthorizationCache {
     }
 
     /// Evicts entries that were unused for `IDLE_TTL`.
-    pub fn evict_expired(&mut self) {
+    pub(super) fn evict_expired(&mut self) {
         while self.idle.front().is_some_and(|(_, _, since)| since.elapsed() >= IDLE_TTL) {
             self.evict_oldest();
         }

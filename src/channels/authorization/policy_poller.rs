@@ -27,11 +27,11 @@ pub(super) struct PolicyPoller {
 }
 
 impl PolicyPoller {
-    pub fn new(database: Database, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(database: Database, shared: Arc<Shared>) -> Self {
         Self { database, shared, traits: None, fingerprint: None }
     }
 
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut interval = interval(POLL_INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

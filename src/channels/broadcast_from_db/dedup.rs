@@ -25,7 +25,7 @@ pub(super) struct DeliveredIds {
 
 impl DeliveredIds {
     /// Adds a row; false if it was already delivered.
-    pub fn insert(&mut self, id: Uuid, now: Instant) -> bool {
+    pub(super) fn insert(&mut self, id: Uuid, now: Instant) -> bool {
         if !self.ids.insert(id) {
             return false;
         }
@@ -36,18 +36,18 @@ impl DeliveredIds {
         true
     }
 
-    pub fn contains(&self, id: &Uuid) -> bool {
+    pub(super) fn contains(&self, id: &Uuid) -> bool {
         self.ids.contains(id)
     }
 
     /// Time from which rows are read again to close a gap. All rows that were delivered since then are remembered.
-    pub fn gap_read_start(&self, gap: Instant) -> Instant {
+    pub(super) fn gap_read_start(&self, gap: Instant) -> Instant {
         let start = gap.checked_sub(GAP_OVERLAP).unwrap_or(gap);
         self.evicted_until.map_or(start, |evicted_until| start.max(evicted_until))
     }
 
     /// Evicts rows that no gap starting at `now` or later needs.
-    pub fn evict_expired(&mut self, now: Instant) {
+    pub(super) fn evict_expired(&mut self, now: Instant) {
         while self
             .order
             .front()

@@ -50,7 +50,7 @@ pub(super) struct PendingIds {
 }
 
 impl PendingIds {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let now = Instant::now();
         let state = PendingState {
             queue: VecDeque::new(),
@@ -62,7 +62,7 @@ impl PendingIds {
     }
 
     /// Waits for the next item and takes it. If it is a row, takes the rows that follow, up to `max`.
-    pub async fn next_batch(&self, max: usize) -> Vec<PendingItem> {
+    pub(super) async fn next_batch(&self, max: usize) -> Vec<PendingItem> {
         loop {
             let notified = self.wake.notified();
             {
@@ -93,7 +93,7 @@ impl PendingIds {
     }
 
     /// Upper bound of the time for which a committed row has not been delivered.
-    pub fn delivery_lag(&self) -> Duration {
+    pub(super) fn delivery_lag(&self) -> Duration {
         let state = self.state.lock();
         let queued = (!state.queue.is_empty()).then_some(state.oldest_received_at);
         let gap = state.queue.iter().find_map(PendingItem::gap_start);

@@ -32,7 +32,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Appends a message. Drops and counts it if the queue is full.
-    pub fn push(&self, message: BusMessage) {
+    pub(super) fn push(&self, message: BusMessage) {
         let length = message.encoded_len();
         {
             let mut state = self.state.lock();
@@ -47,7 +47,7 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    pub async fn wait_until_nonempty(&self) {
+    pub(super) async fn wait_until_nonempty(&self) {
         loop {
             let notified = self.wake.notified();
             if !self.state.lock().messages.is_empty() {
@@ -58,7 +58,7 @@ impl Queue {
     }
 
     /// Removes the next batch. Drops and counts messages older than `MAX_AGE`.
-    pub fn take_batch(&self) -> Vec<BusMessage> {
+    pub(super) fn take_batch(&self) -> Vec<BusMessage> {
         let mut state = self.state.lock();
         let (mut taken, mut bytes, mut stale) = (Vec::new(), 0, 0);
         let now = Instant::now();

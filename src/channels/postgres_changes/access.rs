@@ -11,7 +11,7 @@ use crate::pg::{
 
 /// How to decide whether a principal may see a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RlsRequirement {
+pub(super) enum RlsRequirement {
     /// The row is visible without a check.
     NotNeeded,
     /// No policy lets this role read the row.
@@ -21,7 +21,7 @@ pub enum RlsRequirement {
 }
 
 /// A principal's access to one table, before any row is examined.
-pub struct PrincipalAccess<'a> {
+pub(super) struct PrincipalAccess<'a> {
     /// What the principal's role may read.
     pub access: &'a TableAccess,
     insert_or_update: Rule<'a>,
@@ -70,7 +70,7 @@ impl<'a> PrincipalAccess<'a> {
     }
 
     /// Returns how to decide whether the principal may see the change.
-    pub fn requirement(&self, change: &RowChange) -> Result<RlsRequirement, RowError> {
+    pub(super) fn requirement(&self, change: &RowChange) -> Result<RlsRequirement, RowError> {
         let rule = if change.operation == Operation::Delete { &self.delete } else { &self.insert_or_update };
         match rule {
             Rule::Error(error) => Err(*error),
@@ -92,7 +92,7 @@ impl<'a> PrincipalAccess<'a> {
 }
 
 /// The access to a table of those principals in `principals` whose role exists, by principal index.
-pub fn by_principal<'a>(
+pub(super) fn by_principal<'a>(
     access: &'a HashMap<(u32, String), TableAccess>,
     relation: &Relation,
     snapshot: &'a RegistrySnapshot,

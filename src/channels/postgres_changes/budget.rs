@@ -52,7 +52,7 @@ pub struct SubscriptionLimits {
      ({setting}); this subscription needs {entries} entries and {bytes} bytes more than the {used_entries} entries and \
      {used_bytes} bytes in use. Leave channels that you do not need, or use fewer and shorter filters."
 )]
-pub struct BudgetError {
+pub(super) struct BudgetError {
     code: &'static str,
     holder: &'static str,
     setting: &'static str,
@@ -66,14 +66,14 @@ pub struct BudgetError {
 
 /// Number of entries and bytes that a holder has, or asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Amount {
+pub(super) struct Amount {
     pub entries: usize,
     pub bytes: usize,
 }
 
 /// What a bound applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
+pub(super) enum Holder {
     Connection,
     User,
     Node,
@@ -101,10 +101,10 @@ struct Usage {
 
 /// What connections, users and the node have reserved.
 #[derive(Default)]
-pub struct Shares(Mutex<Usage>);
+pub(super) struct Shares(Mutex<Usage>);
 
 /// The share of one holder, returned when dropped.
-pub struct Reservation {
+pub(super) struct Reservation {
     shares: Arc<Shares>,
     conn: ConnId,
     user: Option<Box<str>>,
@@ -116,7 +116,7 @@ impl Shares {
     ///
     /// # Errors
     /// The first error of `check`; then nothing is reserved.
-    pub fn reserve<E>(
+    pub(super) fn reserve<E>(
         self: &Arc<Self>,
         conn: ConnId,
         user: Option<&str>,
@@ -141,14 +141,14 @@ impl Shares {
 }
 
 /// What the subscriptions of this node use.
-pub struct SubscriptionBudget {
+pub(super) struct SubscriptionBudget {
     limits: SubscriptionLimits,
     shares: Arc<Shares>,
 }
 
 impl SubscriptionBudget {
     #[must_use]
-    pub fn new(limits: SubscriptionLimits) -> Self {
+    pub(super) fn new(limits: SubscriptionLimits) -> Self {
         Self { limits, shares: Arc::default() }
     }
 
@@ -156,7 +156,7 @@ impl SubscriptionBudget {
     ///
     /// # Errors
     /// If a bound of the connection, the user or the node would be exceeded.
-    pub fn reserve(
+    pub(super) fn reserve(
         &self,
         conn: ConnId,
         user: Option<&str>,
@@ -202,7 +202,7 @@ impl SubscriptionBudget {
 
     /// Bytes of parameters of all subscriptions.
     #[must_use]
-    pub fn used_bytes(&self) -> usize {
+    pub(super) fn used_bytes(&self) -> usize {
         self.shares.0.lock().node.bytes
     }
 }

@@ -36,13 +36,13 @@ use crate::{
 };
 
 /// JSON of values that only PostgreSQL can render, by type OID and text.
-pub type DatabaseRendered = HashMap<u32, HashMap<String, String>>;
+pub(super) type DatabaseRendered = HashMap<u32, HashMap<String, String>>;
 
 /// Renders the values that cannot be rendered in memory, in the database.
 ///
 /// # Errors
 /// If the database is unavailable.
-pub async fn render_in_database(
+pub(super) async fn render_in_database(
     client: &Client,
     types: &TypeCache,
     batch: &[RowChange],
@@ -78,7 +78,7 @@ pub async fn render_in_database(
 }
 
 /// Input for building the events of a batch.
-pub struct FanOut<'a> {
+pub(super) struct FanOut<'a> {
     pub batch: &'a [RowChange],
     pub snapshot: &'a RegistrySnapshot,
     /// The changes of `batch`, grouped by table.
@@ -100,7 +100,7 @@ type Deferred = HashMap<(usize, Option<ConnId>), DeferredDelivery>;
 
 impl<'a> FanOut<'a> {
     /// Returns the events in the order of the changes, and the deliveries that wait for a lane.
-    pub fn build(&self) -> (Vec<ChangeEvent>, Vec<DeferredDelivery>) {
+    pub(super) fn build(&self) -> (Vec<ChangeEvent>, Vec<DeferredDelivery>) {
         let mut order: Vec<(usize, usize, usize)> = Vec::new();
         for (table_index, table) in self.tables.iter().enumerate() {
             let rows = table.change_indexes.iter().enumerate();

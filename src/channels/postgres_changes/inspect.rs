@@ -4,13 +4,13 @@ use serde_json::Value;
 
 /// Formats a text in quotes.
 #[must_use]
-pub fn inspect_string(text: &str) -> String {
+pub(super) fn inspect_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Formats a JSON value.
 #[must_use]
-pub fn inspect_value(value: &Value) -> String {
+pub(super) fn inspect_value(value: &Value) -> String {
     match value {
         Value::Null => "nil".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),

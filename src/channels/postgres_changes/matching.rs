@@ -27,7 +27,7 @@ use crate::pg::{
 };
 
 /// A filter prepared for a column of a table.
-pub struct Condition {
+pub(super) struct Condition {
     /// Index of the column.
     pub column: usize,
     pub type_oid: u32,
@@ -36,7 +36,7 @@ pub struct Condition {
 }
 
 /// A binding whose filters fit the table.
-pub struct PlannedBinding {
+pub(super) struct PlannedBinding {
     /// Index of its group in [`RegistrySnapshot::groups`].
     pub group: usize,
     /// Index in the bindings of the group's specification.
@@ -45,7 +45,7 @@ pub struct PlannedBinding {
 }
 
 /// The bindings that include one version of a table.
-pub struct TablePlan {
+pub(super) struct TablePlan {
     relation: Arc<Relation>,
     /// In the order of groups, then bindings.
     pub bindings: Vec<PlannedBinding>,
@@ -64,14 +64,14 @@ struct ColumnIndex {
 
 /// The bindings of one group that a change matches, as far as known before row-level security.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupMatch {
+pub(super) struct GroupMatch {
     pub group: usize,
     pub bindings: Vec<BindingMatch>,
 }
 
 /// A binding that a change matches if the undecided conditions hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BindingMatch {
+pub(super) struct BindingMatch {
     /// Index in [`TablePlan::bindings`].
     pub planned: usize,
     /// Indexes of the conditions that are evaluated after row-level security.
@@ -91,7 +91,7 @@ impl TablePlan {
 
     /// Whether a condition of the group may need PostgreSQL.
     #[must_use]
-    pub fn is_undecidable(&self, group: usize) -> bool {
+    pub(super) fn is_undecidable(&self, group: usize) -> bool {
         self.undecidable_groups.contains(&group)
     }
 
@@ -135,7 +135,7 @@ impl TablePlan {
     }
 
     /// The groups with bindings that a change may match.
-    pub fn matches(&self, change: &RowChange, snapshot: &RegistrySnapshot) -> Vec<GroupMatch> {
+    pub(super) fn matches(&self, change: &RowChange, snapshot: &RegistrySnapshot) -> Vec<GroupMatch> {
         let mut groups: Vec<GroupMatch> = Vec::new();
         for planned in self.candidates(change) {
             let PlannedBinding { group, binding, conditions } = &self.bindings[planned];
@@ -170,7 +170,7 @@ fn undecided(conditions: &[Condition], change: &RowChange) -> Option<Vec<usize>>
 
 /// Plans and predicates of the current subscriptions.
 #[derive(Default)]
-pub struct PlanCache {
+pub(super) struct PlanCache {
     /// The snapshot for which the plans are made.
     snapshot: Option<Arc<RegistrySnapshot>>,
     by_oid: HashMap<u32, Arc<TablePlan>>,
@@ -180,7 +180,7 @@ pub struct PlanCache {
 
 impl PlanCache {
     /// Drops what subscriptions that no longer exist have left.
-    pub fn retain(&mut self, snapshot: &Arc<RegistrySnapshot>) {
+    pub(super) fn retain(&mut self, snapshot: &Arc<RegistrySnapshot>) {
         if self.snapshot.as_ref().is_some_and(|cached| Arc::ptr_eq(cached, snapshot)) {
             return;
         }
@@ -193,7 +193,7 @@ impl PlanCache {
     }
 
     /// Bytes of cached filters.
-    pub fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         self.predicates.keys().map(|(_, filter)| 2 * filter.size_bytes()).sum()
     }
 
@@ -201,7 +201,7 @@ impl PlanCache {
     ///
     /// # Errors
     /// If the database is unavailable.
-    pub async fn plan(
+    pub(super) async fn plan(
         &mut self,
         client: &Client,
         types: &TypeCache,

@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Processes batches of changes.
-pub struct ChangePipeline {
+pub(super) struct ChangePipeline {
     connector: Connector,
     client: Option<Client>,
     types: TypeCache,
@@ -54,7 +54,7 @@ pub struct ChangePipeline {
 impl ChangePipeline {
     /// Creates a pipeline that queries the database through `connector` and delivers events to `sink`.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         connector: Connector,
         rls_executor: RlsExecutor,
         lanes: Lanes,
@@ -65,13 +65,13 @@ impl ChangePipeline {
     }
 
     /// Drops what subscriptions that no longer exist have left in caches.
-    pub fn retain(&mut self, snapshot: &Arc<RegistrySnapshot>) {
+    pub(super) fn retain(&mut self, snapshot: &Arc<RegistrySnapshot>) {
         self.plans.retain(snapshot);
     }
 
     /// Bytes of filters in caches.
     #[must_use]
-    pub fn cached_bytes(&self) -> usize {
+    pub(super) fn cached_bytes(&self) -> usize {
         self.plans.size_bytes()
     }
 
@@ -79,7 +79,7 @@ impl ChangePipeline {
     ///
     /// # Errors
     /// If the database is unavailable. In that case nothing was delivered, and the batch can be processed again.
-    pub fn process<'a>(
+    pub(super) fn process<'a>(
         &'a mut self,
         batch: &'a mut [RowChange],
         snapshot: &'a Arc<RegistrySnapshot>,

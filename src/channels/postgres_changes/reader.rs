@@ -28,7 +28,7 @@ const MAX_BUFFERED_ITEMS: usize = 8_192;
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Item of the stream for the delivery loop.
-pub enum StreamItem {
+pub(super) enum StreamItem {
     /// A change, with a permit for its buffer space that is held until delivery.
     Change(RowChange, OwnedSemaphorePermit),
     /// All changes before this position have been sent to the channel.
@@ -37,25 +37,25 @@ pub enum StreamItem {
 
 /// Position up to which all changes have been delivered.
 #[derive(Debug, Clone)]
-pub struct FlushPosition(Arc<AtomicU64>);
+pub(super) struct FlushPosition(Arc<AtomicU64>);
 
 impl FlushPosition {
-    pub fn starting_at(lsn: Lsn) -> Self {
+    pub(super) fn starting_at(lsn: Lsn) -> Self {
         Self(Arc::new(AtomicU64::new(lsn.0)))
     }
 
-    pub fn lsn(&self) -> Lsn {
+    pub(super) fn lsn(&self) -> Lsn {
         Lsn(self.0.load(Ordering::Acquire))
     }
 
     /// Records that all changes before `lsn` have been delivered.
-    pub fn advance(&self, lsn: Lsn) {
+    pub(super) fn advance(&self, lsn: Lsn) {
         self.0.fetch_max(lsn.0, Ordering::AcqRel);
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub(super) enum ReadError {
     #[error(transparent)]
     Stream(#[from] ReplicationError),
     /// Delivery is so far behind that PostgreSQL would retain too much WAL.
@@ -75,12 +75,12 @@ pub enum ReadError {
 
 /// The channel from the reader to the delivery loop.
 #[must_use]
-pub fn item_channel() -> (mpsc::Sender<StreamItem>, mpsc::Receiver<StreamItem>) {
+pub(super) fn item_channel() -> (mpsc::Sender<StreamItem>, mpsc::Receiver<StreamItem>) {
     mpsc::channel(MAX_BUFFERED_ITEMS)
 }
 
 /// Reads until the stream fails or the delivery loop ends; returns the reason.
-pub async fn read_stream(
+pub(super) async fn read_stream(
     stream: &mut ReplicationStream,
     items: mpsc::Sender<StreamItem>,
     flush_position: FlushPosition,

@@ -35,7 +35,7 @@ pub trait SystemMessageSink: Send + Sync + 'static {
 
 /// One `postgres_changes` entry of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Binding {
+pub(super) struct Binding {
     /// ID of the entry in the reply to the join.
     pub id: u32,
     pub params: SubscriptionParams,
@@ -43,7 +43,7 @@ pub struct Binding {
 
 /// The topic and bindings of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SubscriptionSpec {
+pub(super) struct SubscriptionSpec {
     /// Topic name without the prefix `realtime:`.
     pub topic: Arc<str>,
     /// The bindings, in the order of the join.
@@ -53,7 +53,7 @@ pub struct SubscriptionSpec {
 }
 
 /// A channel that is subscribed to changes.
-pub struct SubscribedChannel {
+pub(super) struct SubscribedChannel {
     pub conn: ConnId,
     system_messages: Arc<dyn SystemMessageSink>,
     is_active: AtomicBool,
@@ -64,12 +64,12 @@ pub struct SubscribedChannel {
 
 impl SubscribedChannel {
     /// Whether the channel has not been removed.
-    pub fn is_active(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Acquire)
     }
 
     /// Sends an error, unless the channel received the same error within the last 10 seconds.
-    pub fn send_error_throttled(&self, message: &str) {
+    pub(super) fn send_error_throttled(&self, message: &str) {
         let now = Instant::now();
         let mut recent = self.recent_errors.lock();
         recent.retain(|_, sent_at| now.duration_since(*sent_at) < ERROR_REPEAT_INTERVAL);
@@ -120,11 +120,11 @@ struct DormantEntry {
 }
 
 /// A subscription that is validated: channels with equal ones share the result.
-pub type SpecAndPrincipal = (Arc<SubscriptionSpec>, Arc<Principal>);
+pub(super) type SpecAndPrincipal = (Arc<SubscriptionSpec>, Arc<Principal>);
 
 /// A channel in a [`SubscriptionGroup`].
 #[derive(Clone)]
-pub struct Member {
+pub(super) struct Member {
     /// Index of its principal in [`RegistrySnapshot::principals`].
     pub principal: usize,
     pub channel: Arc<SubscribedChannel>,
@@ -133,20 +133,20 @@ pub struct Member {
 
 impl Member {
     /// Marks an error of a table as sent; returns true the first time.
-    pub fn mark_reported(&self, table: u32, error: &'static str) -> bool {
+    pub(super) fn mark_reported(&self, table: u32, error: &'static str) -> bool {
         self.reported_errors.lock().insert((table, error))
     }
 }
 
 /// The channels that share a specification.
-pub struct SubscriptionGroup {
+pub(super) struct SubscriptionGroup {
     pub spec: Arc<SubscriptionSpec>,
     pub members: Vec<Member>,
 }
 
 /// The subscriptions at one moment.
 #[derive(Default)]
-pub struct RegistrySnapshot {
+pub(super) struct RegistrySnapshot {
     /// The principals, each one once.
     pub principals: Vec<Arc<Principal>>,
     /// The principals' user IDs in the text form of `uuid`. `None` if the `sub` claim is not a UUID; then only
@@ -162,7 +162,7 @@ pub struct RegistrySnapshot {
 impl RegistrySnapshot {
     /// Whether a subscription includes a table.
     #[must_use]
-    pub fn includes_table(&self, schema: &str, table: &str) -> bool {
+    pub(super) fn includes_table(&self, schema: &str, table: &str) -> bool {
         let is_target = |schema: &str, table: &str| self.targets.contains(&(schema.into(), table.into()));
         is_target(schema, table) || is_target("*", table) || is_target(schema, "*") || is_target("*", "*")
     }
@@ -201,12 +201,12 @@ impl Inner {
 
 /// The subscriptions on this node.
 #[derive(Default)]
-pub struct SubscriptionRegistry(Mutex<Inner>);
+pub(super) struct SubscriptionRegistry(Mutex<Inner>);
 
 impl SubscriptionRegistry {
     /// Adds a subscription. `reply` is called before any change can be delivered. The confirmation follows: at once
     /// if the stream runs, else when it starts.
-    pub fn register(
+    pub(super) fn register(
         &self,
         (id, conn): (ChannelId, ConnId),
         spec: SubscriptionSpec,
@@ -223,7 +223,7 @@ impl SubscriptionRegistry {
     }
 
     /// Adds a subscription that is not valid until the publication or a table changes. `reason` was sent to it.
-    pub fn add_dormant(
+    pub(super) fn add_dormant(
         &self,
         (id, conn): (ChannelId, ConnId),
         spec: SubscriptionSpec,
@@ -237,7 +237,7 @@ impl SubscriptionRegistry {
     }
 
     /// Replaces the principal of a channel and confirms the subscription again.
-    pub fn replace_principal(&self, id: ChannelId, principal: Arc<Principal>, generation: u64) {
+    pub(super) fn replace_principal(&self, id: ChannelId, principal: Arc<Principal>, generation: u64) {
         let mut inner = self.0.lock();
         let is_streaming = inner.is_streaming;
         let Some(entry) = inner.entries.get_mut(&id) else { return };
@@ -252,14 +252,14 @@ impl SubscriptionRegistry {
     }
 
     /// Removes a channel. It receives no message after this.
-    pub fn remove(&self, id: ChannelId) {
+    pub(super) fn remove(&self, id: ChannelId) {
         let mut inner = self.0.lock();
         inner.remove(id);
         inner.dormant.remove(&id);
     }
 
     /// Confirms the subscriptions that are not confirmed; called when the stream starts.
-    pub fn on_stream_started(&self) {
+    pub(super) fn on_stream_started(&self) {
         let mut inner = self.0.lock();
         inner.is_streaming = true;
         for entry in inner.entries.values() {
@@ -269,7 +269,7 @@ impl SubscriptionRegistry {
 
     /// Sends `reason` as an error to the confirmed subscriptions, which may miss changes from now on; called when the
     /// stream ends.
-    pub fn on_stream_interrupted(&self, reason: &str) {
+    pub(super) fn on_stream_interrupted(&self, reason: &str) {
         let mut inner = self.0.lock();
         inner.is_streaming = false;
         for SubscriptionEntry { channel, .. } in inner.entries.values() {
@@ -280,13 +280,13 @@ impl SubscriptionRegistry {
     }
 
     /// Sends `reason` as an error and confirms again; called when changes were skipped while the stream continues.
-    pub fn on_changes_skipped(&self, reason: &str) {
+    pub(super) fn on_changes_skipped(&self, reason: &str) {
         self.on_stream_interrupted(reason);
         self.on_stream_started();
     }
 
     /// The subscriptions that were last validated for another generation of the publication.
-    pub fn outdated(&self, generation: u64) -> HashSet<SpecAndPrincipal> {
+    pub(super) fn outdated(&self, generation: u64) -> HashSet<SpecAndPrincipal> {
         let inner = self.0.lock();
         let active = inner.entries.values().map(|entry| (entry.generation, &entry.spec, &entry.principal));
         let dormant = inner.dormant.values().map(|entry| (entry.generation, &entry.spec, &entry.principal));
@@ -300,7 +300,7 @@ impl SubscriptionRegistry {
     /// Applies validations for a generation of the publication: active subscriptions that were rejected become dormant
     /// and receive the reason, dormant ones that are valid become active and are confirmed. Returns whether one became
     /// active.
-    pub fn apply_validations(
+    pub(super) fn apply_validations(
         &self,
         results: &HashMap<SpecAndPrincipal, Result<Vec<Arc<str>>, String>>,
         generation: u64,
@@ -351,33 +351,33 @@ impl SubscriptionRegistry {
     }
 
     /// Whether there is neither an active nor a dormant subscription.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         let inner = self.0.lock();
         inner.entries.is_empty() && inner.dormant.is_empty()
     }
 
     /// Restarts the idle time because a subscription is about to be added.
-    pub fn restart_idle_timer(&self) {
+    pub(super) fn restart_idle_timer(&self) {
         self.0.lock().empty_since = Some(Instant::now());
     }
 
     /// Whether a channel is subscribed.
-    pub fn contains(&self, id: ChannelId) -> bool {
+    pub(super) fn contains(&self, id: ChannelId) -> bool {
         self.0.lock().entries.contains_key(&id)
     }
 
     /// Time since the last subscription ended; `None` while there are subscriptions.
-    pub fn idle_time(&self) -> Option<Duration> {
+    pub(super) fn idle_time(&self) -> Option<Duration> {
         let inner = self.0.lock();
         inner.entries.is_empty().then(|| inner.empty_since.map_or(Duration::MAX, |since| since.elapsed()))
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.lock().entries.len()
     }
 
     /// The current subscriptions; cached until they change.
-    pub fn snapshot(&self) -> Arc<RegistrySnapshot> {
+    pub(super) fn snapshot(&self) -> Arc<RegistrySnapshot> {
         let mut inner = self.0.lock();
         if let Some(snapshot) = &inner.snapshot {
             return Arc::clone(snapshot);

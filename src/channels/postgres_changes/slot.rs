@@ -25,7 +25,7 @@ const MAX_NODES: usize = 32;
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The slot from which this node streams.
-pub struct SlotLease {
+pub(super) struct SlotLease {
     publication: &'static str,
     base_name: Option<String>,
     /// The persistent slot that is held, and the position up to which its changes were delivered.
@@ -40,12 +40,12 @@ fn slot_names(base_name: &str) -> impl Iterator<Item = String> {
 impl SlotLease {
     /// Creates a lease for streams of a publication. `base_name` is the base name of persistent slots; `None` uses
     /// temporary slots.
-    pub const fn new(publication: &'static str, base_name: Option<String>) -> Self {
+    pub(super) const fn new(publication: &'static str, base_name: Option<String>) -> Self {
         Self { publication, base_name, held: None }
     }
 
     /// Whether an interrupted stream resumes where it stopped.
-    pub const fn is_resumable(&self) -> bool {
+    pub(super) const fn is_resumable(&self) -> bool {
         self.base_name.is_some()
     }
 
@@ -53,7 +53,7 @@ impl SlotLease {
     ///
     /// # Errors
     /// If no slot is free or the stream cannot be started.
-    pub async fn acquire(
+    pub(super) async fn acquire(
         &mut self,
         connector: &Connector,
     ) -> Result<(ReplicationStream, Lsn), ReplicationError> {
@@ -87,14 +87,14 @@ impl SlotLease {
     }
 
     /// Records the position up to which changes were delivered.
-    pub fn advance(&mut self, lsn: Lsn) {
+    pub(super) fn advance(&mut self, lsn: Lsn) {
         if let Some((_, delivered)) = &mut self.held {
             delivered.lsn = lsn.max(delivered.lsn);
         }
     }
 
     /// Drops the slot so that it does not retain WAL.
-    pub async fn release(&mut self, connector: &Connector) {
+    pub(super) async fn release(&mut self, connector: &Connector) {
         if let Some((slot, _)) = self.held.take()
             && let Err(error) = ReplicationStream::drop_slot(connector, &slot).await
         {
@@ -105,7 +105,7 @@ impl SlotLease {
 
 /// Checks the slots until the future is dropped: reports the WAL that they retain, and drops inactive slots that
 /// exceed `max_retained_bytes`.
-pub async fn watch_slots(database: &Database, base_name: &str, max_retained_bytes: u64) {
+pub(super) async fn watch_slots(database: &Database, base_name: &str, max_retained_bytes: u64) {
     let names: Vec<String> = slot_names(base_name).collect();
     let mut poll = interval(POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);

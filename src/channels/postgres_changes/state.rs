@@ -84,7 +84,7 @@ pub enum StreamState {
 }
 
 /// State shared by the engine and the subscriptions.
-pub struct Shared {
+pub(super) struct Shared {
     pub database: Database,
     pub registry: SubscriptionRegistry,
     pub validator: ParamsValidator,

@@ -9,7 +9,7 @@ use super::{
 use crate::pg::replication::{Relation, RowChange};
 
 /// The changes of one version of a table that a subscription includes.
-pub struct TableBatch {
+pub(super) struct TableBatch {
     pub relation: Arc<Relation>,
     /// Indexes of the changes in the batch.
     pub change_indexes: Vec<usize>,
@@ -18,7 +18,7 @@ pub struct TableBatch {
 }
 
 /// The subscriptions that the changes of a table match.
-pub struct MatchedTable {
+pub(super) struct MatchedTable {
     pub plan: Arc<TablePlan>,
     /// By row, in the order of [`TableBatch::change_indexes`].
     pub matches: Vec<Vec<GroupMatch>>,
@@ -26,12 +26,12 @@ pub struct MatchedTable {
 
 impl TableBatch {
     /// The matches of a row; empty before the table is matched.
-    pub fn matches(&self, row: usize) -> &[GroupMatch] {
+    pub(super) fn matches(&self, row: usize) -> &[GroupMatch] {
         self.matched.as_ref().and_then(|matched| matched.matches.get(row)).map_or(&[], Vec::as_slice)
     }
 
     /// Finds the subscriptions that each change matches.
-    pub fn match_subscriptions(
+    pub(super) fn match_subscriptions(
         &mut self,
         plan: Arc<TablePlan>,
         batch: &[RowChange],
@@ -43,7 +43,7 @@ impl TableBatch {
 }
 
 /// Groups the changes by table, without the tables that no subscription includes.
-pub fn group_by_table(batch: &[RowChange], snapshot: &RegistrySnapshot) -> Vec<TableBatch> {
+pub(super) fn group_by_table(batch: &[RowChange], snapshot: &RegistrySnapshot) -> Vec<TableBatch> {
     let mut tables: Vec<TableBatch> = Vec::new();
     let mut by_relation: HashMap<*const Relation, Option<usize>> = HashMap::new();
     for (index, change) in batch.iter().enumerate() {

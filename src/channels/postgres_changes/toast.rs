@@ -17,7 +17,7 @@ use crate::pg::{
 ///
 /// # Errors
 /// If the database is unavailable.
-pub async fn fetch_toasted_columns(
+pub(super) async fn fetch_toasted_columns(
     client: &Client,
     batch: &mut [RowChange],
     tables: &[TableBatch],

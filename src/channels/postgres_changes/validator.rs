@@ -60,7 +60,7 @@ pub enum SubscribeError {
 }
 
 /// Reasons why some changes are never delivered to a subscriber, sent with the confirmation.
-pub type Limitations = Vec<Arc<str>>;
+pub(super) type Limitations = Vec<Arc<str>>;
 
 /// Who waits for a validation: connection and `sub` claim.
 type Requester<'a> = (ConnId, Option<&'a str>);
@@ -117,7 +117,7 @@ impl CheckCache {
 ///
 /// It has connections of its own, so that subscribing never waits for the pools of other work nor makes it wait.
 /// Regular expressions, which may take long to compile, have one connection and a short timeout.
-pub struct ParamsValidator {
+pub(super) struct ParamsValidator {
     connector: Connector,
     cache: Mutex<CheckCache>,
     /// The last hash of the publication, and the number of its changes that this node has noticed.
@@ -134,7 +134,7 @@ pub struct ParamsValidator {
 impl ParamsValidator {
     /// Creates a validator; it opens connections when needed.
     #[must_use]
-    pub fn new(connector: Connector) -> Self {
+    pub(super) fn new(connector: Connector) -> Self {
         Self {
             connector,
             cache: Mutex::default(),
@@ -150,13 +150,13 @@ impl ParamsValidator {
 
     /// Bytes of cached parameters.
     #[must_use]
-    pub fn cached_bytes(&self) -> usize {
+    pub(super) fn cached_bytes(&self) -> usize {
         self.cache.lock().bytes
     }
 
     /// Number of changes of the publication that were noticed. A result is valid for the generation before its validation.
     #[must_use]
-    pub fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
@@ -165,7 +165,7 @@ impl ParamsValidator {
     ///
     /// # Errors
     /// If the parameters are invalid, too many checks are pending, or the database is unavailable.
-    pub async fn validate(
+    pub(super) async fn validate(
         &self,
         requester: Option<Requester<'_>>,
         bindings: &[Binding],
@@ -347,7 +347,7 @@ impl ParamsValidator {
 
     /// Checks whether the publication has changed, and validates again the subscriptions that were validated before
     /// that. Drops expired entries of the cache. Returns whether a subscription became active.
-    pub async fn recheck(&self, registry: &SubscriptionRegistry) -> bool {
+    pub(super) async fn recheck(&self, registry: &SubscriptionRegistry) -> bool {
         self.cache.lock().remove_expired();
         let state = async {
             let mut connection = self.plain[0].lock().await;

@@ -15,7 +15,7 @@ pub(super) struct DiffEntry {
 }
 
 impl DiffEntry {
-    pub fn new(key: PresenceKey, meta: &Meta) -> Self {
+    pub(super) fn new(key: PresenceKey, meta: &Meta) -> Self {
         let Meta { phx_ref, previous, ref payload, .. } = *meta;
         Self { key, phx_ref, previous, payload: payload.clone() }
     }

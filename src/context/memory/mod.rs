@@ -121,14 +121,14 @@ impl ContextEngine {
             .iter()
             .map(|message| LearnedUnits { id: message.id, units: units::statements(&message.content) })
             .collect();
-        let mut learned = Learned { messages, memories: Vec::new() };
+        let mut learned = Learned { messages, ..Learned::default() };
         if self.settings.learning == Learning::Model
             && !sources.messages.is_empty()
             && let Some(calls) = self.background_calls(claim.user).await
         {
             let found = timeout(FACTS_TIMEOUT, facts::find_facts(&calls, &sources)).await;
             match found.unwrap_or(Err(ProviderError::Timeout(FACTS_TIMEOUT))) {
-                Ok(facts) => learned.memories = facts,
+                Ok(found) => (learned.memories, learned.forgotten) = (found.memories, found.forgotten),
                 Err(error) => {
                     // The units now, the facts when the model answers.
                     if claim.attempts == 1 {

@@ -171,11 +171,12 @@ pub async fn check_simple_engine(database: &Database, caller: &Principal) -> Res
     Ok(())
 }
 
-/// Applies pending invalidations; returns how many bundles became dirty.
-pub async fn mark_stale(database: &Database) -> Result<i64, PgError> {
+/// Applies pending invalidations. Returns how many bundles became dirty, and the triggers that should record changes of
+/// sources and do not fire.
+pub async fn mark_stale(database: &Database) -> Result<(i64, Vec<String>), PgError> {
     let client = database.server_connection().await?;
-    let statement = include_str!("../../../sql/context/settle.sql");
-    Ok(client.query_one(statement, &[]).await?.get(0))
+    let row = client.query_one(include_str!("../../../sql/context/settle.sql"), &[]).await?;
+    Ok((row.get("marked"), row.get("silent")))
 }
 
 /// Deletes expired rows; returns how many.

@@ -94,6 +94,7 @@ pub async fn sources(
 pub struct Learned {
     pub messages: Vec<LearnedUnits>,
     pub memories: Vec<LearnedMemory>,
+    pub forgotten: Vec<ForgottenMemories>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -112,6 +113,13 @@ pub struct LearnedMemory {
     pub importance: f32,
     /// Memories that this one corrects.
     pub replaces: Vec<Uuid>,
+}
+
+/// Memories that a message asks to forget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ForgottenMemories {
+    pub message_id: Uuid,
+    pub memories: Vec<Uuid>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

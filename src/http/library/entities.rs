@@ -9,7 +9,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    super::{ApiError, HttpState, Path, Query, ValidJson, field_errors::nullable, ids::Success},
+    super::{
+        ApiError, HttpState, Path, Query, ValidJson,
+        field_errors::{given, nullable},
+        ids::Success,
+    },
     LibraryCaller, Page, PageQuery, Stored, UserQuery,
 };
 use crate::model::milliseconds;
@@ -82,12 +86,12 @@ async fn list(
 #[garde(allow_unvalidated)]
 struct EntityChanges {
     /// Name of the entity: 1 to 255 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(chars, min = 1, max = 255)))]
     #[schema(nullable = false, min_length = 1, max_length = 255)]
     name: Option<String>,
     /// Other names of the entity: at most 50 of at most 255 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(max = 50), inner(length(chars, min = 1, max = 255))))]
     #[schema(nullable = false, max_items = 50)]
     aliases: Option<Vec<String>>,
@@ -97,7 +101,7 @@ struct EntityChanges {
     #[schema(value_type = Option<String>, max_length = 255)]
     relationship: Option<Option<String>>,
     /// Importance of the entity from 0 to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 0.0, max = 1.0)))]
     #[schema(nullable = false, minimum = 0.0, maximum = 1.0)]
     importance: Option<f32>,

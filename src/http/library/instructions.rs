@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    super::{ApiError, HttpState, Path, Query, ValidJson, ids::Success},
+    super::{ApiError, HttpState, Path, Query, ValidJson, field_errors::given, ids::Success},
     LibraryCaller, Page, PageQuery, Stored, UserQuery,
 };
 use crate::model::milliseconds;
@@ -123,17 +123,17 @@ async fn create(
 #[garde(allow_unvalidated)]
 struct InstructionChanges {
     /// Text of the instruction: 1 to 10,000 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(chars, min = 1, max = 10_000)))]
     #[schema(nullable = false, min_length = 1, max_length = 10_000)]
     content: Option<String>,
     /// Instructions with a higher priority come first.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = -1_000_000, max = 1_000_000)))]
     #[schema(nullable = false, minimum = -1_000_000, maximum = 1_000_000)]
     priority: Option<i32>,
     /// Whether the instruction is used in prompts.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     is_active: Option<bool>,
 }

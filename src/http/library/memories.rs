@@ -9,7 +9,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    super::{ApiError, HttpState, Path, Query, ValidJson, field_errors::nullable, ids::Success},
+    super::{
+        ApiError, HttpState, Path, Query, ValidJson,
+        field_errors::{given, nullable},
+        ids::Success,
+    },
     LibraryCaller, Page, PageQuery, Stored, UserQuery,
 };
 use crate::model::milliseconds;
@@ -176,27 +180,27 @@ async fn create(
 #[garde(allow_unvalidated)]
 struct MemoryChanges {
     /// Text of the memory: 1 to 10,000 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(chars, min = 1, max = 10_000)))]
     #[schema(nullable = false, min_length = 1, max_length = 10_000)]
     content: Option<String>,
     /// Category: `biography`, `identity` and `role` describe the user, `preference` what they like; at most 64
     /// characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(chars, min = 1, max = 64)))]
     #[schema(nullable = false, min_length = 1, max_length = 64)]
     category: Option<String>,
     /// Importance of the memory from 0 to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 0.0, max = 1.0)))]
     #[schema(nullable = false, minimum = 0.0, maximum = 1.0)]
     importance: Option<f32>,
     /// Whether the memory is used in prompts.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     is_active: Option<bool>,
     /// Whether the memory is in every prompt and never superseded.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     is_pinned: Option<bool>,
     /// ID of the notebook that the memory belongs to (UUID); `null` without one.

@@ -9,7 +9,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    super::{ApiError, HttpState, Path, Query, ValidJson, field_errors::nullable, ids::Success},
+    super::{
+        ApiError, HttpState, Path, Query, ValidJson,
+        field_errors::{given, nullable},
+        ids::Success,
+    },
     LibraryCaller, Page, PageQuery, Stored, UserQuery,
 };
 use crate::model::milliseconds;
@@ -97,7 +101,7 @@ async fn create(
 #[garde(allow_unvalidated)]
 struct PersonaChanges {
     /// Name of the persona: 1 to 255 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(chars, min = 1, max = 255)))]
     #[schema(nullable = false, min_length = 1, max_length = 255)]
     name: Option<String>,

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    super::{ApiError, HttpState, Path, Query, ValidJson, ids::Success},
+    super::{ApiError, HttpState, Path, Query, ValidJson, field_errors::given, ids::Success},
     LibraryCaller, Page, PageQuery, Stored, UserQuery,
 };
 use crate::model::milliseconds;
@@ -82,17 +82,17 @@ async fn list(
 #[garde(allow_unvalidated)]
 struct TopicChanges {
     /// Name of the topic: 1 to 255 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(chars, min = 1, max = 255)))]
     #[schema(nullable = false, min_length = 1, max_length = 255)]
     label: Option<String>,
     /// Other names of the topic: at most 50 of at most 255 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(max = 50), inner(length(chars, min = 1, max = 255))))]
     #[schema(nullable = false, max_items = 50)]
     aliases: Option<Vec<String>>,
     /// Importance of the topic from 0 to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 0.0, max = 1.0)))]
     #[schema(nullable = false, minimum = 0.0, maximum = 1.0)]
     importance: Option<f32>,

@@ -9,7 +9,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    super::{ApiError, HttpState, Path, Query, ValidJson, field_errors::nullable, ids::Success},
+    super::{
+        ApiError, HttpState, Path, Query, ValidJson,
+        field_errors::{given, nullable},
+        ids::Success,
+    },
     LibraryCaller, Page, PageQuery, Stored, UserQuery,
 };
 use crate::model::milliseconds;
@@ -143,17 +147,17 @@ async fn create(
 #[garde(allow_unvalidated)]
 struct UnitChanges {
     /// Text of the unit: 1 to 20,000 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(chars, min = 1, max = 20_000)))]
     #[schema(nullable = false, min_length = 1, max_length = 20_000)]
     content: Option<String>,
     /// Type of the unit, such as `statement`; at most 64 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(chars, min = 1, max = 64)))]
     #[schema(nullable = false, min_length = 1, max_length = 64)]
     unit_type: Option<String>,
     /// Quality of the unit from 0 to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 0.0, max = 1.0)))]
     #[schema(nullable = false, minimum = 0.0, maximum = 1.0)]
     quality: Option<f32>,

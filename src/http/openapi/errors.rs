@@ -174,7 +174,7 @@ pub(super) fn envelope() -> Value {
 
 impl ErrorResponse {
     /// Returns the response component of the document.
-    pub fn response(&self) -> Value {
+    pub(super) fn response(&self) -> Value {
         let mut headers = json!({ "x-request-id": { "$ref": "#/components/headers/RequestId" } });
         if matches!(self.status, 429 | 503) {
             headers[RETRY] = json!({ "$ref": "#/components/headers/RetryAfter" });

@@ -50,67 +50,67 @@ pub(super) fn or_null(name: &'static str, shape: Shape, description: &'static st
 
 impl Shape {
     /// One that goes by a name.
-    pub fn named(name: &'static str, description: &'static str, shape: Self) -> Self {
+    pub(super) fn named(name: &'static str, description: &'static str, shape: Self) -> Self {
         Self::Named(name, description, Box::new(shape))
     }
 
     /// The schema of a type, as in the OpenAPI document.
-    pub fn of<T: ToSchema>() -> Self {
+    pub(super) fn of<T: ToSchema>() -> Self {
         let mut schemas = vec![(T::name().into_owned(), T::schema())];
         T::schemas(&mut schemas);
         let to_json = |(name, schema)| (name, serde_json::to_value(schema).expect("a schema serializes"));
         Self::Type(T::name().into_owned(), schemas.into_iter().map(to_json).collect())
     }
 
-    pub fn list(of: Self) -> Self {
+    pub(super) fn list(of: Self) -> Self {
         Self::List(Box::new(of), None)
     }
 
-    pub fn list_of(of: Self, least: usize, most: usize) -> Self {
+    pub(super) fn list_of(of: Self, least: usize, most: usize) -> Self {
         Self::List(Box::new(of), Some((least, most)))
     }
 
-    pub fn uuid() -> Self {
+    pub(super) fn uuid() -> Self {
         Self::Plain(json!({ "type": "string", "format": "uuid" }))
     }
 
-    pub fn text() -> Self {
+    pub(super) fn text() -> Self {
         Self::Plain(json!({ "type": "string" }))
     }
 
     /// At most so many characters after trimming: spaces around do not count, so that no schema can say the bound.
-    pub fn trimmed(most: usize) -> Self {
+    pub(super) fn trimmed(most: usize) -> Self {
         Self::Plain(json!({ "type": "string", "x-max-length-after-trimming": most }))
     }
 
     /// One of some words.
-    pub fn string_enum(words: &[&str]) -> Self {
+    pub(super) fn string_enum(words: &[&str]) -> Self {
         Self::Plain(json!({ "type": "string", "enum": words }))
     }
 
-    pub fn flag() -> Self {
+    pub(super) fn flag() -> Self {
         Self::Plain(json!({ "type": "boolean" }))
     }
 
-    pub fn timestamp() -> Self {
+    pub(super) fn timestamp() -> Self {
         Self::Plain(json!({ "type": "string", "format": "date-time" }))
     }
 
-    pub fn count() -> Self {
+    pub(super) fn count() -> Self {
         Self::Plain(json!({ "type": "integer", "minimum": 0 }))
     }
 
-    pub fn any_object() -> Self {
+    pub(super) fn any_object() -> Self {
         Self::Plain(json!({ "type": "object", "additionalProperties": true }))
     }
 
     /// A value that never differs.
-    pub fn constant(value: impl Into<Value>) -> Self {
+    pub(super) fn constant(value: impl Into<Value>) -> Self {
         Self::Plain(json!({ "const": value.into() }))
     }
 
     /// The schema. Those with names go to `components` and are referred to.
-    pub fn schema(&self, components: &mut Map<String, Value>) -> Value {
+    pub(super) fn schema(&self, components: &mut Map<String, Value>) -> Value {
         match self {
             Self::Named(name, description, shape) => {
                 if !components.contains_key(*name) {

@@ -124,5 +124,5 @@ async fn channel_events(
     let session =
         OneChannel::new(ChannelsSession::new(services, principal, permit), hub.clone(), join.to_string());
     respond_with_events(&mut parts, &hub, Dialect::ChannelEvents.into(), session)
-        .map_err(|_| ApiError::unavailable("the server is shutting down").into_response())
+        .map_err(|error| ApiError::unavailable(error.to_string()).into_response())
 }

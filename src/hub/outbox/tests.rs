@@ -37,8 +37,12 @@ fn outbox() -> Outbox {
     Outbox::new(OutboxLimits::default())
 }
 
-const LIMITS: OutboxLimits =
-    OutboxLimits { stream_bytes: 1000, stream_bytes_active_reader: 10_000, state_bytes: 1000 };
+const LIMITS: OutboxLimits = OutboxLimits {
+    stream_bytes: 1000,
+    stream_bytes_active_reader: 10_000,
+    state_bytes: 1000,
+    state_bytes_active_reader: 10_000,
+};
 
 #[test]
 fn an_active_reader_gets_a_larger_limit() {
@@ -53,31 +57,47 @@ fn an_active_reader_gets_a_larger_limit() {
 }
 
 #[test]
+fn an_active_reader_gets_a_larger_limit_of_state() {
+    let mut outbox = Outbox::new(LIMITS);
+    let large = frame(&"x".repeat(400));
+    assert_eq!(outbox.push_state(key(0), large.clone(), || false), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(1), large.clone(), || false), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(2), large.clone(), || false), Err(Overflow));
+    let mut next = 2;
+    while outbox.queued_bytes() < 9_500 {
+        assert_eq!(outbox.push_state(key(next), large.clone(), || true), Ok(Queued::Added));
+        next += 1;
+    }
+    assert_eq!(outbox.push_state(key(next), large.clone(), || true), Err(Overflow));
+    assert_eq!(outbox.push_state(key(0), large, || true), Ok(Queued::Coalesced));
+}
+
+#[test]
 fn only_the_latest_frame_of_a_key_is_written() {
     let mut outbox = outbox();
-    assert_eq!(outbox.push_state(key(1), frame("a1")), Ok(Queued::Added));
-    assert_eq!(outbox.push_state(key(2), frame("b1")), Ok(Queued::Added));
-    assert_eq!(outbox.push_state(key(1), frame("a2")), Ok(Queued::Coalesced));
+    assert_eq!(outbox.push_state(key(1), frame("a1"), || false), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(2), frame("b1"), || false), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(1), frame("a2"), || false), Ok(Queued::Coalesced));
     assert_eq!(write_all(&mut outbox), wire(&["a2", "b1"]));
 }
 
 #[test]
 fn a_state_frame_never_overtakes_an_earlier_stream_frame() {
     let mut outbox = outbox();
-    outbox.push_state(key(1), frame("old")).expect("within the limit");
-    outbox.push_state(key(2), frame("other")).expect("within the limit");
+    outbox.push_state(key(1), frame("old"), || false).expect("within the limit");
+    outbox.push_state(key(2), frame("other"), || false).expect("within the limit");
     outbox.push(frame("everything"), || false).expect("within the limit");
-    assert_eq!(outbox.push_state(key(1), frame("new")), Ok(Queued::Coalesced));
+    assert_eq!(outbox.push_state(key(1), frame("new"), || false), Ok(Queued::Coalesced));
     assert_eq!(write_all(&mut outbox), wire(&["other", "everything", "new"]));
 }
 
 #[test]
 fn a_partly_written_frame_is_finished_before_a_newer_one() {
     let mut outbox = outbox();
-    outbox.push_state(key(1), frame("old")).expect("within the limit");
+    outbox.push_state(key(1), frame("old"), || false).expect("within the limit");
     let mut written = write(&mut outbox, 2);
-    assert_eq!(outbox.push_state(key(1), frame("new")), Ok(Queued::Added));
-    assert_eq!(outbox.push_state(key(1), frame("newest")), Ok(Queued::Coalesced));
+    assert_eq!(outbox.push_state(key(1), frame("new"), || false), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(1), frame("newest"), || false), Ok(Queued::Coalesced));
     written.extend(write_all(&mut outbox));
     assert_eq!(written, wire(&["old", "newest"]));
 }
@@ -97,10 +117,10 @@ fn state_frames_are_bounded_and_replacing_does_not_count_twice() {
     let mut outbox = Outbox::new(LIMITS);
     let text = "x".repeat(800);
     for _ in 0..10 {
-        outbox.push_state(key(1), frame(&text)).expect("it replaces the older frame");
+        outbox.push_state(key(1), frame(&text), || false).expect("it replaces the older frame");
     }
-    assert_eq!(outbox.push_state(key(2), frame(&text)), Err(Overflow));
-    assert_eq!(outbox.push_state(StateKey::Pong, WireFrame::pong(b"")), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(2), frame(&text), || false), Err(Overflow));
+    assert_eq!(outbox.push_state(StateKey::Pong, WireFrame::pong(b""), || false), Ok(Queued::Added));
 }
 
 #[test]
@@ -120,7 +140,7 @@ fn drop_unsent_keeps_only_the_partly_written_frame() {
 fn an_emptied_outbox_releases_its_memory() {
     let mut outbox = outbox();
     for name in 0..200 {
-        outbox.push_state(key(name), frame("x")).expect("within the limit");
+        outbox.push_state(key(name), frame("x"), || false).expect("within the limit");
     }
     write_all(&mut outbox);
     assert!(outbox.entries.capacity() <= MAX_RETAINED_ENTRIES);
@@ -193,14 +213,14 @@ impl Model {
 proptest! {
     #[test]
     fn the_outbox_matches_the_reference_implementation(steps in prop::collection::vec(step(), 0..400)) {
-        let mut outbox = Outbox::new(OutboxLimits { stream_bytes: usize::MAX, stream_bytes_active_reader: usize::MAX, state_bytes: usize::MAX });
+        let mut outbox = Outbox::new(OutboxLimits { stream_bytes: usize::MAX, stream_bytes_active_reader: usize::MAX, state_bytes: usize::MAX, state_bytes_active_reader: usize::MAX });
         let mut model = Model::default();
         for step in steps {
             match step {
                 Step::State(name, value) => {
                     let frame = frame(&format!("{name}={value}"));
                     model.state(name, frame.as_bytes().to_vec());
-                    outbox.push_state(key(name), frame).expect("no limit");
+                    outbox.push_state(key(name), frame, || false).expect("no limit");
                 }
                 Step::Stream(value) => {
                     let frame = frame(&format!("stream {value}"));

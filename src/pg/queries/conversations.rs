@@ -57,7 +57,7 @@ pub async fn create(
 ///
 /// # Errors
 ///
-/// [`PgError::Denied`] if the caller may not add participants; otherwise as [`Database::query_as`].
+/// [`PgError::PermissionDenied`] if the caller may not add participants; otherwise as [`Database::query_as`].
 pub async fn add_participant(
     database: &Database,
     caller: &Principal,

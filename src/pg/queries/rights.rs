@@ -48,7 +48,7 @@ pub enum ProbeFailure {
 ///
 /// # Errors
 ///
-/// [`PgError::TimedOut`] if all checks together exceed `limit`, [`PgError::Violation`] without a partition
+/// [`PgError::StatementTimeout`] if all checks together exceed `limit`, [`PgError::CheckViolation`] without a partition
 /// for today, [`PgError::Unavailable`] without a connection.
 pub async fn probe(
     database: &Database,

@@ -12,7 +12,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`PgError::Denied`] if the caller does not participate in the conversation or it does not exist.
+/// [`PgError::PermissionDenied`] if the caller does not participate in the conversation or it does not exist.
 pub async fn start(
     database: &Database,
     caller: &Principal,

@@ -152,12 +152,12 @@ pub(super) struct VisibilityGraph {
 }
 
 impl VisibilityGraph {
-    pub fn edge_count(&self) -> usize {
+    pub(super) fn edge_count(&self) -> usize {
         self.edge_count
     }
 
     /// Adds a viewer. Nothing is delivered to it before its first lookup.
-    pub fn add_viewer(
+    pub(super) fn add_viewer(
         &mut self,
         conn: ConnId,
         user: UserId,
@@ -185,7 +185,7 @@ impl VisibilityGraph {
         ViewerKey { index, epoch: self.viewers[index as usize].0 }
     }
 
-    pub fn remove_viewer(&mut self, conn: ConnId) {
+    pub(super) fn remove_viewer(&mut self, conn: ConnId) {
         let Some(index) = self.by_conn.remove(&conn) else { return };
         self.in_flight.remove(&index);
         let slot = &mut self.viewers[index as usize];
@@ -207,7 +207,7 @@ impl VisibilityGraph {
     }
 
     /// Replaces a connection's principal. All its subjects are looked up again with the new claims.
-    pub fn set_principal(&mut self, conn: ConnId, principal: Principal) -> Option<ViewerKey> {
+    pub(super) fn set_principal(&mut self, conn: ConnId, principal: Principal) -> Option<ViewerKey> {
         let index = *self.by_conn.get(&conn)?;
         let viewer = self.viewer_mut(index);
         viewer.principal = principal;
@@ -216,7 +216,7 @@ impl VisibilityGraph {
     }
 
     /// Adds followed users to a connection, up to `max` in total.
-    pub fn follow(&mut self, conn: ConnId, users: &[UserId], max: usize) -> Option<ViewerKey> {
+    pub(super) fn follow(&mut self, conn: ConnId, users: &[UserId], max: usize) -> Option<ViewerKey> {
         let index = *self.by_conn.get(&conn)?;
         let viewer = self.viewer_mut(index);
         for user in users {
@@ -229,7 +229,7 @@ impl VisibilityGraph {
     }
 
     /// Invalidates the edges affected by a visibility change. Returns the viewers to look up.
-    pub fn invalidate(&mut self, change: &Invalidation) -> Vec<ViewerKey> {
+    pub(super) fn invalidate(&mut self, change: &Invalidation) -> Vec<ViewerKey> {
         let subjects = change.subjects.as_deref();
         let affected: Vec<u32> = match (&change.viewers, subjects) {
             (Some(viewers), _) => {
@@ -266,13 +266,16 @@ impl VisibilityGraph {
     }
 
     /// Whether a viewer watches this user.
-    pub fn is_watched(&self, user: UserId) -> bool {
+    pub(super) fn is_watched(&self, user: UserId) -> bool {
         self.by_id.contains_key(&user)
     }
 
     /// Begins a lookup for a viewer. Returns its principal, its followed users and the subjects (`None` for all).
     /// Returns `None` if the viewer is gone, has a lookup in flight, or has no invalid subjects.
-    pub fn begin_lookup(&mut self, key: ViewerKey) -> Option<(Principal, Vec<UserId>, Option<Vec<UserId>>)> {
+    pub(super) fn begin_lookup(
+        &mut self,
+        key: ViewerKey,
+    ) -> Option<(Principal, Vec<UserId>, Option<Vec<UserId>>)> {
         let viewer = self.current_viewer_mut(key)?;
         if viewer.invalid.is_empty() || !viewer.in_flight.is_empty() {
             return None;
@@ -288,7 +291,7 @@ impl VisibilityGraph {
     }
 
     /// Records a failed lookup: its subjects are invalid again.
-    pub fn lookup_failed(&mut self, key: ViewerKey) {
+    pub(super) fn lookup_failed(&mut self, key: ViewerKey) {
         if self.current_viewer_mut(key).is_none() {
             return;
         }
@@ -304,7 +307,7 @@ impl VisibilityGraph {
     }
 
     /// Hides all users from a viewer whose policies raise an error. All its subjects stay invalid.
-    pub fn hide_all(&mut self, key: ViewerKey) -> Vec<GraphUpdate> {
+    pub(super) fn hide_all(&mut self, key: ViewerKey) -> Vec<GraphUpdate> {
         self.lookup_failed(key);
         let Some(viewer) = self.current_viewer_mut(key) else { return Vec::new() };
         viewer.invalid = RecheckScope::All;
@@ -322,20 +325,20 @@ impl VisibilityGraph {
     }
 
     /// The connection of a viewer, if it still exists.
-    pub fn conn(&self, key: ViewerKey) -> Option<ConnId> {
+    pub(super) fn conn(&self, key: ViewerKey) -> Option<ConnId> {
         let (epoch, viewer) = self.viewers.get(key.index as usize)?;
         viewer.as_ref().filter(|_| *epoch == key.epoch).map(|viewer| viewer.conn)
     }
 
     /// Whether a viewer has invalid subjects.
-    pub fn needs_lookup(&self, key: ViewerKey) -> bool {
+    pub(super) fn needs_lookup(&self, key: ViewerKey) -> bool {
         let viewer = self.viewers.get(key.index as usize).filter(|(epoch, _)| *epoch == key.epoch);
         viewer.and_then(|(_, viewer)| viewer.as_ref()).is_some_and(|viewer| !viewer.invalid.is_empty())
     }
 
     /// Applies the result of a lookup. It may be delivered even on edges that became invalid since: it is what
     /// row-level security showed a moment before.
-    pub fn apply_lookup(&mut self, key: ViewerKey, state: LookupState) -> Vec<GraphUpdate> {
+    pub(super) fn apply_lookup(&mut self, key: ViewerKey, state: LookupState) -> Vec<GraphUpdate> {
         let LookupState { candidates, typing_users } = state;
         if self.current_viewer_mut(key).is_none() {
             return Vec::new();
@@ -421,7 +424,7 @@ impl VisibilityGraph {
 
     /// Applies typing states of one snapshot, after all invalidations of that snapshot. Viewers that received a typing
     /// state get its refresh or end. For other participants a lookup is needed; those viewers are returned too.
-    pub fn apply_typing(&mut self, typing: &[TypingRecord]) -> (Vec<GraphUpdate>, Vec<ViewerKey>) {
+    pub(super) fn apply_typing(&mut self, typing: &[TypingRecord]) -> (Vec<GraphUpdate>, Vec<ViewerKey>) {
         let (mut updates, mut due) = (Vec::new(), Vec::new());
         for TypingRecord { typing_user, participants, since } in typing {
             let known = self.typing.remove_entry(typing_user);
@@ -476,7 +479,7 @@ impl VisibilityGraph {
 
     /// Applies faces of one snapshot, after all invalidations of that snapshot. Returns the updates for viewers that
     /// see them. A user without a face is hidden.
-    pub fn apply_faces(&mut self, users: &[UserId], faces: Vec<VersionedFace>) -> Vec<GraphUpdate> {
+    pub(super) fn apply_faces(&mut self, users: &[UserId], faces: Vec<VersionedFace>) -> Vec<GraphUpdate> {
         let mut by_user: HashMap<UserId, SmallVec<[VersionedFace; 2]>> = HashMap::with_capacity(users.len());
         for face in faces {
             by_user.entry(face.presence.user_id).or_default().push(face);

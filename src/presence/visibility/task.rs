@@ -426,6 +426,11 @@ impl VisibilityTask {
                 if !typing.is_empty() {
                     self.pending.requeue_typing(typing);
                 }
+                // Not queried: the viewers before them took long. They are next.
+                for key in viewers.iter().skip(results.len()).rev() {
+                    self.graph.lookup_failed(*key);
+                    self.due.push_front(*key);
+                }
                 for (key, result) in viewers.into_iter().zip(results) {
                     match result {
                         Ok(state) => {

@@ -51,8 +51,8 @@ pub struct UserPush<'a> {
 
 /// Kinds of binary frames that clients send.
 mod kind {
-    pub const PUSH: u8 = 0;
-    pub const USER_BROADCAST_PUSH: u8 = 3;
+    pub(super) const PUSH: u8 = 0;
+    pub(super) const USER_BROADCAST_PUSH: u8 = 3;
 }
 
 impl<'a> Push<'a> {

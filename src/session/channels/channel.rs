@@ -82,7 +82,7 @@ pub(super) struct PushTimes(VecDeque<u32>);
 
 impl PushTimes {
     /// Records a push at `now`. Returns false if there were already `max` within `window`.
-    pub fn admit(&mut self, now: u32, max: u32, window: u32) -> bool {
+    pub(super) fn admit(&mut self, now: u32, max: u32, window: u32) -> bool {
         while self.0.front().is_some_and(|then| now.wrapping_sub(*then) >= window) {
             self.0.pop_front();
         }
@@ -96,7 +96,7 @@ impl PushTimes {
 
 impl Channel {
     /// Whether pushes have to wait.
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         match &self.stage {
             Stage::Joining { .. } => true,
             Stage::Joined(joined) => joined.work.is_some(),
@@ -104,7 +104,7 @@ impl Channel {
     }
 
     /// Identifies the channel in presence, whether it tracks or not. `None` unless it has joined.
-    pub fn presence_ref(&mut self) -> Option<PresenceRef> {
+    pub(super) fn presence_ref(&mut self) -> Option<PresenceRef> {
         let Stage::Joined(joined) = &mut self.stage else {
             return None;
         };
@@ -127,7 +127,7 @@ const MAX_HELD_BYTES: usize = 1024 * 1024;
 
 impl HeldPushes {
     /// Appends a push. Returns false if there is no space.
-    pub fn push(&mut self, push: &Push<'_>) -> bool {
+    pub(super) fn push(&mut self, push: &Push<'_>) -> bool {
         let push = HeldPush::from(push);
         let bytes = push.payload.bytes();
         // A single push may be as large as a frame.
@@ -140,14 +140,14 @@ impl HeldPushes {
     }
 
     /// Puts back a push that was taken out, as the next one.
-    pub fn push_front(&mut self, push: &Push<'_>) {
+    pub(super) fn push_front(&mut self, push: &Push<'_>) {
         let push = HeldPush::from(push);
         self.bytes += push.payload.bytes();
         self.pushes.push_front(push);
     }
 
     /// Removes the oldest push.
-    pub fn pop(&mut self) -> Option<HeldPush> {
+    pub(super) fn pop(&mut self) -> Option<HeldPush> {
         let push = self.pushes.pop_front()?;
         self.bytes -= push.payload.bytes();
         if self.pushes.is_empty() {
@@ -210,7 +210,7 @@ impl From<&Push<'_>> for HeldPush {
 
 impl HeldPush {
     /// Borrows the stored push.
-    pub fn as_push(&self) -> Push<'_> {
+    pub(super) fn as_push(&self) -> Push<'_> {
         Push {
             join_ref: self.join_ref.as_deref().map(Cow::Borrowed),
             reference: self.reference.as_deref().map(Cow::Borrowed),

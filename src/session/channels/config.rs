@@ -68,7 +68,7 @@ type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 impl JoinPayload {
     /// Parses the payload of a join.
-    pub fn read(payload: &str) -> Result<Self, InvalidJoin> {
+    pub(super) fn read(payload: &str) -> Result<Self, InvalidJoin> {
         let fields: Object = parse_object(payload, "the payload")?;
         let token = ["access_token", "user_token"].into_iter().find_map(|name| parse_text(fields.get(name)?));
         let config = fields.get("config").map(|config| ChannelConfig::read(config)).transpose()?;
@@ -78,7 +78,7 @@ impl JoinPayload {
 
 impl ChannelConfig {
     /// Settings of a legacy join, from its topic `<schema>[:<table>[:<filter>]]`.
-    pub fn legacy(name: &str) -> Self {
+    pub(super) fn legacy(name: &str) -> Self {
         let named = ["schema", "table", "filter"].into_iter().zip(name.splitn(3, ':'));
         let requested: serde_json::Map<_, _> =
             named.map(|(key, value)| (key.to_owned(), serde_json::Value::from(value))).collect();

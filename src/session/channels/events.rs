@@ -68,18 +68,22 @@ struct Inner {
 }
 
 impl EventQueue {
-    pub fn new(connection: &Arc<Connection>) -> Self {
+    pub(super) fn new(connection: &Arc<Connection>) -> Self {
         Self(Arc::new(Inner { connection: Arc::clone(connection), events: Mutex::default() }))
     }
 
     /// Appends an event and wakes the session.
-    pub fn push(&self, event: SessionEvent) {
+    pub(super) fn push(&self, event: SessionEvent) {
         self.0.events.lock().push(event);
         self.0.connection.wake();
     }
 
     /// Appends new read rights and removes those of the same channel that have not been taken.
-    pub fn push_read_rights(&self, channel: ChannelId, rights: Result<ReadRights, AuthorizationError>) {
+    pub(super) fn push_read_rights(
+        &self,
+        channel: ChannelId,
+        rights: Result<ReadRights, AuthorizationError>,
+    ) {
         self.0
             .events
             .lock()
@@ -88,7 +92,7 @@ impl EventQueue {
     }
 
     /// Removes all events, in order.
-    pub fn take(&self) -> Vec<SessionEvent> {
+    pub(super) fn take(&self) -> Vec<SessionEvent> {
         std::mem::take(&mut *self.0.events.lock())
     }
 }

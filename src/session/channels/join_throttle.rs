@@ -18,7 +18,7 @@ pub(super) struct JoinThrottle {
 
 impl JoinThrottle {
     /// Counts a rejection, and waits if the burst is used up.
-    pub async fn throttle(&mut self) {
+    pub(super) async fn throttle(&mut self) {
         let now = Instant::now();
         let even_at = self.drained_at.filter(|even_at| *even_at > now).unwrap_or(now) + REJECTION_INTERVAL;
         self.drained_at = Some(even_at);

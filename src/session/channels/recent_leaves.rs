@@ -24,7 +24,7 @@ pub(super) struct RecentLeaves(Vec<(u64, Instant)>);
 
 impl RecentLeaves {
     /// Records that the client has left a topic.
-    pub fn insert(&mut self, name: &str) {
+    pub(super) fn insert(&mut self, name: &str) {
         let now = Instant::now();
         self.0.retain(|(_, left_at)| now.duration_since(*left_at) < RETENTION);
         if self.0.len() == MAX_REMEMBERED {
@@ -34,7 +34,7 @@ impl RecentLeaves {
     }
 
     /// Whether the client has recently left a topic.
-    pub fn contains(&mut self, name: &str) -> bool {
+    pub(super) fn contains(&mut self, name: &str) -> bool {
         let now = Instant::now();
         self.0.retain(|(_, left_at)| now.duration_since(*left_at) < RETENTION);
         if self.0.is_empty() {

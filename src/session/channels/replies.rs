@@ -22,7 +22,7 @@ pub(super) const EMPTY: &str = "{}";
 
 impl ReplyWriter<'_> {
     /// Replies to a heartbeat, without the hub.
-    pub fn reply_heartbeat(&self, push: &Push<'_>) {
+    pub(super) fn reply_heartbeat(&self, push: &Push<'_>) {
         let message = Message {
             join_ref: None,
             reference: push.reference.as_deref(),
@@ -35,17 +35,17 @@ impl ReplyWriter<'_> {
     }
 
     /// Replies that the topic has not been joined.
-    pub async fn reply_unmatched(&self, push: &Push<'_>) {
+    pub(super) async fn reply_unmatched(&self, push: &Push<'_>) {
         self.reply_to(None, push, ReplyStatus::Error, r#"{"reason":"unmatched topic"}"#).await;
     }
 
     /// Replies to `phx_leave` of a topic that has not been joined.
-    pub async fn reply_left(&self, push: &Push<'_>) {
+    pub(super) async fn reply_left(&self, push: &Push<'_>) {
         self.reply_to(push.join_ref.as_deref(), push, ReplyStatus::Ok, EMPTY).await;
     }
 
     /// Replies to a push.
-    pub async fn reply_to(
+    pub(super) async fn reply_to(
         &self,
         join_ref: Option<&str>,
         push: &Push<'_>,
@@ -63,7 +63,7 @@ impl ReplyWriter<'_> {
     }
 
     /// Encodes a reply of a channel.
-    pub fn reply_frame(
+    pub(super) fn reply_frame(
         &self,
         channel: &Channel,
         reference: Option<&str>,
@@ -75,12 +75,16 @@ impl ReplyWriter<'_> {
     }
 
     /// Encodes a push of the server to a channel.
-    pub fn push_frame(&self, channel: &Channel, event: &str, payload: &str) -> WireFrame {
+    pub(super) fn push_frame(&self, channel: &Channel, event: &str, payload: &str) -> WireFrame {
         self.channel_frame(channel, None, event, Body::Raw(payload))
     }
 
     /// Encodes a replayed broadcast; `None` if the client's protocol version cannot represent it.
-    pub fn replayed_frame(&self, channel: &Channel, broadcast: &DatabaseBroadcast) -> Option<WireFrame> {
+    pub(super) fn replayed_frame(
+        &self,
+        channel: &Channel,
+        broadcast: &DatabaseBroadcast,
+    ) -> Option<WireFrame> {
         let DatabaseBroadcast { id, event, payload, .. } = broadcast;
         let meta = serde_json::json!({ "replayed": true, "id": id }).to_string();
         match payload {
@@ -104,7 +108,13 @@ impl ReplyWriter<'_> {
     }
 
     /// Encodes a `system` event of the channel or one of its extensions. Clients require all four keys.
-    pub fn system_frame(&self, channel: &Channel, status: &str, extension: &str, message: &str) -> WireFrame {
+    pub(super) fn system_frame(
+        &self,
+        channel: &Channel,
+        status: &str,
+        extension: &str,
+        message: &str,
+    ) -> WireFrame {
         let topic = &*channel.topic.name;
         let payload = serde_json::json!({
             "message": message, "status": status, "extension": extension, "channel": topic,
@@ -113,7 +123,7 @@ impl ReplyWriter<'_> {
     }
 
     /// Encodes `phx_close`, with the reference of the join as both references.
-    pub fn close_frame(&self, channel: &Channel) -> WireFrame {
+    pub(super) fn close_frame(&self, channel: &Channel) -> WireFrame {
         self.channel_frame(channel, channel.join_ref.as_deref(), "phx_close", Body::Raw(EMPTY))
     }
 
@@ -129,7 +139,7 @@ impl ReplyWriter<'_> {
     }
 
     /// Sends a frame in order with the messages of topics.
-    pub async fn send(&self, frame: WireFrame) {
+    pub(super) async fn send(&self, frame: WireFrame) {
         // This fails only when the server is stopping, and then the connection closes too.
         let _ = self.hub.send(self.conn, frame).await;
     }

@@ -24,12 +24,12 @@ impl std::fmt::Debug for ChannelSubscription {
 }
 
 impl ChannelSubscription {
-    pub fn new(subscription: Subscription) -> Self {
+    pub(super) fn new(subscription: Subscription) -> Self {
         Self { subscription: Arc::new(subscription), refresh: None }
     }
 
     /// Moves the subscription to the refreshed token of its channel.
-    pub fn refresh_token(&mut self, principal: Arc<Principal>) {
+    pub(super) fn refresh_token(&mut self, principal: Arc<Principal>) {
         let subscription = Arc::clone(&self.subscription);
         let delay = Duration::from_millis(rand::rng().random_range(REFRESH_DELAY_MS));
         let refresh = tokio::spawn(async move {

@@ -27,7 +27,7 @@ pub(in crate::channels::authorization) struct CacheKey {
 
 impl CacheKey {
     /// The hashes of the values that name this user or topic in changed rows; see `rollcall.invalidate_channel_authorization`.
-    pub fn value_hashes(&self) -> SmallVec<[u32; 4]> {
+    pub(crate) fn value_hashes(&self) -> SmallVec<[u32; 4]> {
         let parts = self.topic.split([':', '/', '.']).filter(|part| !part.is_empty()).take(MAX_TOPIC_PARTS);
         let mut hashes: SmallVec<[u32; 4]> =
             parts.chain([&*self.topic]).chain(self.principal.sub.as_deref()).map(value_hash).collect();
@@ -52,7 +52,7 @@ impl CachedWriteRights {
     const BROADCAST: u8 = 2;
     const PRESENCE: u8 = 4;
 
-    pub fn get(&self) -> Option<WriteRights> {
+    pub(crate) fn get(&self) -> Option<WriteRights> {
         let bits = self.0.load(Ordering::Acquire);
         (bits & Self::KNOWN != 0).then_some(WriteRights {
             broadcast: bits & Self::BROADCAST != 0,
@@ -60,7 +60,7 @@ impl CachedWriteRights {
         })
     }
 
-    pub fn set(&self, rights: Option<WriteRights>) {
+    pub(crate) fn set(&self, rights: Option<WriteRights>) {
         let bits = rights.map_or(0, |rights| {
             Self::KNOWN
                 | if rights.broadcast { Self::BROADCAST } else { 0 }
@@ -114,7 +114,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub fn new(key: CacheKey) -> Self {
+    pub(super) fn new(key: CacheKey) -> Self {
         Self {
             value_hashes: key.value_hashes(),
             key,
@@ -135,12 +135,12 @@ impl Entry {
     }
 
     /// Whether a subscriber or a request uses the entry.
-    pub fn is_in_use(&self) -> bool {
+    pub(super) fn is_in_use(&self) -> bool {
         !self.subscriptions.is_empty() || !self.read_waiters.is_empty() || !self.write_waiters.is_empty()
     }
 
     /// Whether the last known rights of a subscriber may be outdated.
-    pub fn needs_recheck(&self, epoch: u64) -> bool {
+    pub(super) fn needs_recheck(&self, epoch: u64) -> bool {
         !self.subscriptions.is_empty() && self.read.as_ref().is_none_or(|(_, of)| *of < epoch)
     }
 }

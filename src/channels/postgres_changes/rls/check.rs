@@ -22,7 +22,7 @@ use crate::{
 
 /// Results by pair of table index and principal index.
 #[derive(Default)]
-pub struct RlsResults {
+pub(crate) struct RlsResults {
     /// The tables that were checked.
     pub tables: Vec<Arc<CheckedTable>>,
     /// Results of the completed checks.
@@ -32,7 +32,7 @@ pub struct RlsResults {
 }
 
 /// The rows of a table batch that a principal may see.
-pub struct RowVisibility {
+pub(crate) struct RowVisibility {
     /// Whether the row is visible, by row index.
     pub visible: Vec<bool>,
     /// The error that a policy raised.
@@ -54,7 +54,7 @@ impl RowVisibility {
 ///
 /// # Errors
 /// If the database is unavailable.
-pub async fn check_rows(
+pub(crate) async fn check_rows(
     executor: &mut RlsExecutor,
     lanes: &Lanes,
     batch: &[RowChange],

@@ -42,7 +42,7 @@ const MAX_STATEMENTS: usize = 500;
 
 /// A table whose rows are checked.
 #[derive(Debug, Clone)]
-pub struct CheckedTable {
+pub(crate) struct CheckedTable {
     /// Table name, schema-qualified and quoted.
     pub qualified_name: String,
     /// Queries that check rows, in order of preference.
@@ -52,14 +52,14 @@ pub struct CheckedTable {
 impl CheckedTable {
     /// Bytes of the values that the queries check.
     #[must_use]
-    pub fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.queries.iter().map(RowQuery::size_bytes).sum()
     }
 }
 
 /// A check of rows of one table for one principal.
 #[derive(Debug, Clone)]
-pub struct RlsCheck {
+pub(crate) struct RlsCheck {
     pub principal: Arc<Principal>,
     /// Index of the table in the list of checked tables.
     pub table_index: usize,
@@ -69,7 +69,7 @@ pub struct RlsCheck {
 
 /// Result of a check.
 #[derive(Debug, Clone, Default)]
-pub struct RlsCheckResult {
+pub(crate) struct RlsCheckResult {
     pub visible_rows: Vec<usize>,
     /// The policies exceeded the timeout; the other fields have no meaning.
     pub timed_out: bool,
@@ -78,7 +78,7 @@ pub struct RlsCheckResult {
 }
 
 /// Connections for row-level security checks.
-pub struct RlsExecutor {
+pub(crate) struct RlsExecutor {
     connector: Connector,
     connections: Vec<RlsConnection>,
     /// Maximum duration of one query.
@@ -117,7 +117,7 @@ enum QueryOutcome {
 impl RlsExecutor {
     /// Creates an executor with `connection_count` connections, which are opened when needed.
     #[must_use]
-    pub fn new(connector: Connector, connection_count: usize, query_timeout: Duration) -> Self {
+    pub(crate) fn new(connector: Connector, connection_count: usize, query_timeout: Duration) -> Self {
         Self {
             connector,
             connections: (0..connection_count).map(|_| RlsConnection::default()).collect(),
@@ -126,7 +126,7 @@ impl RlsExecutor {
     }
 
     /// Closes the connections; the next check opens new ones.
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.connections.iter_mut().for_each(|connection| *connection = RlsConnection::default());
     }
 
@@ -134,7 +134,7 @@ impl RlsExecutor {
     ///
     /// # Errors
     /// If the database is unavailable.
-    pub async fn run_checks(
+    pub(crate) async fn run_checks(
         &mut self,
         tables: &[Arc<CheckedTable>],
         checks: &[RlsCheck],

@@ -51,7 +51,7 @@ const TIMEOUT_MARGIN: Duration = Duration::from_millis(250);
 
 /// Whose deliveries stay in order and share a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// Checks of policies, whose cost depends on the principal.
     Principal(Arc<Principal>),
     /// Filters, whose cost depends on the client's choice.
@@ -60,17 +60,17 @@ pub enum Owner {
 
 /// A lane has one timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
+pub(crate) enum Lane {
     Quick,
     Slow,
 }
 
 /// Index of a table in its batch, and of a row within the table.
-pub type RowRef = (usize, usize);
+pub(crate) type RowRef = (usize, usize);
 
 /// Events of one batch that are delivered if the principal may see their rows and their filters match. They are in the
 /// order of the changes, whatever their tables.
-pub struct DeferredDelivery {
+pub(crate) struct DeferredDelivery {
     owner: Owner,
     principal: Arc<Principal>,
     /// By index in the batch.
@@ -94,7 +94,7 @@ struct DeferredFilter {
 }
 
 /// An event for one channel.
-pub struct DeferredEvent {
+pub(crate) struct DeferredEvent {
     pub row: RowRef,
     pub channel: Arc<SubscribedChannel>,
     pub spec: Arc<SubscriptionSpec>,
@@ -104,7 +104,7 @@ pub struct DeferredEvent {
 }
 
 /// A payload and the bindings that receive it.
-pub struct EventPart {
+pub(crate) struct EventPart {
     pub data: Arc<str>,
     /// IDs of the matching bindings.
     pub ids: Vec<u32>,
@@ -113,7 +113,7 @@ pub struct EventPart {
 }
 
 impl DeferredDelivery {
-    pub const fn new(owner: Owner, principal: Arc<Principal>) -> Self {
+    pub(crate) const fn new(owner: Owner, principal: Arc<Principal>) -> Self {
         Self {
             owner,
             principal,
@@ -126,7 +126,7 @@ impl DeferredDelivery {
 
     /// Adds an event of a table, in the order of the changes; `is_visible` is false if row-level security has not been
     /// checked for its row.
-    pub fn add_event(&mut self, event: DeferredEvent, table: &Arc<CheckedTable>, is_visible: bool) {
+    pub(crate) fn add_event(&mut self, event: DeferredEvent, table: &Arc<CheckedTable>, is_visible: bool) {
         let (table_index, row) = event.row;
         let size_bytes = &mut self.size_bytes;
         let deferred = self.tables.entry(table_index).or_insert_with(|| {
@@ -141,7 +141,7 @@ impl DeferredDelivery {
     }
 
     /// Adds a value to evaluate a filter for; returns the filter's index.
-    pub fn add_filter(
+    pub(crate) fn add_filter(
         &mut self,
         type_info: &Arc<TypeInfo>,
         filter: &Filter,
@@ -201,7 +201,7 @@ impl DeferredEvent {
 
 /// Builds an event for bindings with equal payloads.
 #[must_use]
-pub fn change_event(
+pub(crate) fn change_event(
     spec: &SubscriptionSpec,
     operation: Operation,
     data: &str,
@@ -243,10 +243,10 @@ struct Shared {
 
 /// Handle of the two lanes.
 #[derive(Clone, Default)]
-pub struct Lanes(Arc<Shared>);
+pub(crate) struct Lanes(Arc<Shared>);
 
 /// Processes the deliveries of one lane.
-pub struct LaneWorker {
+pub(crate) struct LaneWorker {
     lanes: Lanes,
     lane: Lane,
     executor: RlsExecutor,
@@ -263,7 +263,7 @@ enum Outcome {
 impl Lanes {
     /// Creates a worker. Several may serve one lane.
     #[must_use]
-    pub fn worker(
+    pub(crate) fn worker(
         &self,
         lane: Lane,
         executor: RlsExecutor,
@@ -275,7 +275,7 @@ impl Lanes {
 
     /// The owners whose next events must be queued as well: those with queued deliveries, and those that are slow.
     #[must_use]
-    pub fn owners(&self) -> HashSet<Owner> {
+    pub(crate) fn owners(&self) -> HashSet<Owner> {
         let mut state = self.0.state.lock();
         state.owners.retain(|_, queue| {
             queue.is_busy || !queue.deliveries.is_empty() || queue.last_used.elapsed() < SLOW_OWNER_TTL
@@ -284,13 +284,13 @@ impl Lanes {
     }
 
     /// Adds a principal whose policies exceeded the timeout of the shared queue to the slow lane.
-    pub fn add_slow_principal(&self, principal: &Arc<Principal>) {
+    pub(crate) fn add_slow_principal(&self, principal: &Arc<Principal>) {
         let owner = Owner::Principal(Arc::clone(principal));
         self.0.state.lock().owners.entry(owner).or_insert_with(|| OwnerQueue::new(Lane::Slow));
     }
 
     /// Queues deliveries without waiting. If a queue is full, the subscribers receive an error.
-    pub fn enqueue(&self, deliveries: Vec<DeferredDelivery>) {
+    pub(crate) fn enqueue(&self, deliveries: Vec<DeferredDelivery>) {
         for delivery in deliveries {
             if let Err(delivery) = self.push(delivery) {
                 delivery.send_timed_out();
@@ -381,7 +381,7 @@ impl OwnerQueue {
 
 impl LaneWorker {
     /// Processes deliveries until `stop` is cancelled.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             let Some(delivery) = self.lanes.pop(self.lane) else {
                 let lanes = self.lanes.clone();

@@ -4,7 +4,7 @@
 //! principal, and [`lanes`] take the checks that exceed the timeout of the shared queue, and the
 //! filters that only PostgreSQL can evaluate.
 
-pub mod check;
-pub mod executor;
-pub mod lanes;
-pub mod query;
+pub(super) mod check;
+pub(super) mod executor;
+pub(super) mod lanes;
+pub(super) mod query;

@@ -30,7 +30,7 @@ const MAX_FUNCTION_PARAMETERS: usize = 100;
 
 /// A query that checks rows of a table.
 #[derive(Debug, Clone)]
-pub struct RowQuery {
+pub(crate) struct RowQuery {
     statement: Arc<str>,
     /// Number of columns sent as parameters.
     column_count: usize,
@@ -83,7 +83,7 @@ impl RowQuery {
     ///
     /// The `limit` makes PostgreSQL look up key by key. A join could evaluate the policies for other rows, where they
     /// might raise errors.
-    pub fn by_key(access: &TableAccess, rows: &[&RowChange]) -> Option<Self> {
+    pub(crate) fn by_key(access: &TableAccess, rows: &[&RowChange]) -> Option<Self> {
         let relation = &rows.first()?.relation;
         let index_of = |name: &String| relation.columns.iter().position(|column| *column.name == **name);
         let key: Vec<usize> = access.key_columns.iter().map(index_of).collect::<Option<_>>()?;
@@ -116,7 +116,7 @@ impl RowQuery {
     /// Checks by column values for which rows the policies' condition holds. It cannot check rows with an unknown
     /// value in a column that the condition reads. If the condition is not deterministic, only deleted rows are
     /// checked this way.
-    pub fn by_values(condition: &RlsCondition, rows: &[&RowChange]) -> Option<Self> {
+    pub(crate) fn by_values(condition: &RlsCondition, rows: &[&RowChange]) -> Option<Self> {
         let relation = &rows.first()?.relation;
         let index_of = |name: &String| relation.columns.iter().position(|column| *column.name == **name);
         let column_indexes: Vec<usize> = condition.columns.iter().map(index_of).collect::<Option<_>>()?;
@@ -159,7 +159,7 @@ impl RowQuery {
 
     /// The same query inside a temporary function that is created by the server's role and runs with the rights of the
     /// principal. Its names are resolved when it is created. `None` if the query has too many parameters for a function.
-    pub fn in_function(mut self, condition: &RlsCondition) -> Option<Self> {
+    pub(crate) fn in_function(mut self, condition: &RlsCondition) -> Option<Self> {
         if self.column_count >= MAX_FUNCTION_PARAMETERS {
             return None;
         }
@@ -180,7 +180,7 @@ impl RowQuery {
     }
 
     /// Evaluates a filter for values of visible rows. The rows of the query are the indexes of the values.
-    pub fn by_filter(type_info: &TypeInfo, filter: &Filter, values: &[&str]) -> Self {
+    pub(crate) fn by_filter(type_info: &TypeInfo, filter: &Filter, values: &[&str]) -> Self {
         let statement = format!(
             "select tuples.tuple_index from {} where ({}) = {}",
             unnest_clause(2),
@@ -206,28 +206,28 @@ impl RowQuery {
     }
 
     /// Statements that create the temporary function that the query calls, if it calls one.
-    pub fn function(&self) -> Option<&str> {
+    pub(crate) fn function(&self) -> Option<&str> {
         self.function.as_deref()
     }
 
     /// The statement. Parameters: tuple indexes as `int4[]`, then each column as `text[]`. Returns the indexes of
     /// visible tuples.
-    pub const fn statement(&self) -> &Arc<str> {
+    pub(crate) const fn statement(&self) -> &Arc<str> {
         &self.statement
     }
 
     /// Bytes of the values to check.
-    pub fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.tuples.iter().flatten().flatten().map(|value| value.len() + 24).sum()
     }
 
     /// Whether the query can check a row.
-    pub fn covers(&self, row: usize) -> bool {
+    pub(crate) fn covers(&self, row: usize) -> bool {
         self.tuple_of_row.get(row).is_some_and(Option::is_some)
     }
 
     /// Value of the first parameter: the distinct tuple indexes of some rows.
-    pub fn tuple_indexes(&self, rows: &[usize]) -> Vec<i32> {
+    pub(crate) fn tuple_indexes(&self, rows: &[usize]) -> Vec<i32> {
         let mut seen = HashSet::with_capacity(rows.len());
         let tuples =
             rows.iter().filter_map(|row| self.tuple_of_row[*row]).filter(|tuple| seen.insert(*tuple));
@@ -235,7 +235,7 @@ impl RowQuery {
     }
 
     /// Values of the other parameters: one array per column.
-    pub fn column_values(&self, tuple_indexes: &[i32]) -> Vec<Vec<Option<&str>>> {
+    pub(crate) fn column_values(&self, tuple_indexes: &[i32]) -> Vec<Vec<Option<&str>>> {
         let tuples =
             || tuple_indexes.iter().filter_map(|index| self.tuples.get(usize::try_from(*index).ok()?));
         (0..self.column_count)
@@ -244,7 +244,7 @@ impl RowQuery {
     }
 
     /// Those of `rows` whose tuple is in `tuple_indexes`.
-    pub fn rows_for(&self, tuple_indexes: &[i32], rows: &[usize]) -> Vec<usize> {
+    pub(crate) fn rows_for(&self, tuple_indexes: &[i32], rows: &[usize]) -> Vec<usize> {
         let visible: HashSet<usize> =
             tuple_indexes.iter().filter_map(|index| usize::try_from(*index).ok()).collect();
         let is_visible = |row: &usize| self.tuple_of_row[*row].is_some_and(|tuple| visible.contains(&tuple));
