@@ -132,6 +132,21 @@ comment on function rollcall.iso_time is
   'A time as every answer of the server has it: RFC 3339 in UTC with three fractional digits.';
 grant execute on function rollcall.iso_time to authenticated, service_role;
 
+-- Generated columns ---------------------------------------------------------------------------------------------------
+
+-- PostgreSQL 18 and later: triggers read such columns as null in the rows that a statement has changed.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.has_virtual_column(p_table oid, p_columns text[] default null) returns boolean
+  language sql stable security invoker set search_path = ''
+as $$
+  select exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = p_table and a.attgenerated = 'v' and a.attnum > 0 and not a.attisdropped
+      and (p_columns is null or a.attname::text = any (p_columns)))
+$$;
+comment on function rollcall_internal.has_virtual_column is
+  'Whether a table has a virtual generated column, among some columns or all.';
+
 -- Types ---------------------------------------------------------------------------------------------------------------
 
 -- Invoker: reads catalogs that every role may read.
@@ -1305,7 +1320,8 @@ declare
 begin
   if cardinality(v_rows) > 0 then
     perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      rollcall_internal.value_hashes(v_rows));
+      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
+        else rollcall_internal.value_hashes(v_rows) end);
   end if;
   return null;
 end
@@ -1324,7 +1340,8 @@ declare
   v_columns text;
   v_changed boolean := true;
 begin
-  if tg_nargs > 0 then
+  -- A virtual generated column cannot be compared.
+  if tg_nargs > 0 and not rollcall_internal.has_virtual_column(tg_relid, tg_argv) then
     select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
     begin
       execute format('select exists (
@@ -1343,7 +1360,8 @@ begin
     (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51));
   if cardinality(v_rows) > 0 then
     perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      rollcall_internal.value_hashes(v_rows));
+      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
+        else rollcall_internal.value_hashes(v_rows) end);
   end if;
   return null;
 end
@@ -1360,7 +1378,8 @@ declare
 begin
   if cardinality(v_rows) > 0 then
     perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      rollcall_internal.value_hashes(v_rows));
+      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
+        else rollcall_internal.value_hashes(v_rows) end);
   end if;
   return null;
 end

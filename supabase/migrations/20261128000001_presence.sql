@@ -1294,6 +1294,10 @@ create function rollcall_internal.replace_own_table(p_own rollcall_internal.own_
   language plpgsql volatile security invoker set search_path = ''
 as $$
 begin
+  if rollcall_internal.has_virtual_column(p_own.source, p_followed::text[]) then
+    raise exception 'source: % is read through a virtual generated column, whose changes triggers do not see',
+      p_own.source using errcode = 'feature_not_supported', hint = 'Make the generated column stored.';
+  end if;
   insert into rollcall_internal.own_tables as o (relation, source, user_column, other_column, group_column, condition,
       search_path, shape, definition, followed_columns)
     values (p_own.relation, p_own.source, p_own.user_column, p_own.other_column, p_own.group_column, p_own.condition,
@@ -4163,17 +4167,20 @@ create function rollcall_internal.on_watched_columns_changed() returns trigger
 as $$
 declare
   v_columns text;
-  v_changed boolean;
+  -- Such a column cannot be compared.
+  v_changed boolean := rollcall_internal.has_virtual_column(tg_relid, tg_argv);
 begin
-  select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
-  begin
-    -- As many rows before as after, so a difference on one side is one on the other.
-    execute format('select exists (
-      select row(%1$s)::text from new_rows t except all select row(%1$s)::text from old_rows t)', v_columns)
-      into v_changed;
-  exception when undefined_column then
-    v_changed := true;
-  end;
+  if not v_changed then
+    select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
+    begin
+      -- As many rows before as after, so a difference on one side is one on the other.
+      execute format('select exists (
+        select row(%1$s)::text from new_rows t except all select row(%1$s)::text from old_rows t)', v_columns)
+        into v_changed;
+    exception when undefined_column then
+      v_changed := true;
+    end;
+  end if;
   if v_changed then
     perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   end if;

@@ -127,6 +127,21 @@ comment on function rollcall.iso_time is
   'A time as every answer of the server has it: RFC 3339 in UTC with three fractional digits.';
 grant execute on function rollcall.iso_time to authenticated, service_role;
 
+-- Generated columns ---------------------------------------------------------------------------------------------------
+
+-- PostgreSQL 18 and later: triggers read such columns as null in the rows that a statement has changed.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.has_virtual_column(p_table oid, p_columns text[] default null) returns boolean
+  language sql stable security invoker set search_path = ''
+as $$
+  select exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = p_table and a.attgenerated = 'v' and a.attnum > 0 and not a.attisdropped
+      and (p_columns is null or a.attname::text = any (p_columns)))
+$$;
+comment on function rollcall_internal.has_virtual_column is
+  'Whether a table has a virtual generated column, among some columns or all.';
+
 -- Types ---------------------------------------------------------------------------------------------------------------
 
 -- Invoker: reads catalogs that every role may read.

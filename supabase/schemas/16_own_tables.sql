@@ -730,6 +730,10 @@ create function rollcall_internal.replace_own_table(p_own rollcall_internal.own_
   language plpgsql volatile security invoker set search_path = ''
 as $$
 begin
+  if rollcall_internal.has_virtual_column(p_own.source, p_followed::text[]) then
+    raise exception 'source: % is read through a virtual generated column, whose changes triggers do not see',
+      p_own.source using errcode = 'feature_not_supported', hint = 'Make the generated column stored.';
+  end if;
   insert into rollcall_internal.own_tables as o (relation, source, user_column, other_column, group_column, condition,
       search_path, shape, definition, followed_columns)
     values (p_own.relation, p_own.source, p_own.user_column, p_own.other_column, p_own.group_column, p_own.condition,

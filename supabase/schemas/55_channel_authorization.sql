@@ -279,7 +279,8 @@ declare
 begin
   if cardinality(v_rows) > 0 then
     perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      rollcall_internal.value_hashes(v_rows));
+      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
+        else rollcall_internal.value_hashes(v_rows) end);
   end if;
   return null;
 end
@@ -298,7 +299,8 @@ declare
   v_columns text;
   v_changed boolean := true;
 begin
-  if tg_nargs > 0 then
+  -- A virtual generated column cannot be compared.
+  if tg_nargs > 0 and not rollcall_internal.has_virtual_column(tg_relid, tg_argv) then
     select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
     begin
       execute format('select exists (
@@ -317,7 +319,8 @@ begin
     (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51));
   if cardinality(v_rows) > 0 then
     perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      rollcall_internal.value_hashes(v_rows));
+      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
+        else rollcall_internal.value_hashes(v_rows) end);
   end if;
   return null;
 end
@@ -334,7 +337,8 @@ declare
 begin
   if cardinality(v_rows) > 0 then
     perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      rollcall_internal.value_hashes(v_rows));
+      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
+        else rollcall_internal.value_hashes(v_rows) end);
   end if;
   return null;
 end

@@ -530,9 +530,22 @@ async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>
     app.dump().await.assert_equals(&before, "the database");
     assert_eq!(app.count("select count(*) from pg_roles where rolname = 'anon'").await, 0);
 
+    // Statements of the application that refuse every other one.
+    app.execute("drop schema rollcall, realtime, auth cascade").await;
+    let raises = "create function public.no() returns event_trigger language plpgsql as
+          $$ begin raise exception 'no DDL here'; end $$;
+        create event trigger no on ddl_command_end execute function public.no()";
+    app.admin.batch_execute(raises).await.expect("an event trigger");
+    let before = app.dump().await;
+    let error = prepare(&app.target, &Sources::built_in(), true).await.expect_err("the trigger raises");
+    assert!(error.to_string().contains("no DDL here"), "{error}");
+    app.dump().await.assert_equals(&before, "the database");
+    assert_eq!(app.count("select count(*) from pg_roles where rolname = 'anon'").await, 0);
+    app.admin.batch_execute("drop event trigger no; drop function public.no()").await.expect("dropped");
+
     // A database of the versions before the schemas.
     app.execute(
-        "drop table rollcall.people;
+        "create schema rollcall;
          create function rollcall.void_sight(uuid[], uuid[], text) returns void language sql as ''",
     )
     .await;

@@ -57,9 +57,11 @@ const CHAT: Application = Application {
     unrelate: "delete from public.friendships where user_id = $b",
     unimportant: "update public.friendships set last_chat = now() where user_id = $b",
     visibility: "contacts",
-    join: "insert into public.rooms values (42, 'x'); insert into public.room_members values (42, $a), (42, $b)",
+    join: "insert into public.rooms values (9007199254740993, 'x');
+        insert into public.room_members values (9007199254740993, $a), (9007199254740993, $b)",
     leave: "delete from public.room_members where profile_id = $a",
-    conversations: || vec![json!(42), json!("42")],
+    // Not a number that JavaScript can hold.
+    conversations: || vec![json!(9_007_199_254_740_993_i64), json!("9007199254740993")],
     invalid_conversation: Some("bob"),
 };
 
@@ -68,9 +70,10 @@ const ORGANISATIONS: Application = Application {
     schema: "
         create schema app;
         create table app.organisations (id uuid primary key, slug text);
+        create domain app.person as uuid;
         create domain app.member_role as text check (value in ('owner', 'member', 'invited'));
         create table app.organisation_members (
-          organisation_id uuid not null references app.organisations on delete cascade, user_id uuid not null,
+          organisation_id uuid not null references app.organisations on delete cascade, user_id app.person not null,
           role app.member_role not null default 'member', deleted_at timestamptz, seat int,
           primary key (organisation_id, user_id));
         create index on app.organisation_members (user_id);
@@ -106,7 +109,9 @@ const TEXT_IDS: Application = Application {
           note text, primary key (follower, followed));
         create index on public.follows (followed);
         insert into public.follows values ('bot:welcome', 'anyone'), ('', '');
-        create table public.channel_users (channel text not null, member text not null, primary key (channel, member));
+        create table public.channel_users (name text not null, member text not null,
+          channel text generated always as (lower(name)) stored, primary key (name, member));
+        create index on public.channel_users (channel);
         create index on public.channel_users (member);
         insert into public.channel_users values ('general:en,1', 'bot:welcome');
         select rollcall.use_table('contacts', 'public.follows', 'follower', 'followed', condition => 'not follows.muted');

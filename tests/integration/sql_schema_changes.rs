@@ -231,3 +231,48 @@ async fn revoking_a_grant_closes_private_channels(db: Arc<TestDatabase>) {
         socket.join_private("realtime:room", &user.token, json!({})).await;
     }
 }
+
+/// Since PostgreSQL 18 triggers read virtual generated columns as null. Policies over them are followed all the same; a
+/// table of the application that is read through one is refused.
+#[testkit::test]
+async fn generated_columns_that_policies_read_are_followed(db: Arc<TestDatabase>) {
+    let version = "select current_setting('server_version_num')::int >= 180000";
+    let has_virtual: bool = db.query_row(version, &[]).await.get(0);
+    let kind = if has_virtual { "virtual" } else { "stored" };
+    let (member, subject) = (User::new(), User::new());
+    db.execute(
+        &format!(
+            "create table public.seats (id int primary key, raw_room text, raw_who text,
+               room text generated always as (lower(raw_room)) {kind},
+               who text generated always as (lower(raw_who)) {kind});
+             grant select on public.seats to authenticated;
+             create policy seated on realtime.messages for select to authenticated using (exists (
+               select from public.seats s where s.room = realtime.topic() and s.who = auth.uid()::text));
+             create policy seated on rollcall.user_presence for select to authenticated using (exists (
+               select from public.seats s where s.room = 'lobby' and s.who = auth.uid()::text) and face = 'public');
+             insert into public.seats values (1, 'LOBBY', upper($m::uuid::text))"
+        ),
+        &[("m", member.id)],
+    )
+    .await;
+    db.set_status(&subject, "busy").await;
+    let node = db.start_server().await;
+    let mut presence = node.socket_with(&member, &format!("&user_ids={}", subject.id)).await;
+    presence.wait_until("seated", |socket| socket.shows(subject.id, "online", "busy")).await;
+    for (change, back) in [
+        ("update public.seats set raw_room = 'Bar'", "update public.seats set raw_room = 'Lobby'"),
+        ("update public.seats set raw_who = null", "update public.seats set raw_who = upper($m::uuid::text)"),
+        ("delete from public.seats", "insert into public.seats values (2, 'LOBBY', upper($m::uuid::text))"),
+    ] {
+        let mut socket = node.channel_client(SerializerVersion::V2).await;
+        socket.join_private("realtime:lobby", &member.token, json!({})).await;
+        db.execute(change, &[]).await;
+        socket.wait_for("realtime:lobby", "phx_close").await;
+        presence.wait_until(change, |socket| socket.hides(subject.id)).await;
+        db.execute(back, &[("m", member.id)]).await;
+        presence.wait_until(back, |socket| socket.shows(subject.id, "online", "busy")).await;
+    }
+    let declaration = "select rollcall.use_table('participants', 'public.seats', group_column => 'room', user_column => 'who')";
+    let declared = db.connect().await.batch_execute(declaration).await;
+    assert_eq!(declared.is_err(), has_virtual, "{declared:?}");
+}
