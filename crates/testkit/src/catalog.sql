@@ -28,7 +28,9 @@ object (classid, oid, subid, details) as (
   union all select 'pg_type'::regclass, t.oid, 0, concat_ws(' ', t.typowner::regrole, t.typtype, t.typnotnull,
       t.typdefault, nullif(t.typbasetype, 0)::regtype, (select array_agg(e.enumlabel order by e.enumsortorder)
         from pg_enum e where e.enumtypid = t.oid))
+    -- Array types follow their element type, also where it is a member of an extension.
     from pg_type t where t.oid >= 16384 and t.typnamespace not in (select oid from pg_namespace where nspname ~ '^pg_')
+      and not exists (select from pg_type e where e.typarray = t.oid)
   union all select 'pg_policy'::regclass, p.oid, 0, concat_ws(' ', p.polcmd, p.polpermissive, p.polroles::regrole[],
       pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
     from pg_policy p
