@@ -80,6 +80,8 @@ begin
   loop
     execute format('create trigger audit_row after insert or update or delete on %s for each row execute function audit()', t);
     execute format('create trigger audit_all after insert or update or delete on %s for each statement execute function audit_statement()', t);
+    -- One table after the other: a transaction that locks all tables of a running server can deadlock with it.
+    commit;
   end loop;
 end
 $$;
@@ -117,12 +119,14 @@ $$;
 drop trigger stop_carol on rollcall.presence_devices;
 drop function stop_carol();
 
+--! sees alice carol
 do $$
 declare
   t regclass;
 begin
   for t in select tgrelid from pg_trigger where tgname = 'audit_row' loop
     execute format('drop trigger audit_row on %1$s; drop trigger audit_all on %1$s', t);
+    commit;
   end loop;
 end
 $$;
