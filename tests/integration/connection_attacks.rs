@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::memory_floods::resident_mib;
+use crate::{innocents::Innocents, memory_floods::resident_mib};
 
 /// More than twice as many connections as the server has descriptors for clients.
 const CONNECTIONS: u8 = 250;
@@ -80,6 +80,8 @@ async fn connections_of_a_stranger_do_not_take_all_descriptors(db: Arc<TestDatab
     let numbers: Vec<&str> = limit.split_whitespace().skip(3).take(2).collect();
     assert_eq!(numbers, ["256", "256"], "the soft limit is raised to the hard limit");
 
+    // Sockets in use, from the address of the first attack.
+    let mut innocents = Innocents::start(&db, &server).await;
     let (one, many) = (|_| [127, 0, 0, 1], |number| [127, 0, 1, number]);
     let socket = format!(
         "GET /realtime/v1/websocket?apikey={}&vsn=1.0.0 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
@@ -114,6 +116,7 @@ async fn connections_of_a_stranger_do_not_take_all_descriptors(db: Arc<TestDatab
         attack(&server, bytes, one, [127, 0, 0, 1]).await;
         attack(&server, bytes, many, [127, 0, 0, 2]).await;
     }
+    innocents.assert_undisturbed();
 }
 
 #[testkit::test]
