@@ -134,15 +134,21 @@ grant execute on function rollcall.iso_time to authenticated, service_role;
 
 -- Generated columns ---------------------------------------------------------------------------------------------------
 
--- PostgreSQL 18 and later: triggers read such columns as null in the rows that a statement has changed.
+-- PostgreSQL 18 and later: triggers read such columns as null in the rows that a statement has changed. Earlier
+-- versions have no such columns, and no statement pays for the search.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.has_virtual_column(p_table oid, p_columns text[] default null) returns boolean
-  language sql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = ''
 as $$
-  select exists (
+begin
+  if current_setting('server_version_num')::int < 180000 then
+    return false;
+  end if;
+  return exists (
     select from pg_catalog.pg_attribute a
     where a.attrelid = p_table and a.attgenerated = 'v' and a.attnum > 0 and not a.attisdropped
-      and (p_columns is null or a.attname::text = any (p_columns)))
+      and (p_columns is null or a.attname::text = any (p_columns)));
+end
 $$;
 comment on function rollcall_internal.has_virtual_column is
   'Whether a table has a virtual generated column, among some columns or all.';
