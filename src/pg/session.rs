@@ -1,11 +1,23 @@
 //! Session settings of every connection, and the timeouts of its statements.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use super::PgError;
 
 /// Sets everything that a default of the server, the database or the role could change.
 const SESSION_SETTINGS: &str = include_str!("../../sql/node/session_settings.sql");
+
+/// The same for one transaction, without what counts between transactions only.
+static TRANSACTION_SETTINGS: LazyLock<String> = LazyLock::new(|| {
+    SESSION_SETTINGS
+        .lines()
+        .filter_map(|line| line.strip_prefix("set "))
+        .filter(|setting| {
+            !setting.starts_with("default_transaction_") && !setting.starts_with("idle_session_")
+        })
+        .map(|setting| format!("set local {setting} "))
+        .collect()
+});
 
 /// `statement_timeout` of connections without another limit.
 pub(super) const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -47,15 +59,10 @@ impl StatementLimits {
     /// Begins a transaction behind a pooler in transaction mode, where session settings would leak to other clients.
     pub(super) fn pooled_begin_sql(self) -> String {
         format!(
-            "begin isolation level read committed read write not deferrable; \
-             set local idle_in_transaction_session_timeout = '10s'; set local timezone = 'UTC'; \
-             set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; \
-             set local bytea_output = 'hex'; set local extra_float_digits = 1; \
-             set local standard_conforming_strings = on; set local row_security = on; \
-             set local quote_all_identifiers = off; set local array_nulls = on; \
-             set local transform_null_equals = off; set local gin_fuzzy_search_limit = 0; \
+            "begin isolation level read committed read write not deferrable; {}\
              set local statement_timeout = {}; set local lock_timeout = {}; \
              select set_config('search_path', rollcall.role_search_path('none'), true)",
+            *TRANSACTION_SETTINGS,
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis()
         )
@@ -90,6 +97,19 @@ pub async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn transactions_behind_a_pooler_have_the_settings_of_sessions() {
+        let begin = StatementLimits::DEFAULT.pooled_begin_sql();
+        for setting in
+            ["idle_in_transaction_session_timeout = '10s'", "timezone = 'UTC'", "row_security = on"]
+        {
+            assert!(begin.contains(&format!("; set local {setting}; ")), "{begin}");
+        }
+        let of_session =
+            begin.split("; ").any(|one| one.starts_with("set ") && !one.starts_with("set local "));
+        assert!(!of_session && !begin.contains("default_transaction"), "{begin}");
+    }
 
     #[test]
     fn server_timeout_is_below_the_client_timeout() {
