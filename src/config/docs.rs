@@ -1,8 +1,9 @@
 //! `docs/configuration.md` and `docs/reference/cli.md`, generated from the declarations of settings and commands.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::fmt::Write as _;
 
 use clap::Arg;
+use testkit::pages::assert_current;
 
 use super::{ALIASES, texts};
 
@@ -45,31 +46,12 @@ apply if one of `PGHOST`, `PGHOSTADDR`, `PGDATABASE` is set; they also complete 
 
 #[test]
 fn configuration_page_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
-    let expected = render();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &expected).unwrap();
-    }
-    let current = fs::read_to_string(&path).unwrap_or_default();
-    let difference = current.lines().zip(expected.lines()).find(|(current, expected)| current != expected);
-    assert!(
-        current == expected,
-        "{PATH} is not current; run: UPDATE_DOCS=1 cargo test --lib config::docs\nfirst difference: {difference:?}"
-    );
+    assert_current(PATH, &render(), "--lib config::docs");
 }
 
 #[test]
 fn command_line_page_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(CLI_PATH);
-    let expected = render_commands();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &expected).unwrap();
-    }
-    let current = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        current == expected,
-        "{CLI_PATH} is not current; run: UPDATE_DOCS=1 cargo test --lib config::docs"
-    );
+    assert_current(CLI_PATH, &render_commands(), "--lib config::docs");
 }
 
 fn render_commands() -> String {

@@ -1,6 +1,8 @@
 //! `docs/errors.md`, generated from the error codes.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::fmt::Write as _;
+
+use testkit::pages::assert_current;
 
 use super::ErrorCode;
 
@@ -54,13 +56,7 @@ Sockets send the same codes in a message of type `error` ([Errors](protocol/pres
 
 #[test]
 fn error_page_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
-    let expected = render();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &expected).expect("the page is writable");
-    }
-    let current = fs::read_to_string(&path).unwrap_or_default();
-    assert!(current == expected, "{PATH} is not current; run: UPDATE_DOCS=1 cargo test --lib error_docs");
+    assert_current(PATH, &render(), "--lib error_docs");
 }
 
 #[test]

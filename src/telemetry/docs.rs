@@ -1,6 +1,8 @@
 //! `docs/reference/metrics.md`, generated from the metrics.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs};
+
+use testkit::pages::{assert_current, files};
 
 use super::metric::{self, Kind};
 
@@ -24,13 +26,7 @@ sum them.
 
 #[test]
 fn metrics_page_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
-    let expected = render();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &expected).expect("the page is writable");
-    }
-    let current = fs::read_to_string(&path).unwrap_or_default();
-    assert!(current == expected, "{PATH} is not current; run: UPDATE_DOCS=1 cargo test --lib telemetry");
+    assert_current(PATH, &render(), "--lib telemetry");
 }
 
 #[test]
@@ -55,23 +51,15 @@ fn names_follow_the_convention_and_meanings_are_sentences() {
 /// Every name of a metric in the code is that of a constant: no macro is called with a text.
 #[test]
 fn code_names_metrics_by_their_constants() {
-    fn look(folder: &Path, found: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                look(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).expect("a text");
-                for kind in ["counter", "gauge", "histogram"] {
-                    if text.contains(&format!("{kind}!(\"")) {
-                        found.push(path.display().to_string());
-                    }
-                }
+    let mut found = Vec::new();
+    for path in files("src", "rs") {
+        let text = fs::read_to_string(&path).expect("a text");
+        for kind in ["counter", "gauge", "histogram"] {
+            if text.contains(&format!("{kind}!(\"")) {
+                found.push(path.display().to_string());
             }
         }
     }
-    let mut found = Vec::new();
-    look(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     assert!(found.is_empty(), "metrics that are not in src/telemetry/metric.rs: {found:?}");
 }
 

@@ -1,8 +1,11 @@
 //! `docs/reference/sql.md`, generated from the functions, views and tables of the schemas `rollcall` and `realtime`.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
-use testkit::harness::TestDatabase;
+use testkit::{
+    harness::TestDatabase,
+    pages::{assert_current, cell, files},
+};
 
 const PATH: &str = "docs/reference/sql.md";
 const INTRODUCTION: &str = "\
@@ -39,10 +42,6 @@ const RELATIONS: &str = "
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname = 'rollcall' and c.relkind in ('r', 'p', 'v') and not c.relispartition
      order by 1";
-
-fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
-}
 
 /// Types and tables are named without their schema where it is `rollcall`.
 fn code(text: &str) -> String {
@@ -81,17 +80,8 @@ async fn sql_page_is_current(db: Arc<TestDatabase>) {
         let roles = roles.unwrap_or_else(|| "owner only".to_owned());
         let _ = writeln!(page, "| `{name}` | {kind} | {roles} | {} | {columns} |", cell(&comment));
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &page).expect("the page is writable");
-    }
     assert!(uncommented.is_empty(), "without a comment of four words: {uncommented:?}");
-    let current = std::fs::read_to_string(&path).unwrap_or_default();
-    let difference = current.lines().zip(page.lines()).find(|(current, expected)| current != expected);
-    assert!(
-        current == page,
-        "{PATH} is not current; run: UPDATE_DOCS=1 cargo test --test integration -- reference::\n{difference:?}"
-    );
+    assert_current(PATH, &page, "--test integration -- reference::");
 }
 
 /// Every function, table and view that a page names in SQL or in its text exists.
@@ -107,51 +97,37 @@ async fn pages_name_existing_sql(db: Arc<TestDatabase>) {
         db.sql.query(names, &[]).await.expect("names").iter().map(|row| row.get(0)).collect();
     let mut unknown = BTreeSet::new();
     let mut named = 0;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("docs")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
+    for path in files("docs", "md") {
+        let text = std::fs::read_to_string(&path).expect("a page");
+        for (at, _) in text.match_indices("rollcall.").chain(text.match_indices("realtime.")) {
+            let is_inside = text[..at].ends_with(|c: char| c.is_alphanumeric() || "_./-@:".contains(c));
+            let name: String =
+                text[at..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_' || *c == '.').collect();
+            let next = text[at + name.len()..].chars().next();
+            // Files, hosts and patterns are not SQL.
+            let is_other = next.is_some_and(|c| c.is_alphanumeric() || "*-/<…".contains(c))
+                || [
+                    "rollcall.json",
+                    "rollcall.service",
+                    "rollcall.env",
+                    "rollcall.example.com",
+                    "realtime.md",
+                    "rollcall.fish",
+                ]
+                .iter()
+                .any(|file| name.trim_end_matches('.') == *file);
+            if is_inside || is_other {
                 continue;
             }
-            if path.extension().is_none_or(|extension| extension != "md") {
+            let mut parts = name.split('.');
+            let (schema, object) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            if object.is_empty() {
                 continue;
             }
-            let text = std::fs::read_to_string(&path).expect("a page");
-            for (at, _) in text.match_indices("rollcall.").chain(text.match_indices("realtime.")) {
-                let is_inside = text[..at].ends_with(|c: char| c.is_alphanumeric() || "_./-@:".contains(c));
-                let name: String = text[at..]
-                    .chars()
-                    .take_while(|c| c.is_ascii_lowercase() || *c == '_' || *c == '.')
-                    .collect();
-                let next = text[at + name.len()..].chars().next();
-                // Files, hosts and patterns are not SQL.
-                let is_other = next.is_some_and(|c| c.is_alphanumeric() || "*-/<…".contains(c))
-                    || [
-                        "rollcall.json",
-                        "rollcall.service",
-                        "rollcall.env",
-                        "rollcall.example.com",
-                        "realtime.md",
-                        "rollcall.fish",
-                    ]
-                    .iter()
-                    .any(|file| name.trim_end_matches('.') == *file);
-                if is_inside || is_other {
-                    continue;
-                }
-                let mut parts = name.split('.');
-                let (schema, object) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-                if object.is_empty() {
-                    continue;
-                }
-                named += 1;
-                let name = format!("{schema}.{object}");
-                if !known.contains(&name) {
-                    unknown.insert(format!("{}: {name}", path.display()));
-                }
+            named += 1;
+            let name = format!("{schema}.{object}");
+            if !known.contains(&name) {
+                unknown.insert(format!("{}: {name}", path.display()));
             }
         }
     }

@@ -1,14 +1,10 @@
 //! `docs/reference/rest.md` and `docs/reference/sockets.md`, generated from the descriptions, and the frames and routes
 //! that other pages of `docs/` show.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use serde_json::{Value, json};
+use testkit::pages::{assert_current, cell, files, root};
 
 use super::{described, document, is_phoenix, server_messages, violations};
 use crate::{
@@ -49,30 +45,14 @@ decoder. The rules behind them are in the protocols: [presence](../protocol/pres
 `/asyncapi.json`.
 ";
 
-fn root(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
-fn compare(name: &str, expected: &str) {
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(root(name), expected).expect("the page is writable");
-    }
-    let current = fs::read_to_string(root(name)).unwrap_or_default();
-    let difference = current.lines().zip(expected.lines()).find(|(current, expected)| current != expected);
-    assert!(
-        current == expected,
-        "{name} is not current; run: UPDATE_DOCS=1 cargo test --lib openapi::tests::docs\n{difference:?}"
-    );
-}
-
 #[test]
 fn rest_page_is_current() {
-    compare(REST, &rest_page());
+    assert_current(REST, &rest_page(), "--lib openapi::tests::docs");
 }
 
 #[test]
 fn sockets_page_is_current() {
-    compare(SOCKETS, &sockets_page());
+    assert_current(SOCKETS, &sockets_page(), "--lib openapi::tests::docs");
 }
 
 fn text<'a>(part: &'a Value, field: &str) -> &'a str {
@@ -80,10 +60,6 @@ fn text<'a>(part: &'a Value, field: &str) -> &'a str {
 }
 
 /// The text on one line, for a cell of a table.
-fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
-}
-
 fn anchor(title: &str) -> String {
     let kept = title
         .to_lowercase()
@@ -181,6 +157,11 @@ fn rest_page() -> String {
             }
         }
     }
+    with_types(page, &document)
+}
+
+/// The page with its last section, the named types of the description.
+fn with_types(mut page: String, document: &Value) -> String {
     page.push_str("## Types\n\n");
     for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
         let _ = write!(page, "### {name} (type)\n\n{}\n\n", text(schema, "description"));
@@ -279,16 +260,8 @@ fn sockets_page() -> String {
         let _ =
             writeln!(page, "| {} | {} | {reconnect} | {} |", code.number(), code.reason(), code.meaning());
     }
-    page.push_str("\n## Types\n\n");
-    for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
-        let _ = write!(page, "### {name} (type)\n\n{}\n\n", text(schema, "description"));
-        if schema.get("properties").is_some() {
-            fields(&mut page, schema);
-        } else {
-            let _ = write!(page, "Type: {}\n\n", kind(schema));
-        }
-    }
-    page.trim_end().to_owned() + "\n"
+    page.push('\n');
+    with_types(page, document)
 }
 
 /// The frame with its type first, as a person would write it. Values sort the fields of an object.
@@ -325,21 +298,10 @@ fn encoded(dialect: &str, kind: &str) -> Vec<String> {
     frames
 }
 
-/// The pages of docs/ with their text.
+/// The pages of docs/, and the README, with their text.
 fn pages() -> Vec<(String, String)> {
-    fn look(folder: &Path, found: &mut Vec<(String, String)>) {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                look(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                found.push((path.display().to_string(), fs::read_to_string(&path).expect("a text")));
-            }
-        }
-    }
-    let mut found = vec![("README.md".to_owned(), fs::read_to_string(root("README.md")).expect("a text"))];
-    look(&root("docs"), &mut found);
-    found
+    let paths = [root("README.md")].into_iter().chain(files("docs", "md"));
+    paths.map(|path| (path.display().to_string(), fs::read_to_string(&path).expect("a text"))).collect()
 }
 
 /// The JSON blocks of a page, each with the headings above it.
