@@ -30,6 +30,7 @@ pub mod hub;
 pub mod lifecycle;
 pub mod limits;
 pub mod model;
+pub mod operator;
 pub mod pg;
 pub mod presence;
 pub mod protocol;

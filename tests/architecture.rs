@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["hub"],
     &["transport"],
     &["presence", "channels", "context"],
-    &["session"],
+    &["session", "operator"],
     &["http"],
     &["console"],
     &["config"],

@@ -8,6 +8,7 @@ mod channels;
 mod context;
 mod dependencies;
 mod health;
+mod operator;
 mod ports;
 mod presence;
 
@@ -79,6 +80,7 @@ impl Server {
         let (presence, presence_handler, presence_tasks) = presence::new(config, &deps).await?;
         let (context, context_handler, context_tasks) = context::new(config, &deps)?;
         let (channels, channel_handler, channel_tasks) = channels::new(config, &deps, &presence);
+        let (operator, operator_handler, operator_tasks) = operator::new(&deps, &presence, &channels);
         let state = HttpState {
             presence: presence.service.clone(),
             context,
@@ -100,11 +102,14 @@ impl Server {
             channels,
             demo_tokens,
             clock: deps.clock.clone(),
+            operator,
+            operator_settings: config.operator,
+            modules: deps.modules,
         };
 
         // Presence comes first. Channel authorization comes before broadcasts: an invalidation is recorded before a
         // later message is read.
-        let handlers = (presence_handler, (context_handler, channel_handler));
+        let handlers = ((presence_handler, operator_handler), (context_handler, channel_handler));
         let connector = deps.database.direct_connector().clone();
         tasks.spawn_until_stopped("listener", |stop| listener::run(connector, handlers, stop));
         if config.database.notification_relay {
@@ -113,6 +118,7 @@ impl Server {
         }
         presence_tasks.spawn(&tasks, deps.modules);
         context_tasks.spawn(&tasks, deps.modules);
+        operator_tasks.spawn(&tasks);
         let peers_ready = channel_tasks.spawn(&tasks);
         peers_ready.wait().await;
 

@@ -29,6 +29,7 @@ use crate::{
     hub::HubSettings,
     lifecycle::ErrorChain,
     limits::LimitSettings,
+    operator::OperatorSettings,
     pg::{Connector, DatabaseSettings},
     presence::devices::DeviceTimeouts,
     settings::{ParseResult, Problem, port},
@@ -65,6 +66,8 @@ pub struct Config {
     /// Directory of the embedded PostgreSQL and of generated keys; it need not exist
     #[arg(long, env = "ROLLCALL_DATA_DIR", default_value = ".rollcall", help_heading = "Server")]
     pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub operator: OperatorSettings,
     #[command(flatten)]
     pub hub: HubSettings,
     #[command(flatten)]

@@ -6,8 +6,16 @@ use axum::extract::FromRef;
 
 use super::{GatewayPolicy, MetricsPolicy, detached::DetachedWrites, sockets::Sockets, system::System};
 use crate::{
-    auth::Verifier, clock::Clock, context::ContextEngine, http::demo_tokens::DemoTokens, limits::RateLimiter,
-    pg::Database, presence::PresenceService, session::channels::Services,
+    auth::Verifier,
+    clock::Clock,
+    context::ContextEngine,
+    http::demo_tokens::DemoTokens,
+    limits::RateLimiter,
+    model::Modules,
+    operator::{NodeExchange, OperatorSettings},
+    pg::Database,
+    presence::PresenceService,
+    session::channels::Services,
 };
 
 /// State of the router. Each extractor takes the part that it needs.
@@ -31,4 +39,9 @@ pub struct HttpState {
     /// Signs tokens of the demo users; set only on a demo server.
     pub demo_tokens: Option<DemoTokens>,
     pub clock: Arc<dyn Clock>,
+    /// Asks all nodes on behalf of operators.
+    pub operator: NodeExchange,
+    pub operator_settings: OperatorSettings,
+    /// Modules that the database has.
+    pub modules: Modules,
 }

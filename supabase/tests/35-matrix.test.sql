@@ -12,6 +12,7 @@ create temp table matrix (
   name text primary key, anon text, service text, reads text, updates text, deletes text, may_insert text, may_not_insert text
 ) on commit drop;
 insert into matrix values
+  ('rollcall.operator_audit', '----', 's---', 'no', 'no', 'no', null, null),
   ('rollcall.presence_nodes', '----', 'siud', 'no', 'no', 'no', null, null),
   ('rollcall.presence_devices', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, device_id) values (tests.u(1), 'new')$$, $$(user_id, device_id) values (tests.u(2), 'new')$$),
@@ -96,6 +97,7 @@ insert into matrix values
   ('rollcall_internal.relay', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.publication', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.outbox', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.node_messages', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
   ('rollcall_internal.triggers', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.limits', '----', 's-u-', 'no', 'no', 'no', null, null),

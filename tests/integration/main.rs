@@ -56,6 +56,7 @@ mod notification_relay;
 mod notifications;
 mod openapi_examples;
 mod operations;
+mod operator_api;
 mod own_tables;
 mod pooler;
 mod postgres_changes;

@@ -19,7 +19,7 @@ fn demo_user(number: u8) -> User {
 
 /// Operations whose example is not sent: sockets and streams have no single response, the demo data has no model, and only pages
 /// of a demo server may read its tokens.
-const WITHOUT_EXAMPLE: [&str; 11] = [
+const WITHOUT_EXAMPLE: [&str; 12] = [
     "presenceSocket",
     "devicesSocket",
     "contextSocket",
@@ -27,6 +27,7 @@ const WITHOUT_EXAMPLE: [&str; 11] = [
     "channelsSocketWithoutPrefix",
     "presenceEvents",
     "channelEvents",
+    "watchConnection",
     "chat",
     "createChatCompletion",
     "demo",
@@ -39,7 +40,10 @@ fn example_user(id: &str) -> User {
         "acceptContact" => demo_user(2),
         // The erasure leaves nothing for other examples of the same user.
         "forgetMe" => demo_user(6),
-        "pushToSockets" | "nodes" | "explain" | "metrics" | "metricsWithToken" => service_user(),
+        "pushToSockets" | "nodes" | "explain" | "metrics" | "metricsWithToken" | "listConnections"
+        | "listChannels" | "listSubscriptions" | "history" | "listAudit" | "disconnect" | "publish" => {
+            service_user()
+        }
         _ => demo_user(1),
     }
 }

@@ -1263,6 +1263,117 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the actions of operators, newest first.
+         * @description The same is the table `rollcall.operator_audit`. Entries cannot be changed; `rollcall.retention` says how long they
+         *     are kept.
+         *
+         *     The token must have role `service_role`.
+         */
+        get: operations["listAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the channels that have members, in the order of their topics, with their members on all nodes.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["listChannels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the open connections of all nodes, in the order of their IDs.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["listConnections"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/connections/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Streams the messages of a connection as server-sent events.
+         * @description Events named `message` have the fields of `WatchedMessage`: direction, type, size and time, and payloads only if they
+         *     are requested and the setting `OPERATOR_PAYLOADS` allows them. An event `dropped` has `count`: so many messages are
+         *     missing here, because the stream was read too slowly. The last event is named `close` and has `reason`. A stream
+         *     ends after an hour. Each stream leaves one row in the audit log.
+         *
+         *     The token must have role `service_role`.
+         */
+        get: operations["watchConnection"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/disconnect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Closes connections with code 4403 and a reason.
+         * @description Clients may reconnect with a valid token. A channel socket that acts as other users too keeps their channels when a
+         *     user is disconnected. Each attempt leaves one row in the audit log, also for a connection that is not open (404).
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["disconnect"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/system/explain": {
         parameters: {
             query?: never;
@@ -1303,6 +1414,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the load of all nodes over the last hour.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/system/metrics": {
         parameters: {
             query?: never;
@@ -1334,9 +1465,53 @@ export interface paths {
         };
         /**
          * Returns the nodes that serve this database.
-         * @description The token must have role `service_role`.
+         * @description The fields of a live node that does not answer within two seconds are `null`.
+         *
+         *     The token must have role `service_role`.
          */
         get: operations["nodes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/publish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends a broadcast to a channel, on all nodes.
+         * @description The message is stored in `realtime.messages` and read from there, as with `realtime.send`.
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["publish"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/subscriptions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the subscriptions to changes of tables on all nodes, in the order of their connections.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["listSubscriptions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1976,6 +2151,46 @@ export interface components {
              */
             cacheHitRate: number;
         };
+        /** @description An action of an operator, as the audit log holds it. */
+        AuditEntry: {
+            /** @description `disconnect_user`, `disconnect_device`, `disconnect_connection`, `publish` or `watch_connection`. */
+            action: string;
+            /** @description `sub` of the token; without one its role, or in SQL the database login. */
+            actor: string;
+            /**
+             * Format: date-time
+             * @description Time of the action.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description ID of the entry. Later entries have higher IDs.
+             */
+            id: number;
+            /** @description Login of the database session. */
+            login: string;
+            /** @description Reason that the operator gave. */
+            reason: string | null;
+            /** @description `x-request-id` of the request; `null` for SQL. */
+            request_id: string | null;
+            /** @description Role of the token, or the database login. */
+            role: string;
+            /** @description What the action was applied to. */
+            target: {
+                [key: string]: unknown;
+            };
+            user_id: components["schemas"]["UserId"] | null;
+        };
+        /** @description One page of the audit log. */
+        AuditPage: {
+            /** @description Entries of the page. */
+            data: components["schemas"]["AuditEntry"][];
+            /**
+             * Format: int64
+             * @description Cursor of the next page; `null` on the last one.
+             */
+            next_cursor: number | null;
+        };
         /** @description Presences of users by their ID. */
         BatchAnswer: {
             /** @description Presences of the visible users, by user ID. */
@@ -2276,6 +2491,57 @@ export interface components {
         CompletionStreamOptions: {
             /** @description Whether the last chunk contains the token usage. */
             include_usage?: boolean | null;
+        };
+        /** @description An open connection. */
+        Connection: {
+            /**
+             * Format: date-time
+             * @description Time at which the connection was opened.
+             */
+            connected_at: string;
+            device_id: components["schemas"]["DeviceId"] | null;
+            /** @description Dialect of the connection, such as `presence` or `phoenix_v1`. */
+            dialect: string;
+            /** @description ID of the connection: its node and its number there. */
+            id: string;
+            /**
+             * Format: int64
+             * @description Seconds since the client last sent data.
+             */
+            idle_seconds: number;
+            /**
+             * Format: int64
+             * @description Messages received from the client.
+             */
+            messages_received: number;
+            /**
+             * Format: int64
+             * @description Messages sent to the client, pings included.
+             */
+            messages_sent: number;
+            /**
+             * Format: uuid
+             * @description ID of the node that holds the connection (UUID).
+             */
+            node: string;
+            /** @description Bytes that wait until the client reads, including the entries of the queue. */
+            queued_bytes: number;
+            /** @description Frames that wait until the client reads. */
+            queued_messages: number;
+            /**
+             * Format: double
+             * @description Received messages per second, over about the last minute.
+             */
+            received_per_second: number;
+            /** @description Address and port of the peer. Behind a proxy, that of the proxy. */
+            remote_address: string;
+            /**
+             * Format: double
+             * @description Sent messages per second, over about the last minute.
+             */
+            sent_per_second: number;
+            /** @description IDs of the users that act on the connection. A channel socket may have several, or none. */
+            user_ids: components["schemas"]["UserId"][];
         };
         /** @description A contact or a contact request, as the caller sees it. */
         Contact: {
@@ -2582,6 +2848,25 @@ export interface components {
         };
         /** @description ID of a device of one user: 1 to 255 characters, chosen by the client. */
         DeviceId: string;
+        /** @description Result of a disconnect. */
+        DisconnectAnswer: {
+            /**
+             * Format: int64
+             * @description 1 for a connection; for a user or device, the number of devices that were connected.
+             */
+            disconnected: number;
+        };
+        /** @description What to disconnect: a connection, a user, or a device of a user. */
+        DisconnectBody: {
+            /** @description ID of the connection. Not together with `user_id`. */
+            connection_id?: string;
+            /** @description ID of a device of the user: closes the presence connections of this device only. */
+            device_id?: components["schemas"]["DeviceId"];
+            /** @description Reason, which the client receives in the close frame and the audit log keeps: at most 123 bytes. */
+            reason?: string;
+            /** @description ID of the user (UUID): closes the user's connections on all nodes. */
+            user_id?: components["schemas"]["UserId"];
+        };
         /** @description Envelope of a successful response without data. */
         Done: {
             /** @description What the server did, for people. */
@@ -2807,6 +3092,13 @@ export interface components {
             device_id?: components["schemas"]["DeviceId"] | null;
             user_id?: components["schemas"]["UserId"] | null;
         };
+        /** @description Load of the nodes over the last hour. */
+        HistoryAnswer: {
+            /** @description The nodes that answered. */
+            nodes: components["schemas"]["NodeHistory"][];
+            /** @description IDs of nodes that did not answer. */
+            unanswered: string[];
+        };
         /** @description A memory or a unit that matches. */
         Hit: {
             /** @description Text of the memory or unit. */
@@ -2909,6 +3201,34 @@ export interface components {
             last_seen: string | null;
             /** @description ID of the user (UUID). */
             user_id: components["schemas"]["UserId"];
+        };
+        /** @description Load of a node at one time. Rates are those of the ten seconds before. */
+        LoadSample: {
+            /**
+             * Format: date-time
+             * @description Time of the sample, a multiple of ten seconds.
+             */
+            at: string;
+            /**
+             * Format: double
+             * @description Bytes per second written to connections.
+             */
+            bytes_per_second: number;
+            /**
+             * Format: int64
+             * @description Number of open connections.
+             */
+            connections: number;
+            /**
+             * Format: double
+             * @description Frames per second that fan-out put into the queues of connections.
+             */
+            deliveries_per_second: number;
+            /**
+             * Format: double
+             * @description Connections per second that were closed because they read too slowly.
+             */
+            slow_closed_per_second: number;
         };
         /** @description A memory of a user. */
         Memory: {
@@ -3111,6 +3431,8 @@ export interface components {
         Node: {
             /** @description Whether the lease of the node is valid. */
             alive: boolean;
+            /** @description Number of open connections; `null` if the node did not answer. */
+            connections: number | null;
             /**
              * Format: int64
              * @description Number of devices whose sockets the node holds.
@@ -3136,6 +3458,126 @@ export interface components {
              * @description Time at which the node started.
              */
             started_at: string;
+            /**
+             * Format: int64
+             * @description Seconds since the start of the node; `null` if the node did not answer.
+             */
+            uptime_seconds: number | null;
+            /** @description Version of the server; `null` if the node did not answer. */
+            version: string | null;
+        };
+        /** @description Load of a node over the last hour. */
+        NodeHistory: {
+            /**
+             * Format: uuid
+             * @description ID of the node (UUID).
+             */
+            node: string;
+            /** @description Samples every ten seconds, oldest first: at most 360. */
+            samples: components["schemas"]["LoadSample"][];
+        };
+        /** @description One page of a list of all nodes. */
+        NodesPage_Connection: {
+            /** @description Items of the page. */
+            data: {
+                /**
+                 * Format: date-time
+                 * @description Time at which the connection was opened.
+                 */
+                connected_at: string;
+                device_id: components["schemas"]["DeviceId"] | null;
+                /** @description Dialect of the connection, such as `presence` or `phoenix_v1`. */
+                dialect: string;
+                /** @description ID of the connection: its node and its number there. */
+                id: string;
+                /**
+                 * Format: int64
+                 * @description Seconds since the client last sent data.
+                 */
+                idle_seconds: number;
+                /**
+                 * Format: int64
+                 * @description Messages received from the client.
+                 */
+                messages_received: number;
+                /**
+                 * Format: int64
+                 * @description Messages sent to the client, pings included.
+                 */
+                messages_sent: number;
+                /**
+                 * Format: uuid
+                 * @description ID of the node that holds the connection (UUID).
+                 */
+                node: string;
+                /** @description Bytes that wait until the client reads, including the entries of the queue. */
+                queued_bytes: number;
+                /** @description Frames that wait until the client reads. */
+                queued_messages: number;
+                /**
+                 * Format: double
+                 * @description Received messages per second, over about the last minute.
+                 */
+                received_per_second: number;
+                /** @description Address and port of the peer. Behind a proxy, that of the proxy. */
+                remote_address: string;
+                /**
+                 * Format: double
+                 * @description Sent messages per second, over about the last minute.
+                 */
+                sent_per_second: number;
+                /** @description IDs of the users that act on the connection. A channel socket may have several, or none. */
+                user_ids: components["schemas"]["UserId"][];
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            next_cursor: string | null;
+            /** @description Number of items in all pages. A channel counts once for each node and hub shard that has members. */
+            total: number;
+            /** @description IDs of nodes that did not answer: their items are missing. */
+            unanswered: string[];
+        };
+        /** @description One page of a list of all nodes. */
+        NodesPage_OperatorChannel: {
+            /** @description Items of the page. */
+            data: {
+                /** @description Number of connections that have joined the channel. */
+                members: number;
+                /** @description Whether the channel is private. */
+                private: boolean;
+                /** @description Topic of the channel, without `realtime:`. */
+                topic: string;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            next_cursor: string | null;
+            /** @description Number of items in all pages. A channel counts once for each node and hub shard that has members. */
+            total: number;
+            /** @description IDs of nodes that did not answer: their items are missing. */
+            unanswered: string[];
+        };
+        /** @description One page of a list of all nodes. */
+        NodesPage_Subscription: {
+            /** @description Items of the page. */
+            data: {
+                /** @description Whether changes are delivered. A subscription that is not active waits until its table can be subscribed to. */
+                active: boolean;
+                /** @description What the subscription requests. */
+                bindings: components["schemas"]["SubscriptionBinding"][];
+                /** @description ID of the connection. */
+                connection_id: string;
+                /** @description ID of the subscription: its connection and its channel there. */
+                id: string;
+                /** @description Role that row-level security is evaluated for. */
+                role: string;
+                /** @description Topic of the channel, without `realtime:`. */
+                topic: string;
+                user_id: components["schemas"]["UserId"] | null;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            next_cursor: string | null;
+            /** @description Number of items in all pages. A channel counts once for each node and hub shard that has members. */
+            total: number;
+            /** @description IDs of nodes that did not answer: their items are missing. */
+            unanswered: string[];
         };
         /** @description A notebook: a namespace for memories and units. */
         Notebook: {
@@ -3172,6 +3614,15 @@ export interface components {
             param: string | null;
             /** @description Kind of the error, as in OpenAI's API. */
             type: string;
+        };
+        /** @description A channel and its occupancy. */
+        OperatorChannel: {
+            /** @description Number of connections that have joined the channel. */
+            members: number;
+            /** @description Whether the channel is private. */
+            private: boolean;
+            /** @description Topic of the channel, without `realtime:`. */
+            topic: string;
         };
         /** @description One page of a list. */
         Page_Entity: {
@@ -3621,6 +4072,24 @@ export interface components {
              */
             cacheHitRate: number;
         };
+        /** @description A broadcast to a channel. */
+        PublishBody: {
+            /** @description Name of the event: 1 to 255 characters. */
+            event: string;
+            /** @description Payload of the event. */
+            payload: {
+                [key: string]: unknown;
+            };
+            /**
+             * @description Whether the channel is private; by default it is.
+             * @default true
+             */
+            private: boolean;
+            /** @description Reason for the audit log: at most 255 characters. */
+            reason?: string;
+            /** @description Topic of the channel, without `realtime:`: 1 to 255 characters. */
+            topic: string;
+        };
         /**
          * @description Whether a user is reachable. `busy` and `dnd` count as `online`.
          * @enum {string}
@@ -3861,6 +4330,35 @@ export interface components {
             state: string;
             /** @description ID of the author (UUID); of a model's message, the user that asked. */
             userId: components["schemas"]["UserId"];
+        };
+        /** @description A subscription to changes of tables. */
+        Subscription: {
+            /** @description Whether changes are delivered. A subscription that is not active waits until its table can be subscribed to. */
+            active: boolean;
+            /** @description What the subscription requests. */
+            bindings: components["schemas"]["SubscriptionBinding"][];
+            /** @description ID of the connection. */
+            connection_id: string;
+            /** @description ID of the subscription: its connection and its channel there. */
+            id: string;
+            /** @description Role that row-level security is evaluated for. */
+            role: string;
+            /** @description Topic of the channel, without `realtime:`. */
+            topic: string;
+            user_id: components["schemas"]["UserId"] | null;
+        };
+        /** @description One entry of a subscription. */
+        SubscriptionBinding: {
+            /** @description `INSERT`, `UPDATE`, `DELETE` or `*`. */
+            event: string;
+            /** @description Conditions that must all match, such as `room_id=eq.7`. */
+            filters: string[];
+            /** @description Name of the schema, or `*`. */
+            schema: string;
+            /** @description Columns that are sent beside the primary key; `null` for all. */
+            select: string[] | null;
+            /** @description Name of the table, or `*`. */
+            table: string;
         };
         /** @description Response of a request that returns nothing else. */
         Success: {
@@ -8608,6 +9106,262 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    listAudit: {
+        parameters: {
+            query?: {
+                /** @description Only this action. */
+                action?: "disconnect_user" | "disconnect_device" | "disconnect_connection" | "publish" | "watch_connection";
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: number;
+                /** @description Maximum number of entries: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only actions that concern this user (UUID). */
+                user_id?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of the audit log. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "action": "disconnect_user",
+                     *           "actor": "service_role",
+                     *           "at": "2026-11-21T12:00:00.000Z",
+                     *           "id": 7,
+                     *           "login": "rollcall",
+                     *           "reason": "Account suspended",
+                     *           "request_id": "0198c0de-0000-7000-8000-000000000000",
+                     *           "role": "service_role",
+                     *           "target": {
+                     *             "user_id": "a0000000-0000-4000-8000-000000000001"
+                     *           },
+                     *           "user_id": "a0000000-0000-4000-8000-000000000001"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listChannels: {
+        parameters: {
+            query?: {
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of channels: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only channels and members of this node (UUID). */
+                node?: string;
+                /** @description Only channels whose topic contains this text. */
+                search?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of channels. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "members": 2,
+                     *           "private": false,
+                     *           "topic": "harbour"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null,
+                     *       "total": 1,
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NodesPage_OperatorChannel"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listConnections: {
+        parameters: {
+            query?: {
+                /** @description Only connections whose remote address begins with this text, such as `192.0.2.`. */
+                address?: string;
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Only connections of devices with this ID. */
+                device_id?: components["schemas"]["DeviceId"];
+                /** @description Only connections with this dialect. */
+                dialect?: "presence" | "presence_events" | "devices" | "context" | "phoenix_v1" | "phoenix_v2" | "channel_events";
+                /** @description Maximum number of connections: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only connections with at least this number of bytes that wait until the client reads. */
+                min_queued_bytes?: number;
+                /** @description Only connections of this node (UUID). */
+                node?: string;
+                /** @description Only connections on which this user acts (UUID). */
+                user_id?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of connections. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "connected_at": "2026-11-21T12:00:00.000Z",
+                     *           "device_id": "phone",
+                     *           "dialect": "presence",
+                     *           "id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12",
+                     *           "idle_seconds": 4,
+                     *           "messages_received": 12,
+                     *           "messages_sent": 80,
+                     *           "node": "0b7f2f0e-0000-4000-8000-000000000000",
+                     *           "queued_bytes": 0,
+                     *           "queued_messages": 0,
+                     *           "received_per_second": 0.1,
+                     *           "remote_address": "192.0.2.7:50112",
+                     *           "sent_per_second": 1.5,
+                     *           "user_ids": [
+                     *             "a0000000-0000-4000-8000-000000000001"
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "next_cursor": null,
+                     *       "total": 1,
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NodesPage_Connection"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    watchConnection: {
+        parameters: {
+            query?: {
+                /** @description Whether to include payloads, without tokens. Requires the setting `OPERATOR_PAYLOADS`. */
+                payloads?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description ID of the connection, as in the list of connections. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A stream of events that ends when the client disconnects. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": {
+                        /** @description The text in the lines `data` of the event. */
+                        data: string;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    disconnect: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "Account suspended",
+                 *       "user_id": "a0000000-0000-4000-8000-000000000001"
+                 *     }
+                 */
+                "application/json": components["schemas"]["DisconnectBody"];
+            };
+        };
+        responses: {
+            /** @description The connections are being closed. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "disconnected": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DisconnectAnswer"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     explain: {
         parameters: {
             query: {
@@ -8719,6 +9473,50 @@ export interface operations {
             };
         };
     };
+    history: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Samples of each node. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "nodes": [
+                     *         {
+                     *           "node": "0b7f2f0e-0000-4000-8000-000000000000",
+                     *           "samples": [
+                     *             {
+                     *               "at": "2026-11-21T12:00:00.000Z",
+                     *               "bytes_per_second": 300,
+                     *               "connections": 3,
+                     *               "deliveries_per_second": 1.5,
+                     *               "slow_closed_per_second": 0
+                     *             }
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["HistoryAnswer"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     metricsWithToken: {
         parameters: {
             query?: never;
@@ -8765,17 +9563,135 @@ export interface operations {
                      * @example [
                      *       {
                      *         "alive": true,
+                     *         "connections": 4,
                      *         "devices": 3,
                      *         "id": "0b7f2f0e-0000-4000-8000-000000000000",
                      *         "lease_expires_at": "2026-11-21T12:00:00.000Z",
                      *         "renewed_at": "2026-11-21T12:00:00.000Z",
-                     *         "started_at": "2026-11-21T12:00:00.000Z"
+                     *         "started_at": "2026-11-21T12:00:00.000Z",
+                     *         "uptime_seconds": 60,
+                     *         "version": "0.1.0"
                      *       }
                      *     ]
                      */
                     "application/json": components["schemas"]["Node"][];
                 };
             };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    publish: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "event": "notice",
+                 *       "payload": {
+                 *         "text": "Maintenance at 22:00"
+                 *       },
+                 *       "private": false,
+                 *       "topic": "harbour"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PublishBody"];
+            };
+        };
+        responses: {
+            /** @description The message was stored and is being delivered. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listSubscriptions: {
+        parameters: {
+            query?: {
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of subscriptions: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only subscriptions on this node (UUID). */
+                node?: string;
+                /** @description Only subscriptions to tables of this schema. */
+                schema?: string;
+                /** @description Only subscriptions to tables with this name. */
+                table?: string;
+                /** @description Only subscriptions of this user (UUID). */
+                user_id?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of subscriptions. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "active": true,
+                     *           "bindings": [
+                     *             {
+                     *               "event": "*",
+                     *               "filters": [
+                     *                 "list_id=eq.7"
+                     *               ],
+                     *               "schema": "public",
+                     *               "select": null,
+                     *               "table": "todos"
+                     *             }
+                     *           ],
+                     *           "connection_id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12",
+                     *           "id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12/7",
+                     *           "role": "authenticated",
+                     *           "topic": "todos",
+                     *           "user_id": "a0000000-0000-4000-8000-000000000001"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null,
+                     *       "total": 1,
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NodesPage_Subscription"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             500: components["responses"]["InternalError"];
