@@ -8,7 +8,7 @@ use tokio::{task::consume_budget, time::Instant};
 use super::{
     event::describe,
     history::History,
-    message::{Answer, ChannelQuery, ConnectionQuery, Part, Query, WatchedPart},
+    message::{Answer, ChannelQuery, ConnectionQuery, MAX_ITEMS, Part, Query, WatchedPart},
     subscriptions,
     watches::{TooMany, Watches},
 };
@@ -20,9 +20,6 @@ use crate::{
     presence::channel_users::ChannelUsers,
     transport::CloseCode,
 };
-
-/// Maximum items in one answer, whatever the query says.
-pub(super) const MAX_ITEMS: usize = 201;
 
 /// The state of this node that operators see.
 pub struct LocalNode {

@@ -7,6 +7,9 @@ use crate::model::{
     SubscriptionState, UserId,
 };
 
+/// Maximum items in one answer, whatever the query says.
+pub(super) const MAX_ITEMS: usize = 201;
+
 /// A request to a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

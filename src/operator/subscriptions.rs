@@ -1,9 +1,6 @@
 //! The subscriptions to changes of tables on this node.
 
-use super::{
-    local::MAX_ITEMS,
-    message::{Part, SubscriptionQuery},
-};
+use super::message::{MAX_ITEMS, Part, SubscriptionQuery};
 use crate::{
     channels::postgres_changes::{PostgresChanges, SubscriptionInfo},
     model::{BindingState, ConnectionName, NodeId, SubscriptionState},
