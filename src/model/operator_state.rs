@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{DeviceId, NodeId, UserId, milliseconds};
 
-/// An open connection.
+/// An open connection of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Connection)]
 pub struct ConnectionState {

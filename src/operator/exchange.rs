@@ -42,7 +42,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Maximum IDs that wait to be read. Beyond it the oldest are dropped; their senders report a missing answer.
 const MAX_PENDING: usize = 1_000;
-/// Rows per read.
+/// Maximum rows in one read.
 const READ_BATCH_SIZE: usize = 8;
 /// Maximum size of an answer in bytes; the column has the same limit.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -146,7 +146,7 @@ impl NodeExchange {
         (exchange.clone(), ExchangeNotifications(exchange.clone()), ExchangeTask(exchange))
     }
 
-    /// This node.
+    /// The state of this node.
     #[must_use]
     pub fn local(&self) -> &LocalNode {
         &self.0.local

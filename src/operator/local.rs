@@ -49,7 +49,7 @@ impl LocalNode {
         Self { node, hub, user_index, channel_users, changes, clock, history, started, watches }
     }
 
-    /// Answers a query.
+    /// Answers a query about this node.
     pub async fn answer(&self, query: Query) -> Answer {
         match query {
             Query::Report => Answer::Report(NodeReport {
@@ -187,7 +187,7 @@ impl LocalNode {
     }
 }
 
-/// Two decimals.
+/// The rate with two decimals.
 fn rounded(rate: f64) -> f64 {
     (rate * 100.0).round() / 100.0
 }

@@ -46,7 +46,7 @@ impl Action {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct AuditQuery {
-    /// Only this action.
+    /// Only entries of this action.
     #[param(nullable = false, inline)]
     action: Option<Action>,
     /// Only actions that concern this user (UUID).

@@ -20,7 +20,7 @@ pub enum MessageKind {
     Ping,
     Pong,
     Close,
-    /// A server-sent event.
+    /// One server-sent event of a stream.
     Event,
 }
 
