@@ -1,7 +1,7 @@
 -- Module: channels
 -- What operators do: the audit log, requests between nodes, and closing one connection.
 
-create table rollcall.operator_audit (
+create table rollcall_internal.operator_audit (
   id bigint generated always as identity constraint operator_audit_pkey primary key,
   at timestamptz not null default clock_timestamp(),
   actor text not null,
@@ -14,19 +14,31 @@ create table rollcall.operator_audit (
   reason text,
   request_id text
 );
-comment on table rollcall.operator_audit is
+comment on table rollcall_internal.operator_audit is 'The rows of rollcall.operator_audit.';
+comment on column rollcall_internal.operator_audit.actor is
+  'sub of the token; without one its role, and in psql the login.';
+comment on column rollcall_internal.operator_audit.role is 'role of the token, or the login.';
+comment on column rollcall_internal.operator_audit.login is 'Login of the database session.';
+comment on column rollcall_internal.operator_audit.user_id is
+  'The user whom the action concerns, if it concerns one.';
+comment on column rollcall_internal.operator_audit.target is
+  'What the action was applied to. Never a payload or a token.';
+comment on column rollcall_internal.operator_audit.request_id is
+  'x-request-id of the HTTP request.';
+create index operator_audit_user_id_idx on rollcall_internal.operator_audit (user_id) where user_id is not null;
+-- Rows are written by record_action and deleted by the retention only.
+alter table rollcall_internal.operator_audit enable row level security;
+create policy "service_role reads" on rollcall_internal.operator_audit for select to service_role using (true);
+revoke all on rollcall_internal.operator_audit from anon, authenticated, service_role;
+grant select on rollcall_internal.operator_audit to service_role;
+
+-- Invoker: the policies on rollcall_internal.operator_audit decide.
+create view rollcall.operator_audit with (security_invoker = true) as
+  select a.id, a.at, a.actor, a.role, a.login, a.action, a.user_id, a.target, a.reason, a.request_id
+  from rollcall_internal.operator_audit a;
+comment on view rollcall.operator_audit is
   'Actions of operators, one row for each attempt, written in the transaction of the action. No role of the API may '
   'change or delete rows; rollcall.retention says how long they are kept.';
-comment on column rollcall.operator_audit.actor is 'sub of the token; without one its role, and in psql the login.';
-comment on column rollcall.operator_audit.role is 'role of the token, or the login.';
-comment on column rollcall.operator_audit.login is 'Login of the database session.';
-comment on column rollcall.operator_audit.user_id is 'The user whom the action concerns, if it concerns one.';
-comment on column rollcall.operator_audit.target is 'What the action was applied to. Never a payload or a token.';
-comment on column rollcall.operator_audit.request_id is 'x-request-id of the HTTP request.';
-create index operator_audit_user_id_idx on rollcall.operator_audit (user_id) where user_id is not null;
--- Rows are written by record_action and deleted by the retention only.
-alter table rollcall.operator_audit enable row level security;
-create policy "service_role reads" on rollcall.operator_audit for select to service_role using (true);
 revoke all on rollcall.operator_audit from anon, authenticated, service_role;
 grant select on rollcall.operator_audit to service_role;
 
@@ -42,7 +54,7 @@ declare
   v_role constant text := coalesce(v_claims ->> 'role', session_user);
   v_id bigint;
 begin
-  insert into rollcall.operator_audit (actor, role, login, action, user_id, target, reason, request_id)
+  insert into rollcall_internal.operator_audit (actor, role, login, action, user_id, target, reason, request_id)
   values (coalesce(v_claims ->> 'sub', v_role), v_role, session_user, p_action, p_user, p_target, p_reason,
     left(coalesce(nullif(current_setting('rollcall.request_id', true), ''), v_headers ->> 'x-request-id'), 64))
   returning id into v_id;
@@ -59,8 +71,8 @@ as $$
 declare
   v_count bigint;
 begin
-  delete from rollcall.operator_audit a where a.id in (
-    select old.id from rollcall.operator_audit old where old.at < p_before order by old.id limit p_limit);
+  delete from rollcall_internal.operator_audit a where a.id in (
+    select old.id from rollcall_internal.operator_audit old where old.at < p_before order by old.id limit p_limit);
   get diagnostics v_count = row_count;
   return v_count;
 end

@@ -81,7 +81,8 @@ comment on function rollcall.disconnect is
 grant execute on function rollcall.disconnect to service_role;
 
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.operator_audit', 'user_id', false, null, 'the audit log of operators, deleted after its retention');
+  ('rollcall_internal.operator_audit', 'user_id', false, null,
+    'the audit log of operators, deleted after its retention');
 
 -- Retention -----------------------------------------------------------------------------------------------------------
 

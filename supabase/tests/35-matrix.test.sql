@@ -97,6 +97,7 @@ insert into matrix values
   ('rollcall_internal.relay', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.publication', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.outbox', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.operator_audit', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.node_messages', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
   ('rollcall_internal.triggers', '----', '----', 'no', 'no', 'no', null, null),

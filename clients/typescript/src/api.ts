@@ -1272,7 +1272,7 @@ export interface paths {
         };
         /**
          * Returns the actions of operators, newest first.
-         * @description The same is the table `rollcall.operator_audit`. Entries cannot be changed; `rollcall.retention` says how long they
+         * @description The same is the view `rollcall.operator_audit`. Entries cannot be changed; `rollcall.retention` says how long they
          *     are kept.
          *
          *     The token must have role `service_role`.

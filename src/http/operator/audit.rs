@@ -72,7 +72,7 @@ struct AuditPage {
 
 /// Returns the actions of operators, newest first.
 ///
-/// The same is the table `rollcall.operator_audit`. Entries cannot be changed; `rollcall.retention` says how long they
+/// The same is the view `rollcall.operator_audit`. Entries cannot be changed; `rollcall.retention` says how long they
 /// are kept.
 #[utoipa::path(
     get, path = "/api/v1/system/audit", operation_id = "listAudit", tag = "System", params(AuditQuery),

@@ -33,7 +33,7 @@ pub fn routes() -> OpenApiRouter<HttpState> {
 
 /// Routes for operators that need the module presence.
 pub fn presence_routes() -> OpenApiRouter<HttpState> {
-    explain::routes()
+    nodes::presence_routes().merge(explain::routes())
 }
 
 /// A caller with the service role.

@@ -20,9 +20,14 @@ use crate::{
     pg::{Database, queries::operator},
 };
 
-/// Returns the routes `/api/v1/system/nodes` and `/api/v1/system/history`.
+/// Returns the route `/api/v1/system/history`.
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::default().routes(routes!(nodes)).routes(routes!(history))
+    OpenApiRouter::default().routes(routes!(history))
+}
+
+/// Returns the route `/api/v1/system/nodes`, which counts devices.
+pub(super) fn presence_routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default().routes(routes!(nodes))
 }
 
 /// Returns the nodes that serve this database.
