@@ -55,6 +55,7 @@ mod metrics_access;
 mod modules;
 mod notification_relay;
 mod notifications;
+mod occupancy;
 mod openapi_examples;
 mod operations;
 mod own_tables;

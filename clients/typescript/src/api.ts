@@ -5740,6 +5740,8 @@ export interface operations {
     presenceEvents: {
         parameters: {
             query?: {
+                /** @description Receives only users whose `current_page` this is. A user who leaves the page is sent once more. */
+                current_page?: string;
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
@@ -6258,6 +6260,8 @@ export interface operations {
     presenceSocket: {
         parameters: {
             query?: {
+                /** @description Receives only users whose `current_page` this is. A user who leaves the page is sent once more. */
+                current_page?: string;
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
