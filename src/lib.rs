@@ -37,3 +37,4 @@ pub mod session;
 pub mod settings;
 pub mod telemetry;
 pub mod transport;
+pub mod webhooks;

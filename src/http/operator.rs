@@ -17,7 +17,7 @@ pub fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::default().routes(routes!(nodes)).routes(routes!(explain))
 }
 
-fn require_service_role(caller: &Principal) -> Result<(), ApiError> {
+pub(super) fn require_service_role(caller: &Principal) -> Result<(), ApiError> {
     if caller.is_service() {
         Ok(())
     } else {

@@ -7,7 +7,7 @@ use axum::extract::FromRef;
 use super::{GatewayPolicy, MetricsPolicy, detached::DetachedWrites, sockets::Sockets, system::System};
 use crate::{
     auth::Verifier, clock::Clock, context::ContextEngine, http::demo_tokens::DemoTokens, limits::RateLimiter,
-    pg::Database, presence::PresenceService, session::channels::Services,
+    pg::Database, presence::PresenceService, session::channels::Services, webhooks::WebhookClient,
 };
 
 /// State of the router. Each extractor takes the part that it needs.
@@ -30,5 +30,7 @@ pub struct HttpState {
     pub channels: Arc<Services>,
     /// Signs tokens of the demo users; set only on a demo server.
     pub demo_tokens: Option<DemoTokens>,
+    /// Sends test events to webhooks.
+    pub webhooks: WebhookClient,
     pub clock: Arc<dyn Clock>,
 }

@@ -82,3 +82,4 @@ mod sql_schema_changes;
 mod sql_to_sockets;
 mod supabase;
 mod typing;
+mod webhooks;
