@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol", "pg"],
     &["hub"],
     &["transport"],
-    &["presence", "channels", "context"],
+    &["presence", "channels", "context", "webhooks"],
     &["session", "operator"],
     &["http"],
     &["console"],

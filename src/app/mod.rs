@@ -33,6 +33,7 @@ use crate::{
     pg::{Database, listener, relay::Relay},
     presence::devices::NodeLease,
     session::presence::PresenceServices,
+    webhooks::{Dispatcher, WebhookClient},
 };
 
 /// Maximum time that background tasks may take to end after the soft stop.
@@ -81,7 +82,9 @@ impl Server {
         let (context, context_handler, context_tasks) = context::new(config, &deps)?;
         let (channels, channel_handler, channel_tasks) = channels::new(config, &deps, &presence);
         let (operator, operator_handler, operator_tasks) = operator::new(&deps, &presence, &channels);
+        let webhooks = WebhookClient::new(&config.webhooks, deps.clock.clone());
         let state = HttpState {
+            webhooks: webhooks.clone(),
             presence: presence.service.clone(),
             context,
             database: deps.database.clone(),
@@ -120,6 +123,9 @@ impl Server {
         context_tasks.spawn(&tasks, deps.modules);
         operator_tasks.spawn(&tasks);
         let peers_ready = channel_tasks.spawn(&tasks);
+        let (database, clock) = (deps.database.clone(), deps.clock.clone());
+        let dispatcher = Dispatcher::new(database, deps.node, webhooks, clock, config.webhooks.clone());
+        tasks.spawn_until_stopped("webhooks", |stop| dispatcher.run(stop));
         peers_ready.wait().await;
 
         let stop_accepting = CancellationToken::new();

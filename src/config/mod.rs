@@ -34,6 +34,7 @@ use crate::{
     presence::devices::DeviceTimeouts,
     settings::{ParseResult, Problem, port},
     transport::AcceptSettings,
+    webhooks::WebhookSettings,
 };
 
 pub use crate::model::Secret;
@@ -90,6 +91,8 @@ pub struct Config {
     pub limits: LimitSettings,
     #[command(flatten)]
     pub timeouts: DeviceTimeouts,
+    #[command(flatten)]
+    pub webhooks: WebhookSettings,
     /// Line of the log about variables without effect.
     #[arg(skip)]
     pub notice: Option<String>,

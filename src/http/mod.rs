@@ -38,6 +38,7 @@ mod strict;
 pub mod system;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub use error::{ApiError, FieldError};
 pub use extract::{Json, OptionalJson, Path, Query, ValidJson};
@@ -79,6 +80,7 @@ fn described_routes(
         .merge(presence(sockets::routes()))
         .merge(realtime::routes())
         .merge(system::routes())
+        .merge(webhooks::routes())
         .merge(openapi::routes(documents))
         .merge(pages)
 }

@@ -16,6 +16,7 @@ use crate::{
     pg::Database,
     presence::PresenceService,
     session::channels::Services,
+    webhooks::WebhookClient,
 };
 
 /// State of the router. Each extractor takes the part that it needs.
@@ -38,6 +39,8 @@ pub struct HttpState {
     pub channels: Arc<Services>,
     /// Signs tokens of the demo users; set only on a demo server.
     pub demo_tokens: Option<DemoTokens>,
+    /// Sends test events to webhooks.
+    pub webhooks: WebhookClient,
     pub clock: Arc<dyn Clock>,
     /// Asks all nodes on behalf of operators.
     pub operator: NodeExchange,

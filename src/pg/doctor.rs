@@ -92,7 +92,9 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
         let modules = installed_modules(&client).await.ok().flatten();
         let has_presence = modules.is_some_and(|modules| modules.contains(Module::Presence));
         presence = has_presence.then_some(include_str!("../../sql/doctor/presence.sql"));
-        for text in std::iter::once(include_str!("../../sql/doctor/schema.sql")).chain(presence) {
+        let always =
+            [include_str!("../../sql/doctor/schema.sql"), include_str!("../../sql/doctor/webhooks.sql")];
+        for text in always.into_iter().chain(presence) {
             match query_checks(&client, text).await {
                 Ok(results) => checks.extend(results),
                 Err(_) if failed(checks, "schema") => {}

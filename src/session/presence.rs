@@ -10,12 +10,12 @@ use crate::{
     auth::{AuthError, Principal, Verifier},
     clock::Clock,
     lifecycle::ErrorChain,
-    model::{DeviceId, UserId},
+    model::{DeviceId, UserId, sanitize},
     pg::PgError,
-    presence::{PresenceError, PresenceService, WriteError},
+    presence::{PresenceError, PresenceService, WriteError, visibility::Interest},
     protocol::{
-        ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate, Token,
-        Welcome, WireError,
+        ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate,
+        Subscription, Token, Welcome, WireError,
     },
     transport::{CloseCode, CloseReason, Connection, Flow, SendError, Session},
 };
@@ -35,7 +35,7 @@ pub struct PresenceSession {
     principal: Principal,
     user: UserId,
     device: DeviceId,
-    follows: Vec<UserId>,
+    interest: Interest,
 }
 
 impl PresenceSession {
@@ -48,10 +48,10 @@ impl PresenceSession {
         services: PresenceServices,
         principal: Principal,
         device: DeviceId,
-        follows: Vec<UserId>,
+        interest: Interest,
     ) -> Result<Self, AuthError> {
         let user = principal.require_user()?;
-        Ok(Self { services, principal, user, device, follows })
+        Ok(Self { services, principal, user, device, interest })
     }
 
     /// Wakes the session when its token expires.
@@ -76,8 +76,14 @@ impl PresenceSession {
             ClientMessage::Heartbeat { active } => self.on_heartbeat(active, conn).await,
             ClientMessage::Ping => Ok(conn.send_message(&ServerMessage::Pong)?),
             ClientMessage::Context(update) => self.on_context(update, conn).await,
-            ClientMessage::Subscribe(subscription) => {
-                self.services.presence.visibility().follow(conn.id(), subscription.user_ids).await;
+            ClientMessage::Subscribe(Subscription { user_ids, current_page }) => {
+                let visibility = self.services.presence.visibility();
+                if let Some(user_ids) = user_ids {
+                    visibility.follow(conn.id(), user_ids).await;
+                }
+                if let Some(page) = current_page {
+                    visibility.set_page(conn.id(), page.map(|page| sanitize(&page).into())).await;
+                }
                 Ok(())
             }
             ClientMessage::Authenticate(token) => self.on_authenticate(&token, conn).await,
@@ -192,11 +198,11 @@ impl Session for PresenceSession {
         let _ = conn.send_message(&ServerMessage::Connected(self.welcome(conn)));
         self.services.presence.user_index().add(self.user, &self.device, conn.id());
         if conn.dialect().includes_other_users() {
-            let follows = std::mem::take(&mut self.follows);
+            let interest = std::mem::take(&mut self.interest);
             self.services
                 .presence
                 .visibility()
-                .join(conn.id(), self.user, self.principal.clone(), follows)
+                .join(conn.id(), self.user, self.principal.clone(), interest)
                 .await;
         }
         match self.services.presence.devices().socket_opened(self.user, &self.device).await {

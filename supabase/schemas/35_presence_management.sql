@@ -88,12 +88,13 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create table rollcall.retention (
   key text primary key constraint retention_key_is_known
-    check (key in ('offline_devices', 'last_seen', 'operator_audit')),
+    check (key in ('offline_devices', 'last_seen', 'presence_sessions', 'operator_audit')),
   keep interval constraint retention_keep_is_positive check (keep > interval '0'),
   applied_at timestamptz
 );
 comment on table rollcall.retention is
-  'How long data is kept: devices that stay offline, last_seen, and the audit log of operators. Null keeps forever. '
+  'How long data is kept: devices that stay offline, last_seen, sessions after their end, and the audit log of '
+  'operators. Null keeps forever. '
   'rollcall.sweep() applies it once an hour.';
 -- No policies for users: for operators.
 alter table rollcall.retention enable row level security;
@@ -104,7 +105,7 @@ grant select, update (keep) on rollcall.retention to service_role;
 
 insert into rollcall.retention (key, keep)
   values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year'),
-    ('operator_audit', interval '2 years');
+    ('presence_sessions', interval '90 days'), ('operator_audit', interval '2 years');
 
 -- Limits of writes without the server ---------------------------------------------------------------------------------
 
@@ -356,6 +357,7 @@ create trigger replace_after_insert after insert on rollcall.presence_devices
   execute function rollcall_internal.on_devices_added();
 
 -- Called by rollcall.sweep under its lock.
+-- Over 60 lines: one rule after the other.
 -- Definer: acts on rows of all users; for the server only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.purge_expired(p_limit int default 10000) returns bigint
@@ -370,13 +372,15 @@ begin
   perform rollcall_internal.check_search_path();
   delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
   delete from rollcall_internal.rate_limits a where a.full_at < now();
+  -- For databases without a server.
+  perform rollcall_internal.publish_events();
   -- A publication that was created again gets its table back.
   perform rollcall_internal.publish_presence();
 
   for v_rule in
     select r.key, clock_timestamp() - r.keep as before from rollcall.retention r
     where r.keep is not null and (r.applied_at is null or r.applied_at < now() - interval '1 hour')
-    -- Devices first, because last_seen selects users without any.
+    -- Devices before last_seen, which selects users without any.
     order by r.key desc
   loop
     if v_rule.key = 'offline_devices' then
@@ -390,6 +394,11 @@ begin
       get diagnostics v_count = row_count;
     elsif v_rule.key = 'operator_audit' then
       v_count := rollcall_internal.purge_operator_audit(v_rule.before, p_limit);
+    elsif v_rule.key = 'presence_sessions' then
+      delete from rollcall.presence_sessions s where s.id in (
+        select o.id from rollcall.presence_sessions o where o.ended_at < v_rule.before
+        order by o.ended_at limit p_limit for update skip locked);
+      get diagnostics v_count = row_count;
     else
       select array(
         select l.user_id from rollcall.user_last_seen l

@@ -1478,7 +1478,80 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/system/publish": {
+    "/api/v1/system/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns all webhooks with their state.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["webhooks"];
+        put?: never;
+        /**
+         * Creates a webhook.
+         * @description It receives what happens from now on. The response is the only one with the secret.
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["createWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/webhooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a webhook with its dead letters.
+         * @description The token must have role `service_role`.
+         */
+        delete: operations["deleteWebhook"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a webhook.
+         * @description To change the secret without a gap, set `previous_secret` to the old one at the same time, and to `null` when the
+         *     receiver knows the new one.
+         *
+         *     The token must have role `service_role`.
+         */
+        patch: operations["updateWebhook"];
+        trace?: never;
+    };
+    "/api/v1/system/webhooks/{id}/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the dead letters of a webhook, in the order of their events.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["webhookDeadLetters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/webhooks/{id}/dead-letters/resend": {
         parameters: {
             query?: never;
             header?: never;
@@ -1488,32 +1561,34 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sends a broadcast to a channel, on all nodes.
-         * @description The message is stored in `realtime.messages` and read from there, as with `realtime.send`.
+         * Sends dead letters once more.
+         * @description Those that are accepted are deleted. The others stay dead letters.
          *
          *     The token must have role `service_role`.
          */
-        post: operations["publish"];
+        post: operations["resendDeadLetters"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/system/subscriptions": {
+    "/api/v1/system/webhooks/{id}/test": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /**
-         * Returns the subscriptions to changes of tables on all nodes, in the order of their connections.
-         * @description The token must have role `service_role`.
-         */
-        get: operations["listSubscriptions"];
+        get?: never;
         put?: never;
-        post?: never;
+        /**
+         * Sends one event of the type `webhook.test` now.
+         * @description A failure changes nothing and is not repeated.
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["testWebhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2779,6 +2854,49 @@ export interface components {
             /** @description Purpose of the calls: `chat`, `summary`, `roll_up` or `memory`. */
             purpose: string;
         };
+        /** @description An event that a webhook did not accept. */
+        DeadLetter: {
+            /**
+             * Format: int32
+             * @description Number of requests that failed.
+             */
+            attempts: number;
+            /** @description Content of the event. */
+            data: {
+                [key: string]: unknown;
+            };
+            /** @description ID of the event. */
+            event_id: string;
+            /**
+             * Format: date-time
+             * @description Time of the last request.
+             */
+            failed_at: string;
+            /**
+             * Format: uuid
+             * @description ID of the dead letter (UUID).
+             */
+            id: string;
+            /** @description Why the last request failed. */
+            last_error: string;
+            /**
+             * Format: int32
+             * @description HTTP status of the last request; `null` without a response.
+             */
+            last_status: number | null;
+            /**
+             * Format: date-time
+             * @description Time at which it happened.
+             */
+            occurred_at: string;
+            /**
+             * Format: date-time
+             * @description Time since which it waits to be sent again; `null` if it does not.
+             */
+            resend_at: string | null;
+            /** @description What happened, such as `user.online`. */
+            type: string;
+        };
         /** @description Tokens of a demo server. */
         Demo: {
             /** @description Users of the demo data. */
@@ -2988,13 +3106,26 @@ export interface components {
          *     - `UPGRADE_REQUIRED`: The path is a WebSocket, and the request is not a WebSocket handshake. Open the path with a WebSocket client. Proxies must forward `Upgrade` and `Connection`.
          *     - `RATE_LIMITED`: A rate limit of the user is exceeded. Wait for the seconds in `Retry-After`, on sockets for `retry_after_ms`. An operator can change the limits.
          *     - `INTERNAL_ERROR`: The server failed. The cause is in its log and is not sent. Look for the `x-request-id` of the response in the log, or report it to the operator.
+         *     - `POLICY_ERROR`: A row-level security policy of the application raised an error. An operator finds table, policy, role, SQLSTATE and message in the log, and with `rollcall doctor`.
          *     - `LEGACY_ENGINE_ERROR`: Both context engines failed to assemble a prompt. Look for the `x-request-id` of the response in the log; `GET /api/v1/context/health` shows the engines.
          *     - `SERVICE_UNAVAILABLE`: A dependency is unavailable: the database, the signing keys, or a model provider. Try again after the seconds in `Retry-After`. `GET /api/v1/system/health` names the dependency.
          *     - `DATABASE_CONNECTION_ERROR`: The server has no connection to PostgreSQL. Try again after the seconds in `Retry-After`. An operator finds the cause with `rollcall doctor`.
          *     - `CONTEXT_ENGINE_ERROR`: The dynamic context engine failed, and falling back to the simple one is disabled. Try again later, or allow the fallback (`CONTEXT_FALLBACK`).
          * @enum {string}
          */
-        ErrorCode: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "TOO_MANY_DEVICES" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "UPGRADE_REQUIRED" | "RATE_LIMITED" | "INTERNAL_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
+        ErrorCode: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "TOO_MANY_DEVICES" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "UPGRADE_REQUIRED" | "RATE_LIMITED" | "INTERNAL_ERROR" | "POLICY_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
+        /** @description Which events a webhook receives. An absent list passes all. */
+        EventFilter: {
+            /** @description Names of channels; a `*` at the end stands for any end. Events without a channel pass. */
+            topics?: string[];
+            /** @description IDs of users (UUIDs). Events without a user pass. */
+            user_ids?: string[];
+        };
+        /**
+         * @description What happened to a user or in a channel.
+         * @enum {string}
+         */
+        EventType: "user.online" | "user.offline" | "user.status" | "channel.occupied" | "channel.vacated" | "member.joined" | "member.left";
         /** @description All stored presence data of a user. */
         Export: {
             /** @description Rows by the table that stores them. */
@@ -3426,6 +3557,21 @@ export interface components {
             quality?: number;
             /** @description Type of the unit, such as `statement`; at most 64 characters. */
             unitType?: string;
+        };
+        /** @description A webhook to create. Absent fields have their defaults. */
+        NewWebhook: {
+            /** @description Text for operators, at most 255 characters. */
+            description?: string;
+            /** @description Whether events are delivered. Default: true. */
+            enabled?: boolean;
+            /** @description Events that it receives. Default: all. */
+            events?: components["schemas"]["EventType"][];
+            /** @description Which of these events it receives. Default: all. */
+            filter?: components["schemas"]["EventFilter"];
+            /** @description Secret that signs requests: `whsec_` and the base64 text of 24 to 64 bytes. Default: a random one. */
+            secret?: string;
+            /** @description URL that receives the events: https with a public host, unless `WEBHOOK_ALLOW_PRIVATE` is set. */
+            url: string;
         };
         /** @description A node (server process) and its lease. */
         Node: {
@@ -4147,6 +4293,19 @@ export interface components {
              */
             topicId: string | null;
         };
+        /** @description Which dead letters to send again. */
+        ResendBody: {
+            /** @description IDs of dead letters (UUIDs). Default: all of the webhook. */
+            ids?: string[];
+        };
+        /** @description How many dead letters are sent again. */
+        Resent: {
+            /**
+             * Format: int64
+             * @description Number of dead letters that wait to be sent again from now on.
+             */
+            resent: number;
+        };
         /** @description Options of a roll-up. */
         RollUpBody: {
             /**
@@ -4497,6 +4656,23 @@ export interface components {
             /** @description Whether broadcasts from the database arrive. */
             replication_connected: boolean;
         };
+        /** @description What became of a test event. */
+        TestResult: {
+            /** @description Whether the receiver accepted it. */
+            delivered: boolean;
+            /**
+             * Format: int64
+             * @description Time of the request in milliseconds.
+             */
+            duration_ms: number;
+            /** @description Why it failed; `null` if it did not. */
+            error: string | null;
+            /**
+             * Format: int32
+             * @description HTTP status of the response; `null` without one.
+             */
+            status: number | null;
+        };
         /** @description A topic that a user talks about. */
         Topic: {
             /** @description Other names of the topic: at most 50 of at most 255 characters. */
@@ -4720,6 +4896,106 @@ export interface components {
              */
             force: boolean;
         };
+        /** @description A webhook and how far it is. */
+        Webhook: {
+            /**
+             * Format: date-time
+             * @description Time at which the webhook was created.
+             */
+            created_at: string;
+            /** @description Text for operators that names the webhook. */
+            description: string;
+            /** @description Whether events are delivered. Those that happen meanwhile wait within the bounds of `rollcall.event_settings`. */
+            enabled: boolean;
+            /** @description Events that it receives. */
+            events: components["schemas"]["EventType"][];
+            /** @description Which of these events it receives. */
+            filter: components["schemas"]["EventFilter"];
+            /**
+             * Format: uuid
+             * @description ID of the webhook (UUID).
+             */
+            id: string;
+            /** @description Secret that signs requests: `whsec_` and base64. Only in the response to its creation. */
+            secret?: string;
+            /** @description How far the webhook is. Only in lists. */
+            state?: components["schemas"]["WebhookState"];
+            /**
+             * Format: date-time
+             * @description Time of the last change.
+             */
+            updated_at: string;
+            /** @description URL that receives the events. */
+            url: string;
+        };
+        /** @description Changes of a webhook. Absent fields are kept. */
+        WebhookChanges: {
+            /** @description Text for operators, at most 255 characters. */
+            description?: string;
+            /** @description Whether events are delivered. */
+            enabled?: boolean;
+            /** @description Events that it receives. */
+            events?: components["schemas"]["EventType"][];
+            /** @description Which of these events it receives. */
+            filter?: components["schemas"]["EventFilter"];
+            /** @description Secret that signs as well, while receivers change to the new one; `null` ends that. */
+            previous_secret?: string | null;
+            /** @description Secret that signs requests. */
+            secret?: string;
+            /** @description URL that receives the events. */
+            url?: string;
+        };
+        /** @description How far a webhook is. */
+        WebhookState: {
+            /**
+             * Format: int32
+             * @description Failed requests with the current events.
+             */
+            attempts: number;
+            /**
+             * Format: int64
+             * @description Number of dead letters.
+             */
+            dead_letters: number;
+            /**
+             * Format: int64
+             * @description Number of events that were deleted before the webhook received them, because of the bounds in
+             *     `rollcall.event_settings`.
+             */
+            dropped: number;
+            /**
+             * Format: double
+             * @description Seconds for which the oldest of them waits.
+             */
+            lag_seconds: number;
+            /**
+             * Format: date-time
+             * @description Time of the last request that was accepted.
+             */
+            last_delivered_at: string | null;
+            /** @description Why the last request failed; `null` if it did not. */
+            last_error: string | null;
+            /**
+             * Format: date-time
+             * @description Time of the last request that failed.
+             */
+            last_failed_at: string | null;
+            /**
+             * Format: int32
+             * @description HTTP status of the last request; `null` without a response.
+             */
+            last_status: number | null;
+            /**
+             * Format: date-time
+             * @description Time of the next request after a failure.
+             */
+            next_attempt_at: string | null;
+            /**
+             * Format: int64
+             * @description Number of events that wait for the webhook, counted up to 10,000.
+             */
+            pending: number;
+        };
     };
     responses: {
         /** @description The request conflicts with a concurrent one or with the current state. Codes: `CONFLICT`, `DUPLICATE_PRESENCE`, `TOO_MANY_DEVICES`. */
@@ -4760,7 +5036,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The server failed. The log contains the cause under the `x-request-id` of the response. Codes: `INTERNAL_ERROR`, `LEGACY_ENGINE_ERROR`. */
+        /** @description The server failed. The log contains the cause under the `x-request-id` of the response. Codes: `INTERNAL_ERROR`, `POLICY_ERROR`, `LEGACY_ENGINE_ERROR`. */
         InternalError: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -6238,6 +6514,8 @@ export interface operations {
     presenceEvents: {
         parameters: {
             query?: {
+                /** @description Receives only users whose `current_page` this is. A user who leaves the page is sent once more. */
+                current_page?: string;
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
@@ -6756,6 +7034,8 @@ export interface operations {
     presenceSocket: {
         parameters: {
             query?: {
+                /** @description Receives only users whose `current_page` this is. A user who leaves the page is sent once more. */
+                current_page?: string;
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
@@ -9583,7 +9863,61 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    publish: {
+    webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhooks, oldest first, without secrets. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "created_at": "2026-11-21T12:00:00.000Z",
+                     *         "description": "billing",
+                     *         "enabled": true,
+                     *         "events": [
+                     *           "user.online",
+                     *           "user.offline"
+                     *         ],
+                     *         "filter": {},
+                     *         "id": "d0000000-0000-4000-8000-000000000001",
+                     *         "state": {
+                     *           "attempts": 0,
+                     *           "dead_letters": 0,
+                     *           "dropped": 0,
+                     *           "lag_seconds": 0,
+                     *           "last_delivered_at": "2026-11-21T12:00:00.000Z",
+                     *           "last_error": null,
+                     *           "last_failed_at": null,
+                     *           "last_status": 204,
+                     *           "next_attempt_at": null,
+                     *           "pending": 0
+                     *         },
+                     *         "updated_at": "2026-11-21T12:00:00.000Z",
+                     *         "url": "https://example.com/events"
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["Webhook"][];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createWebhook: {
         parameters: {
             query?: never;
             header?: never;
@@ -9595,19 +9929,69 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "event": "notice",
-                 *       "payload": {
-                 *         "text": "Maintenance at 22:00"
-                 *       },
-                 *       "private": false,
-                 *       "topic": "harbour"
+                 *       "description": "billing",
+                 *       "events": [
+                 *         "user.online",
+                 *         "user.offline"
+                 *       ],
+                 *       "url": "https://example.com/events"
                  *     }
                  */
-                "application/json": components["schemas"]["PublishBody"];
+                "application/json": components["schemas"]["NewWebhook"];
             };
         };
         responses: {
-            /** @description The message was stored and is being delivered. */
+            /** @description The webhook was created. */
+            201: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-11-21T12:00:00.000Z",
+                     *       "description": "billing",
+                     *       "enabled": true,
+                     *       "events": [
+                     *         "user.online",
+                     *         "user.offline"
+                     *       ],
+                     *       "filter": {},
+                     *       "id": "d0000000-0000-4000-8000-000000000001",
+                     *       "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                     *       "updated_at": "2026-11-21T12:00:00.000Z",
+                     *       "url": "https://example.com/events"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhook was deleted. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -9625,35 +10009,37 @@ export interface operations {
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            413: components["responses"]["PayloadTooLarge"];
-            415: components["responses"]["UnsupportedMediaType"];
+            404: components["responses"]["NotFound"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    listSubscriptions: {
+    updateWebhook: {
         parameters: {
-            query?: {
-                /** @description Value of `next_cursor` of the page before. */
-                cursor?: string;
-                /** @description Maximum number of subscriptions: 1 to 200, by default 50. */
-                limit?: number;
-                /** @description Only subscriptions on this node (UUID). */
-                node?: string;
-                /** @description Only subscriptions to tables of this schema. */
-                schema?: string;
-                /** @description Only subscriptions to tables with this name. */
-                table?: string;
-                /** @description Only subscriptions of this user (UUID). */
-                user_id?: components["schemas"]["UserId"];
-            };
+            query?: never;
             header?: never;
-            path?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
             cookie?: never;
         };
-        requestBody?: never;
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "enabled": false
+                 *     }
+                 */
+                "application/json": components["schemas"]["WebhookChanges"];
+            };
+        };
         responses: {
-            /** @description One page of subscriptions. */
+            /** @description The webhook as it is now. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
@@ -9662,38 +10048,172 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "data": [
-                     *         {
-                     *           "active": true,
-                     *           "bindings": [
-                     *             {
-                     *               "event": "*",
-                     *               "filters": [
-                     *                 "list_id=eq.7"
-                     *               ],
-                     *               "schema": "public",
-                     *               "select": null,
-                     *               "table": "todos"
-                     *             }
-                     *           ],
-                     *           "connection_id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12",
-                     *           "id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12/7",
-                     *           "role": "authenticated",
-                     *           "topic": "todos",
-                     *           "user_id": "a0000000-0000-4000-8000-000000000001"
-                     *         }
+                     *       "created_at": "2026-11-21T12:00:00.000Z",
+                     *       "description": "billing",
+                     *       "enabled": false,
+                     *       "events": [
+                     *         "user.online",
+                     *         "user.offline"
                      *       ],
-                     *       "next_cursor": null,
-                     *       "total": 1,
-                     *       "unanswered": []
+                     *       "filter": {},
+                     *       "id": "d0000000-0000-4000-8000-000000000001",
+                     *       "updated_at": "2026-11-21T12:30:00.000Z",
+                     *       "url": "https://example.com/events"
                      *     }
                      */
-                    "application/json": components["schemas"]["NodesPage_Subscription"];
+                    "application/json": components["schemas"]["Webhook"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    webhookDeadLetters: {
+        parameters: {
+            query?: {
+                /** @description Continues behind the event with this ID. */
+                after?: number;
+                /** @description Number of dead letters: 1 to 1,000, by default 100. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dead letters, oldest event first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "attempts": 12,
+                     *         "data": {
+                     *           "status": "online",
+                     *           "user_id": "a0000000-0000-4000-8000-000000000002"
+                     *         },
+                     *         "event_id": "7",
+                     *         "failed_at": "2026-11-21T12:30:00.000Z",
+                     *         "id": "d0000000-0000-4000-8000-000000000002",
+                     *         "last_error": "status 500",
+                     *         "last_status": 500,
+                     *         "occurred_at": "2026-11-21T12:00:00.000Z",
+                     *         "resend_at": null,
+                     *         "type": "user.online"
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["DeadLetter"][];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    resendDeadLetters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /** @example {} */
+                "application/json": components["schemas"]["ResendBody"];
+            };
+        };
+        responses: {
+            /** @description They are sent soon. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "resent": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Resent"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    testWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What became of it. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "delivered": true,
+                     *       "duration_ms": 87,
+                     *       "error": null,
+                     *       "status": 204
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TestResult"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };

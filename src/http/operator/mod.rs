@@ -48,11 +48,17 @@ impl FromRequestParts<HttpState> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Self::Rejection> {
         let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
-        if !caller.is_service() {
-            return Err(ApiError::forbidden("this route requires role service_role"));
-        }
+        require_service_role(&caller)?;
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.clone());
         Ok(Self { caller, request_id: request_id.unwrap_or_default() })
+    }
+}
+
+pub(super) fn require_service_role(caller: &Principal) -> Result<(), ApiError> {
+    if caller.is_service() {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden("this route requires role service_role"))
     }
 }
 

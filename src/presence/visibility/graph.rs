@@ -21,6 +21,15 @@ use crate::{
 /// Maximum number of subjects looked up individually for one viewer; above it, all are.
 const MAX_SCOPE_SUBJECTS: usize = 500;
 
+/// What a viewer asks for.
+#[derive(Debug, Default)]
+pub struct Interest {
+    /// Users besides the related ones.
+    pub follows: Vec<UserId>,
+    /// Only users on this page, if set.
+    pub page: Option<Arc<str>>,
+}
+
 /// A message to deliver.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GraphUpdate {
@@ -97,6 +106,8 @@ struct Viewer {
     user: UserId,
     principal: Principal,
     follows: Vec<UserId>,
+    /// Only users on this page are delivered, if set.
+    page: Option<Arc<str>>,
     /// Sorted by subject, for binary search.
     edges: Vec<Edge>,
     /// Users whose typing was delivered to the viewer.
@@ -162,13 +173,14 @@ impl VisibilityGraph {
         conn: ConnId,
         user: UserId,
         principal: Principal,
-        follows: Vec<UserId>,
+        Interest { follows, page }: Interest,
     ) -> ViewerKey {
         let viewer = Viewer {
             conn,
             user,
             principal,
             follows,
+            page,
             edges: Vec::new(),
             typing_users: SmallVec::new(),
             has_initial_state: false,
@@ -225,6 +237,15 @@ impl VisibilityGraph {
             }
         }
         viewer.invalid.add(Some(users));
+        Some(self.key(index))
+    }
+
+    /// Replaces the page of a connection; `None` for users on any page. All its subjects are looked up again.
+    pub(super) fn set_page(&mut self, conn: ConnId, page: Option<Arc<str>>) -> Option<ViewerKey> {
+        let index = *self.by_conn.get(&conn)?;
+        let viewer = self.viewer_mut(index);
+        viewer.page = page;
+        viewer.invalid = RecheckScope::All;
         Some(self.key(index))
     }
 
@@ -345,7 +366,7 @@ impl VisibilityGraph {
         }
         self.in_flight.remove(&key.index);
         let viewer = self.viewer_mut(key.index);
-        let conn = viewer.conn;
+        let (conn, page) = (viewer.conn, viewer.page.clone());
         let is_first = !std::mem::replace(&mut viewer.has_initial_state, true);
         let scope = std::mem::take(&mut viewer.in_flight);
 
@@ -357,7 +378,9 @@ impl VisibilityGraph {
             let subject = self.watch(candidate.user_id, key.index);
             let edge = self.edge_mut(key.index, subject);
             edge.face = candidate.visible_face.as_ref().map(|face| face.face);
-            if let Some(presence) = state_change(edge, candidate.visible_face, candidate.user_id) {
+            if let Some(presence) =
+                state_change(edge, candidate.visible_face, candidate.user_id, page.as_deref())
+            {
                 if is_first {
                     initial.push(presence)
                 } else {
@@ -495,7 +518,7 @@ impl VisibilityGraph {
                 if viewer.is_invalid(*user) {
                     continue;
                 }
-                let conn = viewer.conn;
+                let (conn, page) = (viewer.conn, viewer.page.clone());
                 let edge = self.edge_mut(watcher, subject);
                 let Some(edge_face) = edge.face else { continue };
                 let visible_face = faces.iter().find(|face| face.face == edge_face).cloned();
@@ -504,7 +527,7 @@ impl VisibilityGraph {
                     Some(face) if face.face == Face::Public => 1,
                     Some(_) => 2,
                 };
-                if let Some(presence) = state_change(edge, visible_face, *user) {
+                if let Some(presence) = state_change(edge, visible_face, *user, page.as_deref()) {
                     to[group].0.get_or_insert(presence);
                     to[group].1.push(conn);
                 }
@@ -576,8 +599,19 @@ fn typing_state(TypingUser { conversation_id, user_id }: TypingUser, is_typing: 
 
 /// Returns the change for the viewer at this edge and records it as delivered. States arrive in the order of their
 /// snapshots: a pass skips edges with a lookup in flight, and reads them again after it.
-fn state_change(edge: &mut Edge, visible_face: Option<VersionedFace>, user: UserId) -> Option<Arc<Presence>> {
+///
+/// With a page, the presence of a user who left it is delivered once more, which shows that; then nothing is until the
+/// user comes back.
+fn state_change(
+    edge: &mut Edge,
+    visible_face: Option<VersionedFace>,
+    user: UserId,
+    page: Option<&str>,
+) -> Option<Arc<Presence>> {
     match visible_face {
+        Some(face) if page.is_some() && face.presence.current_page.as_deref() != page => {
+            edge.delivered.take().map(|_| face.presence)
+        }
         Some(face) => {
             let state = Some((face.face, face.digest));
             (std::mem::replace(&mut edge.delivered, state) != state).then_some(face.presence)

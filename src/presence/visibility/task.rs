@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    graph::{GraphUpdate, ViewerKey, VisibilityGraph},
+    graph::{GraphUpdate, Interest, ViewerKey, VisibilityGraph},
     pending::{PendingBatch, PendingChanges},
 };
 use crate::{
@@ -61,10 +61,11 @@ const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(60);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 enum Command {
-    Join { conn: ConnId, user: UserId, principal: Principal, follows: Vec<UserId> },
+    Join { conn: ConnId, user: UserId, principal: Principal, interest: Interest },
     Leave { conn: ConnId },
     SetPrincipal { conn: ConnId, principal: Principal },
     Follow { conn: ConnId, users: Vec<UserId> },
+    SetPage { conn: ConnId, page: Option<Arc<str>> },
 }
 
 /// Handle of the visibility task, for sessions.
@@ -101,10 +102,10 @@ impl Visibility {
         (Self { commands: sender }, task)
     }
 
-    /// Adds a connection. It receives the initial state of all visible users among its relations and `follows`, then
-    /// every change.
-    pub async fn join(&self, conn: ConnId, user: UserId, principal: Principal, follows: Vec<UserId>) {
-        self.send(Command::Join { conn, user, principal, follows }).await;
+    /// Adds a connection. It receives the initial state of all visible users among its relations and those that it
+    /// follows, as far as they are on its page, then every change.
+    pub async fn join(&self, conn: ConnId, user: UserId, principal: Principal, interest: Interest) {
+        self.send(Command::Join { conn, user, principal, interest }).await;
     }
 
     pub async fn leave(&self, conn: ConnId) {
@@ -119,6 +120,11 @@ impl Visibility {
     /// Adds followed users to a connection, as far as they are visible.
     pub async fn follow(&self, conn: ConnId, users: Vec<UserId>) {
         self.send(Command::Follow { conn, users }).await;
+    }
+
+    /// Replaces the page whose users a connection receives; `None` for all users.
+    pub async fn set_page(&self, conn: ConnId, page: Option<Arc<str>>) {
+        self.send(Command::SetPage { conn, page }).await;
     }
 
     async fn send(&self, command: Command) {
@@ -227,8 +233,8 @@ impl VisibilityTask {
 
     fn handle_command(&mut self, command: Command) {
         let key = match command {
-            Command::Join { conn, user, principal, follows } => {
-                Some(self.graph.add_viewer(conn, user, principal, follows))
+            Command::Join { conn, user, principal, interest } => {
+                Some(self.graph.add_viewer(conn, user, principal, interest))
             }
             Command::Leave { conn } => {
                 self.graph.remove_viewer(conn);
@@ -236,6 +242,7 @@ impl VisibilityTask {
             }
             Command::SetPrincipal { conn, principal } => self.graph.set_principal(conn, principal),
             Command::Follow { conn, users } => self.graph.follow(conn, &users, MAX_FOLLOWED_USERS),
+            Command::SetPage { conn, page } => self.graph.set_page(conn, page),
         };
         self.due.extend(key);
     }

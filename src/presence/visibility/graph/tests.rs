@@ -37,7 +37,7 @@ fn viewer_with_initial_state(
     candidates: Vec<Candidate>,
 ) -> (ViewerKey, ConnId, UserId) {
     let (conn, user) = (ConnId::for_test(conn), UserId::random());
-    let key = graph.add_viewer(conn, user, Principal::for_user(user), Vec::new());
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default());
     assert!(matches!(graph.begin_lookup(key), Some((_, _, None))), "a new viewer needs a full lookup");
     let updates = graph.apply_lookup(key, lookup_state(candidates));
     assert!(matches!(&updates[..], [GraphUpdate::InitialState(to, _)] if *to == conn));
@@ -84,7 +84,7 @@ fn an_invalidation_during_a_lookup_causes_another_lookup() {
     let (mut graph, ann) = (VisibilityGraph::default(), UserId::random());
     let conn = ConnId::for_test(1);
     let user = UserId::random();
-    let key = graph.add_viewer(conn, user, Principal::for_user(user), Vec::new());
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default());
     graph.begin_lookup(key).expect("a new viewer needs a lookup");
 
     // The viewer has no edge to Ann yet but is returned: the lookup in flight may add an edge that is already invalid.
@@ -215,4 +215,39 @@ fn typing_found_by_a_lookup_is_delivered_once() {
 
     let record = TypingRecord { typing_user, participants: vec![ann, user], since: Some(1) };
     assert_eq!(graph.apply_typing(&[record]), (vec![], vec![]));
+}
+
+#[test]
+fn a_viewer_of_a_page_receives_its_users_and_once_who_left_it() {
+    let (mut graph, ann, bob) = (VisibilityGraph::default(), UserId::random(), UserId::random());
+    let (conn, user) = (ConnId::for_test(1), UserId::random());
+    let on = |user, version, page: &str| {
+        let mut face = face(user, Face::Public, version);
+        let presence = Presence { current_page: Some(page.to_owned()), ..(*face.presence).clone() };
+        face.presence = Arc::new(presence);
+        face
+    };
+    let seen = |face: VersionedFace| Candidate {
+        visible_face: Some(face.clone()),
+        ..visible(face.presence.user_id, 1)
+    };
+    let interest = Interest { page: Some("/a".into()), ..Interest::default() };
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), interest);
+    graph.begin_lookup(key).expect("a new viewer needs a lookup");
+    let (on_page, elsewhere) = (on(ann, 1, "/a"), on(bob, 1, "/b"));
+    let updates = graph.apply_lookup(key, lookup_state(vec![seen(on_page.clone()), seen(elsewhere)]));
+    assert_eq!(updates, [GraphUpdate::InitialState(conn, vec![on_page.presence])]);
+
+    let left = on(ann, 2, "/b");
+    let expected = GraphUpdate::Presence(left.presence.clone(), vec![conn]);
+    assert_eq!(graph.apply_faces(&[ann], vec![left]), [expected]);
+    assert_eq!(graph.apply_faces(&[ann, bob], vec![on(ann, 3, "/c"), on(bob, 2, "/c")]), []);
+    let back = on(ann, 4, "/a");
+    let expected = GraphUpdate::Presence(back.presence.clone(), vec![conn]);
+    assert_eq!(graph.apply_faces(&[ann], vec![back]), [expected]);
+
+    // A former face that is not shown on the page is not hidden either.
+    assert_eq!(graph.apply_faces(&[bob], Vec::new()), []);
+    graph.set_page(conn, None).expect("a viewer");
+    graph.begin_lookup(key).expect("all subjects are looked up again");
 }
