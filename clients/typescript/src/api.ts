@@ -1478,6 +1478,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/publish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends a broadcast to a channel, on all nodes.
+         * @description The message is stored in `realtime.messages` and read from there, as with `realtime.send`.
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["publish"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/subscriptions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the subscriptions to changes of tables on all nodes, in the order of their connections.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["listSubscriptions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/system/webhooks": {
         parameters: {
             query?: never;
@@ -2567,7 +2609,7 @@ export interface components {
             /** @description Whether the last chunk contains the token usage. */
             include_usage?: boolean | null;
         };
-        /** @description An open connection. */
+        /** @description An open connection of a node. */
         Connection: {
             /**
              * Format: date-time
@@ -9389,7 +9431,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                /** @description Only this action. */
+                /** @description Only entries of this action. */
                 action?: "disconnect_user" | "disconnect_device" | "disconnect_connection" | "publish" | "watch_connection";
                 /** @description Value of `next_cursor` of the page before. */
                 cursor?: number;
@@ -9857,6 +9899,121 @@ export interface operations {
                     "application/json": components["schemas"]["Node"][];
                 };
             };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    publish: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "event": "notice",
+                 *       "payload": {
+                 *         "text": "Maintenance at 22:00"
+                 *       },
+                 *       "private": false,
+                 *       "topic": "harbour"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PublishBody"];
+            };
+        };
+        responses: {
+            /** @description The message was stored and is being delivered. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listSubscriptions: {
+        parameters: {
+            query?: {
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of subscriptions: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only subscriptions on this node (UUID). */
+                node?: string;
+                /** @description Only subscriptions to tables of this schema. */
+                schema?: string;
+                /** @description Only subscriptions to tables with this name. */
+                table?: string;
+                /** @description Only subscriptions of this user (UUID). */
+                user_id?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of subscriptions. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "active": true,
+                     *           "bindings": [
+                     *             {
+                     *               "event": "*",
+                     *               "filters": [
+                     *                 "list_id=eq.7"
+                     *               ],
+                     *               "schema": "public",
+                     *               "select": null,
+                     *               "table": "todos"
+                     *             }
+                     *           ],
+                     *           "connection_id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12",
+                     *           "id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12/7",
+                     *           "role": "authenticated",
+                     *           "topic": "todos",
+                     *           "user_id": "a0000000-0000-4000-8000-000000000001"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null,
+                     *       "total": 1,
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NodesPage_Subscription"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             500: components["responses"]["InternalError"];
