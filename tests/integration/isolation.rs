@@ -60,7 +60,7 @@ async fn a_policy_error_affects_only_its_viewer(db: Arc<TestDatabase>) {
     fresh.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
     assert_eq!(fresh.next_message().await["code"], "VISIBILITY_FAILED");
     let rest = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
-    let rest = rest.expect_error(500, "INTERNAL_ERROR");
+    let rest = rest.expect_error(500, "POLICY_ERROR");
     assert!(!rest.to_string().contains("secret"), "{rest}");
 
     db.set_status(&subject, "dnd").await;
