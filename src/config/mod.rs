@@ -30,7 +30,7 @@ use crate::{
     lifecycle::ErrorChain,
     limits::LimitSettings,
     pg::{Connector, DatabaseSettings},
-    presence::devices::DeviceTimeouts,
+    presence::{devices::DeviceTimeouts, visibility::ResumeSettings},
     settings::{ParseResult, Problem, port},
     transport::AcceptSettings,
 };
@@ -87,6 +87,8 @@ pub struct Config {
     pub limits: LimitSettings,
     #[command(flatten)]
     pub timeouts: DeviceTimeouts,
+    #[command(flatten)]
+    pub resume: ResumeSettings,
     /// Line of the log about variables without effect.
     #[arg(skip)]
     pub notice: Option<String>,

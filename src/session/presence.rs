@@ -12,7 +12,7 @@ use crate::{
     lifecycle::ErrorChain,
     model::{DeviceId, UserId},
     pg::PgError,
-    presence::{PresenceError, PresenceService, WriteError},
+    presence::{PresenceError, PresenceService, WriteError, visibility::Resume},
     protocol::{
         ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate, Token,
         Welcome, WireError,
@@ -36,6 +36,7 @@ pub struct PresenceSession {
     user: UserId,
     device: DeviceId,
     follows: Vec<UserId>,
+    resume: Resume,
 }
 
 impl PresenceSession {
@@ -49,9 +50,10 @@ impl PresenceSession {
         principal: Principal,
         device: DeviceId,
         follows: Vec<UserId>,
+        resume: Resume,
     ) -> Result<Self, AuthError> {
         let user = principal.require_user()?;
-        Ok(Self { services, principal, user, device, follows })
+        Ok(Self { services, principal, user, device, follows, resume })
     }
 
     /// Wakes the session when its token expires.
@@ -194,7 +196,7 @@ impl Session for PresenceSession {
             self.services
                 .presence
                 .visibility()
-                .join(conn.id(), self.user, self.principal.clone(), follows)
+                .join(conn.id(), self.user, self.principal.clone(), follows, self.resume)
                 .await;
         }
         match self.services.presence.devices().socket_opened(self.user, &self.device).await {

@@ -14,4 +14,4 @@ mod pending;
 mod task;
 
 pub use pending::{PendingChanges, VisibilityNotifications};
-pub use task::{Visibility, VisibilityTask};
+pub use task::{Resume, ResumeSettings, Visibility, VisibilityTask};
