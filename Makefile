@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt schema bench clean
+.PHONY: help run test torture check fmt schema bench clean
 
 # rustup installs here and leaves the PATH to the next login.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -27,6 +27,10 @@ run: ## Start the server with a PostgreSQL of its own and demo data; Ctrl-C stop
 test: ## Run every test there is; installs what they need
 	@.ci/install --test
 	@tests/run
+
+torture: ## Run 2,000 random histories with faults of the database; ROLLCALL_HISTORIES sets another number
+	@.ci/install --test
+	@ROLLCALL_HISTORIES=$${ROLLCALL_HISTORIES-2000} cargo test --test visibility_model -- sockets_reach_the_truth_after_faults
 
 check: ## Check format and lints, quickly
 	@tests/run format lint

@@ -42,6 +42,7 @@ impl HealthCheck for DatabaseCheck {
                 Ok(Writability::Writable) => CheckResult::healthy(),
                 Ok(Writability::Standby) => CheckResult::unhealthy("read-only: the server is a standby"),
                 Ok(Writability::ReadOnly) => CheckResult::unhealthy("read-only"),
+                Ok(Writability::DiskFull) => CheckResult::unhealthy("no disk space: writes fail"),
                 Err(_) => CheckResult::unhealthy("unreachable"),
             }
         }

@@ -5,7 +5,7 @@
 //! | the request is invalid | `InvalidRequest`, `Unprocessable`, `InvalidReference`, `PayloadTooLarge`, `UnsupportedMediaType`, `MethodNotAllowed` |
 //! | the caller is not allowed to, or not now | `Auth`, `Forbidden`, `NotFound`, `RateLimited` |
 //! | the request conflicts with another | `Conflict`, `DuplicatePresence`, `TooManyDevices` |
-//! | the server failed | `Internal`, `ServiceUnavailable`, `DatabaseUnavailable`, `ContextEngine`, `SimpleEngine` |
+//! | the server failed | `Internal`, `PolicyFailed`, `ServiceUnavailable`, `DatabaseUnavailable`, `ContextEngine`, `SimpleEngine` |
 //!
 //! Errors of the last family keep their cause; it is logged when the response is built and never sent to the
 //! client.
@@ -107,6 +107,11 @@ pub enum ApiError {
     /// 500: any other error.
     #[error("internal server error; include x-request-id when you report it")]
     Internal(#[from] anyhow::Error),
+    /// 500: a policy of the application raised an error.
+    #[error(
+        "a row-level security policy raised an error; an operator finds its name in the log by x-request-id"
+    )]
+    PolicyFailed(#[source] anyhow::Error),
     /// 503: a dependency of the route is unreachable or too slow.
     #[error("{message}")]
     ServiceUnavailable {
@@ -213,6 +218,7 @@ impl ApiError {
             }
             Self::RateLimited(_) => (ErrorCode::RateLimited, StatusCode::TOO_MANY_REQUESTS),
             Self::Internal(_) => (ErrorCode::InternalError, StatusCode::INTERNAL_SERVER_ERROR),
+            Self::PolicyFailed(_) => (ErrorCode::PolicyError, StatusCode::INTERNAL_SERVER_ERROR),
             Self::DatabaseUnavailable { .. } => {
                 (ErrorCode::DatabaseConnectionError, StatusCode::SERVICE_UNAVAILABLE)
             }
@@ -238,7 +244,7 @@ impl ApiError {
     fn log(&self) {
         let error = self as &dyn std::error::Error;
         match self {
-            Self::Internal(source) | Self::SimpleEngine { source } => {
+            Self::Internal(source) | Self::PolicyFailed(source) | Self::SimpleEngine { source } => {
                 tracing::error!(error = %ErrorChain(&**source), code = self.code(), "request failed");
             }
             Self::DatabaseUnavailable { source }
@@ -328,6 +334,7 @@ impl From<PgError> for ApiError {
                 Some(limited) => limited.into(),
                 None => Self::Internal(error.into()),
             },
+            PgError::PolicyFailed { .. } => Self::PolicyFailed(error.into()),
             PgError::Failed(_) => Self::Internal(error.into()),
         }
     }

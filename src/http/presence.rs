@@ -111,7 +111,7 @@ async fn set_status(
         background: Background::from_fields(body.background, body.background_seconds),
     };
 
-    let (own, allowance) = presence.set_status(user, body.device_id.or(device), update).await?;
+    let (own, allowance) = presence.set_status(user, body.device_id.or(device), false, update).await?;
     Ok((allowance, Json(PresenceJson::from(&*own)).into_response()))
 }
 

@@ -26,6 +26,7 @@ use tokio_postgres::{Client, Row, Statement, error::SqlState};
 use super::{
     Connector, PgError,
     connect::MakeTls,
+    disk_space::DiskSpace,
     session::{StatementLimits, client_timeout, within},
 };
 use crate::telemetry::metric;
@@ -45,6 +46,7 @@ pub struct Connection {
     client: Option<Object>,
     parameter_types: Option<Arc<ParameterTypes>>,
     tls: MakeTls,
+    disk_space: DiskSpace,
     limits: StatementLimits,
     /// The session has these limits; otherwise they are sent with the first statement.
     has_limits: AtomicBool,
@@ -67,6 +69,7 @@ impl Connection {
         client: Object,
         types: Option<Arc<ParameterTypes>>,
         tls: MakeTls,
+        disk_space: DiskSpace,
         limits: StatementLimits,
         has_limits: bool,
     ) -> Self {
@@ -76,6 +79,7 @@ impl Connection {
             client: Some(client),
             parameter_types: types,
             tls,
+            disk_space,
             limits,
             has_limits,
             in_flight: AtomicU32::new(0),
@@ -100,6 +104,9 @@ impl Connection {
         result.map_err(|error| {
             if error.code().is_some_and(PgError::needs_new_connection) {
                 self.is_unusable.store(true, Ordering::Relaxed);
+            }
+            if error.code() == Some(&SqlState::DISK_FULL) {
+                self.disk_space.record_full();
             }
             error.into()
         })

@@ -19,6 +19,8 @@ use super::{
     ConnectError, Connection, Connector, PgError,
     connect::MakeTls,
     connection::ParameterTypes,
+    disk_space::DiskSpace,
+    policy_errors::LastEvaluation,
     session::{self, CALLER_STATEMENT_TIMEOUT, StatementLimits, server_timeout},
 };
 
@@ -57,6 +59,8 @@ pub struct Database {
     authorization_pool: Pool,
     liveness_pool: Pool,
     tls: MakeTls,
+    disk_space: DiskSpace,
+    pub(super) failing_policies: Arc<LastEvaluation>,
     blocked: Arc<BlockedStatements>,
     direct_connector: Connector,
     /// Set behind a pooler in transaction mode: statements are then sent unnamed.
@@ -101,6 +105,8 @@ impl Database {
                 is_pooled,
             ),
             tls: connector.tls(),
+            disk_space: DiskSpace::default(),
+            failing_policies: Arc::default(),
             blocked: Arc::new(BlockedStatements {
                 statements: Mutex::default(),
                 connections: Semaphore::new((size / 2).max(1)),
@@ -130,12 +136,17 @@ impl Database {
 
     /// For a pool whose sessions have no fixed limits: the previous user of the connection may have set others.
     fn with_limits_to_set(&self, client: Object, limits: StatementLimits) -> Connection {
-        Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, false)
+        self.connection(client, limits, false)
     }
 
     /// For a pool whose sessions were opened with these limits.
     fn with_session_limits(&self, client: Object, limits: StatementLimits) -> Connection {
-        Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, true)
+        self.connection(client, limits, true)
+    }
+
+    fn connection(&self, client: Object, limits: StatementLimits, has_limits: bool) -> Connection {
+        let (types, disk_space) = (self.parameter_types.clone(), self.disk_space.clone());
+        Connection::new(client, types, self.tls.clone(), disk_space, limits, has_limits)
     }
 
     /// Runs `work` with a connection for the server's own work, for at most `limit`. The server ends a statement earlier.
@@ -220,6 +231,7 @@ impl Database {
             Ok(match (row.get("in_recovery"), row.get("read_only")) {
                 (true, _) => Writability::Standby,
                 (false, true) => Writability::ReadOnly,
+                (false, false) if self.disk_space.is_full() => Writability::DiskFull,
                 (false, false) => Writability::Writable,
             })
         })
@@ -296,6 +308,8 @@ pub enum Writability {
     /// The server is in recovery, as a standby is.
     Standby,
     ReadOnly,
+    /// A write failed for lack of disk space within the last 15 s.
+    DiskFull,
 }
 
 /// Statements of requests whose last run waited in vain for a lock. Bounded by the number of statements in the source.

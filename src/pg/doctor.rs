@@ -87,10 +87,11 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
     let failed = |checks: &[Check], name| checks.iter().any(|check| !check.ok && check.name == name);
     // Privileges of missing roles cannot be checked.
     let is_checkable = is_migrated && !failed(checks, "roles");
+    let mut presence = None;
     if is_checkable {
         let modules = installed_modules(&client).await.ok().flatten();
         let has_presence = modules.is_some_and(|modules| modules.contains(Module::Presence));
-        let presence = has_presence.then_some(include_str!("../../sql/doctor/presence.sql"));
+        presence = has_presence.then_some(include_str!("../../sql/doctor/presence.sql"));
         for text in std::iter::once(include_str!("../../sql/doctor/schema.sql")).chain(presence) {
             match query_checks(&client, text).await {
                 Ok(results) => checks.extend(results),
@@ -100,9 +101,14 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
         }
     }
     if is_checkable && !failed(checks, "catalog") {
-        match query_checks(&client, include_str!("../../sql/doctor/channel_policies.sql")).await {
-            Ok(results) => checks.extend(results),
-            Err(error) => checks.push(Check::new("channel_policies", false, ErrorChain(&error).to_string())),
+        let channels = ("channel_policies", include_str!("../../sql/doctor/channel_policies.sql"));
+        let presence = presence.map(|_| ("policies", include_str!("../../sql/doctor/policies.sql")));
+        for (name, text) in std::iter::once(channels).chain(presence) {
+            match query_checks(&client, text).await {
+                Ok(results) => checks.extend(results),
+                Err(_) if failed(checks, "schema") => {}
+                Err(error) => checks.push(Check::new(name, false, ErrorChain(&error).to_string())),
+            }
         }
     }
 }

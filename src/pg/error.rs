@@ -1,6 +1,9 @@
 //! Database errors by kind. The only place that interprets SQLSTATE codes.
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::{
+    Row,
+    error::{DbError, SqlState},
+};
 
 /// Name under which the database reports that the quota of devices is reached.
 const DEVICE_QUOTA: &str = "presence_devices_per_user";
@@ -38,9 +41,38 @@ pub enum PgError {
     /// The user writes more often than `rollcall.limits` allows.
     #[error("the user writes too often")]
     RateLimited(#[source] tokio_postgres::Error),
-    /// Any other error: a bug in the server or in a policy.
+    /// A policy of the application raised an error. The application's operator must correct it.
+    #[error("the policy \"{}\" on {} raises {}", policy.policy, policy.relation, policy.state)]
+    PolicyFailed {
+        policy: FailingPolicy,
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// Any other error: a bug in the server, or in a function or trigger of the application.
     #[error("the statement failed")]
     Failed(#[source] tokio_postgres::Error),
+}
+
+/// A policy that raises an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailingPolicy {
+    /// Qualified name of the table.
+    pub relation: String,
+    pub policy: String,
+    /// SQLSTATE.
+    pub state: String,
+    pub message: String,
+}
+
+impl From<&Row> for FailingPolicy {
+    fn from(row: &Row) -> Self {
+        Self {
+            relation: row.get("relation"),
+            policy: row.get("policy"),
+            state: row.get("error"),
+            message: row.get("message"),
+        }
+    }
 }
 
 impl PgError {
@@ -105,6 +137,7 @@ impl PgError {
                 | Self::CheckViolation(_)
                 | Self::TooManyDevices(_)
                 | Self::RateLimited(_)
+                | Self::PolicyFailed { .. }
                 | Self::Failed(_)
         )
     }
@@ -136,6 +169,7 @@ impl PgError {
             Self::CheckViolation(_) => "violation",
             Self::TooManyDevices(_) => "too_many_devices",
             Self::RateLimited(_) => "rate_limited",
+            Self::PolicyFailed { .. } => "policy_failed",
             Self::Failed(_) => "failed",
         }
     }

@@ -59,7 +59,10 @@ impl Database {
         let run = run_in_transaction(connection, &settings, statement, params, commit);
         let result = within(client_timeout(CALLER_STATEMENT_TIMEOUT), Box::pin(run)).await;
         self.leave_statement(statement, &result);
-        result
+        match result {
+            Ok(rows) => Ok(rows),
+            Err(error) => Err(self.name_failing_policy(caller, error).await),
+        }
     }
 
     /// Begins a transaction with the caller's role and claims. Each statement has the same timeout as in

@@ -113,6 +113,15 @@ pub struct DeviceTimeouts {
 
 type DeviceKey = (UserId, DeviceId);
 
+/// How a device was signed off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignOff {
+    /// By the status `offline`. The device's sockets stay open, and their next status brings it back.
+    Status,
+    /// By a sign-off, which closes the device's sockets. A new socket or a status over REST brings it back.
+    Request,
+}
+
 struct DeviceState {
     sockets: u32,
     /// Whether the database has the device as connected to this node.
@@ -123,7 +132,7 @@ struct DeviceState {
     /// The user has too many devices. Written again when the lease is renewed, one device of a user each time.
     is_refused: bool,
     /// The user signed the device off, although its sockets may not all be closed yet.
-    is_signed_off: bool,
+    signed_off: Option<SignOff>,
     /// The device reported that it went to the background. The next socket is written, which ends that.
     is_in_background: bool,
 }
@@ -131,7 +140,7 @@ struct DeviceState {
 impl DeviceState {
     /// Whether the database should have the device as connected to this node.
     fn is_connected(&self) -> bool {
-        self.sockets > 0 && !self.is_signed_off && !self.is_refused
+        self.sockets > 0 && self.signed_off.is_none() && !self.is_refused
     }
 }
 
@@ -140,6 +149,20 @@ struct State {
     devices: HashMap<DeviceKey, DeviceState>,
     /// Devices in their grace period, oldest first.
     in_grace: VecDeque<(Instant, DeviceKey)>,
+    /// Devices that a sign-off closed, until the next check.
+    without_grace: Vec<(Instant, DeviceKey)>,
+}
+
+impl State {
+    /// Ends the grace periods of a user's devices that were signed off after their last socket closed.
+    fn skip_grace(&mut self, user: UserId) {
+        let signed_off = self.devices.iter().filter(|((owner, _), device_state)| {
+            *owner == user && device_state.sockets == 0 && device_state.signed_off == Some(SignOff::Request)
+        });
+        self.without_grace.extend(
+            signed_off.filter_map(|(key, device_state)| Some((device_state.closed_at?, key.clone()))),
+        );
+    }
 }
 
 /// Tracks the devices of this node. Clones share the state.
@@ -156,6 +179,12 @@ impl DeviceTracker {
     #[must_use]
     pub fn new(writer: Writer, node: NodeId, timeouts: DeviceTimeouts) -> Self {
         Self { state: Arc::default(), writer, node, timeouts }
+    }
+
+    /// The ID of this node.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.node
     }
 
     /// Records an opened socket. Writes if it is the device's first on this node and not a reload within the grace
@@ -178,11 +207,11 @@ impl DeviceTracker {
                     closed_at: None,
                     active_at: now,
                     is_refused: false,
-                    is_signed_off: false,
+                    signed_off: None,
                     is_in_background: false,
                 }
             });
-            is_known &= !std::mem::take(&mut device_state.is_signed_off);
+            is_known &= device_state.signed_off.take().is_none();
             is_known &= !std::mem::take(&mut device_state.is_in_background);
             device_state.sockets += 1;
             device_state.closed_at = None;
@@ -193,7 +222,8 @@ impl DeviceTracker {
         self.connect(user, device, true).await
     }
 
-    /// Records a closed socket. A device's last one starts its grace period.
+    /// Records a closed socket. A device's last one starts its grace period. After a sign-off there is none: a write that
+    /// was under way at the sign-off, such as that of a socket that had just opened, may have brought the device back.
     pub fn socket_closed(&self, user: UserId, device: &DeviceId) {
         let mut state = self.state.lock();
         let key = (user, device.clone());
@@ -202,7 +232,11 @@ impl DeviceTracker {
         if device_state.sockets == 0 {
             let now = Instant::now();
             device_state.closed_at = Some(now);
-            state.in_grace.push_back((now, key));
+            if device_state.signed_off == Some(SignOff::Request) {
+                state.without_grace.push((now, key));
+            } else {
+                state.in_grace.push_back((now, key));
+            }
         }
     }
 
@@ -243,7 +277,7 @@ impl DeviceTracker {
             .lock()
             .devices
             .get(&(user, device.clone()))
-            .is_some_and(|device_state| device_state.is_signed_off)
+            .is_some_and(|device_state| device_state.signed_off.is_some())
         {
             return Ok(());
         }
@@ -260,7 +294,7 @@ impl DeviceTracker {
             let mut state = self.state.lock();
             let Some(device_state) = state.devices.get_mut(&(user, device.clone())) else { return Ok(()) };
             let is_recent = device_state.active_at.elapsed() < self.timeouts.idle_after / 2;
-            if device_state.is_signed_off || is_recent && !device_state.is_in_background {
+            if device_state.signed_off.is_some() || is_recent && !device_state.is_in_background {
                 return Ok(());
             }
             device_state.is_in_background = false;
@@ -270,18 +304,23 @@ impl DeviceTracker {
         Ok(())
     }
 
-    /// Marks a device, or all devices of the user, as signed off: offline until a new socket opens.
-    pub fn mark_signed_off(&self, user: UserId, device: Option<&DeviceId>) {
-        self.set_signed_off(user, device, true);
+    /// Marks a device, or all devices of the user, as signed off.
+    pub fn mark_signed_off(&self, user: UserId, device: Option<&DeviceId>, how: SignOff) {
+        self.update(user, device, |device_state| device_state.signed_off = Some(how));
+        if how == SignOff::Request {
+            self.state.lock().skip_grace(user);
+        }
     }
 
     /// Clears the sign-off of a device, or of all devices of the user.
     pub fn mark_signed_on(&self, user: UserId, device: Option<&DeviceId>) {
-        self.set_signed_off(user, device, false);
+        self.update(user, device, |device_state| device_state.signed_off = None);
     }
 
-    fn set_signed_off(&self, user: UserId, device: Option<&DeviceId>, signed_off: bool) {
-        self.update(user, device, |device_state| device_state.is_signed_off = signed_off);
+    /// How the device was signed off on this node, if it was.
+    #[must_use]
+    pub fn sign_off_of(&self, user: UserId, device: &DeviceId) -> Option<SignOff> {
+        self.state.lock().devices.get(&(user, device.clone()))?.signed_off
     }
 
     /// Records whether a device, or all devices of the user, reported to be in the background.
@@ -343,12 +382,15 @@ impl DeviceTracker {
 
     fn expired_graces(&self, now: Instant) -> Vec<(Instant, DeviceKey)> {
         let mut state = self.state.lock();
-        let mut expired = Vec::new();
+        let mut ended = std::mem::take(&mut state.without_grace);
         while let Some((closed_at, _)) = state.in_grace.front() {
             if now.duration_since(*closed_at) < self.timeouts.grace {
                 break;
             }
-            let (closed_at, key) = state.in_grace.pop_front().expect("front is not empty");
+            ended.extend(state.in_grace.pop_front());
+        }
+        let mut expired = Vec::new();
+        for (closed_at, key) in ended {
             // If the device opened or closed a socket since, another grace period applies.
             if state.devices.get(&key).is_some_and(|device_state| {
                 device_state.sockets == 0 && device_state.closed_at == Some(closed_at)
@@ -374,7 +416,7 @@ impl DeviceTracker {
                     closed_at: Some(closed_at),
                     active_at: closed_at,
                     is_refused: false,
-                    is_signed_off: false,
+                    signed_off: None,
                     is_in_background: false,
                 };
                 state.devices.insert(key.clone(), device_state);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     channel_users::{ChannelUsers, ForcedDisconnect},
-    devices::DeviceTracker,
+    devices::{DeviceTracker, SignOff},
 };
 use crate::{
     backoff::Backoff,
@@ -193,7 +193,7 @@ impl OutboxRelay {
 
     fn sign_off(&self, user: UserId, device: Option<&DeviceId>) {
         // The device is marked first: a socket that reconnects at once must find it signed off.
-        self.devices.mark_signed_off(user, device);
+        self.devices.mark_signed_off(user, device, SignOff::Request);
         for conn in self.user_index.connections_on(user, device) {
             if let Some(connection) = self.hub.connection(conn) {
                 connection.close(CloseCode::Normal, "signed off");

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     device_context,
-    devices::DeviceTracker,
+    devices::{DeviceTracker, SignOff},
     user_shares::UserShares,
     visibility::Visibility,
     writer::{WriteError, Writer},
@@ -119,7 +119,8 @@ impl PresenceService {
         &self.visibility
     }
 
-    /// Sets a user's status for one device, or for all live devices if `device` is `None`. Returns the user's own
+    /// Sets a user's status for one device, or for all live devices if `device` is `None`. `from_socket` tells that the
+    /// status came from a socket of the device: after a sign-off it has no effect on the device. Returns the user's own
     /// presence after the commit and the remaining rate limit (`None` for a repeat, which does not count).
     ///
     /// # Errors
@@ -129,6 +130,7 @@ impl PresenceService {
         &self,
         user: UserId,
         device: Option<DeviceId>,
+        from_socket: bool,
         update: StatusUpdate,
     ) -> Result<(Arc<Presence>, Option<Allowance>), PresenceError> {
         // A heartbeat may have ended the background without a change of the face.
@@ -138,8 +140,11 @@ impl PresenceService {
             return Ok((presence, None));
         }
         let allowance = self.limits.check(LimitClass::PresenceUpdate, user)?;
+        let sign_off = device.as_ref().and_then(|device| self.devices.sign_off_of(user, device));
+        let is_offline_by_status = sign_off == Some(SignOff::Status);
         let change = Change::Status {
             device: device.clone(),
+            socket: (from_socket && !is_offline_by_status).then(|| self.devices.node()),
             status: update.status,
             custom_status: update.custom_status.clone().map(|text| {
                 let text = text.map(|text| sanitize(&text)).filter(|text| !text.is_empty());
@@ -157,8 +162,8 @@ impl PresenceService {
         let face = self.writer.apply(user, change).await?.ok_or(WriteError::Rejected)?;
         let presence = face.presence.clone();
         if update.status == Status::Offline {
-            self.devices.mark_signed_off(user, device.as_ref());
-        } else {
+            self.devices.mark_signed_off(user, device.as_ref(), SignOff::Status);
+        } else if !from_socket || is_offline_by_status {
             self.devices.mark_signed_on(user, device.as_ref());
         }
         self.devices.mark_background(user, device.as_ref(), update.background.is_some());

@@ -25,6 +25,7 @@ pub enum ErrorCode {
     UpgradeRequired,
     RateLimited,
     InternalError,
+    PolicyError,
     LegacyEngineError,
     ServiceUnavailable,
     DatabaseConnectionError,
@@ -43,7 +44,7 @@ struct Row {
 
 impl ErrorCode {
     /// All codes, in the order of their HTTP status.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidRequest,
         Self::InvalidReference,
         Self::Unauthorized,
@@ -61,6 +62,7 @@ impl ErrorCode {
         Self::UpgradeRequired,
         Self::RateLimited,
         Self::InternalError,
+        Self::PolicyError,
         Self::LegacyEngineError,
         Self::ServiceUnavailable,
         Self::DatabaseConnectionError,
@@ -188,6 +190,12 @@ impl ErrorCode {
                 Some(500),
                 "The server failed. The cause is in its log and is not sent.",
                 "Look for the `x-request-id` of the response in the log, or report it to the operator.",
+            ),
+            Self::PolicyError => (
+                "POLICY_ERROR",
+                Some(500),
+                "A row-level security policy of the application raised an error.",
+                "An operator finds table, policy, role, SQLSTATE and message in the log, and with `rollcall doctor`.",
             ),
             Self::LegacyEngineError => (
                 "LEGACY_ENGINE_ERROR",

@@ -115,7 +115,9 @@ impl PresenceSession {
             self.mark_active().await?;
         }
         let device = update.device_id.take().unwrap_or_else(|| self.device.clone());
-        let (own, _) = self.services.presence.set_status(self.user, Some(device), update).await?;
+        let from_socket = device == self.device;
+        let (own, _) =
+            self.services.presence.set_status(self.user, Some(device), from_socket, update).await?;
         Ok(conn.send_message(&ServerMessage::StatusAck(own))?)
     }
 

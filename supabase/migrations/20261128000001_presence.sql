@@ -3270,7 +3270,10 @@ begin
         as o (kind, user_id, device_id, node, age, active, status, activity, page, background)
       order by o.user_id, o.device_id
     ) o
-    where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users);
+    where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users)
+      -- The status of a socket that a sign-off closes does not bring the device back.
+      and not (o.kind = 'status' and o.node is not null and d.signed_off_at is not null
+        and not o.node = any (d.nodes));
 
   perform rollcall_internal.refresh_faces(v_users);
   if v_new_users is not null then
@@ -4746,6 +4749,61 @@ $$;
 comment on function rollcall.explain_visibility is
   'What a viewer sees of a subject, and which block, list, setting, relation or policy decides it.';
 grant execute on function rollcall.explain_visibility to service_role;
+
+-- schemas/47_policy_errors.sql ---------------------------------------------------------------------------------------
+
+-- Policies of our tables that raise an error, by name.
+
+-- Evaluates each policy of the tables in the schema rollcall that applies to a role, alone, as a caller with these
+-- claims, on up to 20 rows of its table. Returns the policies that raise. Data exceptions (class 22) are left out: they
+-- depend on the values of a row. A policy that needs rights as text that it does not need in the table, such as usage
+-- of a function's schema, is left out too.
+-- Invoker: it assumes the caller's role, which only the server's login role may. Without a search_path of its own,
+-- because it evaluates users' policies.
+create function rollcall_internal.failing_policies(p_role text, p_claims text)
+  returns table (relation text, policy text, error text, message text)
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_own_path constant text := current_setting('search_path');
+  v_own_role constant text := current_setting('role');
+  v_own_claims constant text := coalesce(current_setting('request.jwt.claims', true), '');
+  v_path constant text := rollcall.role_search_path(p_role);
+  v_policy record;
+  v_rows text;
+begin
+  -- The empty path qualifies the names in the text of a policy.
+  perform set_config('search_path', '', true);
+  for v_policy in
+    select p.polname, c.relname, e.expression
+    from pg_catalog.pg_policy p
+    join pg_catalog.pg_class c on c.oid = p.polrelid and c.relnamespace = 'rollcall'::regnamespace
+    cross join lateral (
+      select pg_catalog.pg_get_expr(x.node, p.polrelid) as expression
+      from (values (p.polqual), (p.polwithcheck)) as x (node)
+      where x.node is not null
+    ) e
+    where rollcall_internal.policy_applies(p.polroles, p_role::regrole)
+    order by c.relname, p.polname
+  loop
+    execute pg_catalog.format('select pg_catalog.array_agg(t)::text from (select * from rollcall.%I limit 20) t',
+      v_policy.relname) into v_rows;
+    begin
+      perform set_config('request.jwt.claims', p_claims, true), set_config('search_path', v_path, true),
+        set_config('role', p_role, true);
+      execute pg_catalog.format('select pg_catalog.count(*) from pg_catalog.unnest($1::rollcall.%1$I[]) as %1$I
+        where (%2$s)', v_policy.relname, v_policy.expression) using v_rows;
+    exception when others then
+      if sqlstate !~ '^22' and sqlerrm !~ '^permission denied for schema' then
+        return query select 'rollcall.' || v_policy.relname, v_policy.polname::text, sqlstate::text, sqlerrm::text;
+      end if;
+    end;
+    perform set_config('role', v_own_role, true), set_config('search_path', '', true);
+  end loop;
+  perform set_config('search_path', v_own_path, true), set_config('request.jwt.claims', v_own_claims, true);
+end
+$$;
+comment on function rollcall_internal.failing_policies is 'Policies of the schema rollcall that raise for a caller.';
 
 -- schemas/69_presence_finish.sql -------------------------------------------------------------------------------------
 

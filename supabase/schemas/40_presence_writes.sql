@@ -214,7 +214,10 @@ begin
         as o (kind, user_id, device_id, node, age, active, status, activity, page, background)
       order by o.user_id, o.device_id
     ) o
-    where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users);
+    where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users)
+      -- The status of a socket that a sign-off closes does not bring the device back.
+      and not (o.kind = 'status' and o.node is not null and d.signed_off_at is not null
+        and not o.node = any (d.nodes));
 
   perform rollcall_internal.refresh_faces(v_users);
   if v_new_users is not null then

@@ -152,13 +152,15 @@ $$;
 -- Bus between nodes ---------------------------------------------------------------------------------------------------
 
 -- Broadcasts on their way to sockets of other nodes: at most once, in the order of each node. State does not travel
--- here.
+-- here. A node numbers its batches and repeats one whose write failed; the readers skip a number that they have.
 create sequence rollcall_internal.bus_id;
 
 -- Three partitions take turns every twenty seconds; the oldest is truncated, which costs nothing per row.
 create table rollcall_internal.bus (
   id bigint not null default nextval('rollcall_internal.bus_id'),
   slot smallint not null,
+  node uuid not null,
+  batch bigint not null,
   payload bytea not null
 ) partition by list (slot);
 comment on table rollcall_internal.bus is
@@ -194,7 +196,7 @@ comment on function rollcall_internal.bus_slot is 'The partition of the bus that
 
 -- NOTIFY carries the position, never the content: any role may LISTEN.
 -- Definer: only the server writes the bus.
-create function rollcall_internal.post_to_bus(p_node uuid, p_payload bytea) returns void
+create function rollcall_internal.post_to_bus(p_node uuid, p_batch bigint, p_payload bytea) returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
 declare
@@ -203,7 +205,8 @@ declare
 begin
   -- The row need not survive a crash.
   perform set_config('synchronous_commit', 'off', true);
-  insert into rollcall_internal.bus (slot, payload) values (v_slot, p_payload) returning id into v_id;
+  insert into rollcall_internal.bus (slot, node, batch, payload) values (v_slot, p_node, p_batch,
+    p_payload) returning id into v_id;
   perform rollcall_internal.notify_directly('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
 end
 $$;

@@ -1,6 +1,6 @@
 -- What each kind of write does, leases, the sweep, and that nothing outlives its time.
 begin;
-select plan(60);
+select plan(64);
 select tests.as_owner();
 create function pg_temp.device(p_user uuid, p_device text) returns text language sql
 as $$ select status || ' ' || cardinality(nodes) from rollcall.presence_devices where user_id = p_user and device_id = p_device $$;
@@ -111,6 +111,18 @@ select from tests.write('status', tests.u(20), p_status => 'online', p_set_custo
 select is((select custom_status from rollcall.user_presence where user_id = tests.u(20) and face = 'public'), null, 'it is cleared by saying so');
 select throws_ok($$ select tests.write('status', tests.u(20), p_status => 'online', p_set_custom => true, p_custom => repeat('x', 141)) $$,
   '23514', null, 'and has at most 140 characters');
+
+-- Sign-off -----------------------------------------------------------------------------------------------------------
+select from tests.write('connect', tests.u(25), 'phone', tests.node(1));
+select from tests.write('status', tests.u(25), 'phone', tests.node(1), p_status => 'offline');
+select from tests.write('status', tests.u(25), 'phone', tests.node(1), p_status => 'online');
+select is(pg_temp.device(tests.u(25), 'phone'), 'online 1', 'a status of the socket ends the status offline');
+select rollcall.sign_off(tests.u(25), 'phone');
+select from tests.write('status', tests.u(25), 'phone', tests.node(1), p_status => 'busy');
+select is(pg_temp.device(tests.u(25), 'phone'), 'offline 0', 'a late status of a socket that a sign-off closed does not bring the device back');
+select is((select chosen::text from rollcall.presence_choices where user_id = tests.u(25)), 'busy', 'but is kept for the next session');
+select tests.says(tests.u(25), 'busy', 'phone');
+select is(pg_temp.device(tests.u(25), 'phone'), 'online 0', 'a status without a socket brings it back');
 
 -- By hand ------------------------------------------------------------------------------------------------------------
 select from tests.write('connect', tests.u(30), 'phone', tests.node(1));

@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 use rollcall::pg::{Connection, Database, PgError};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
@@ -232,6 +232,43 @@ async fn foreign_defaults_of_the_database_change_nothing(db: Arc<TestDatabase>) 
     let database: String = db.query_row("select current_database()", &[]).await.get(0);
     db.execute(&format!("alter database {database} reset all"), &[]).await;
     node.post(&subject, STATUS_PATH, json!({"status": "dnd"})).await.expect_status(200);
+}
+
+#[testkit::test]
+async fn health_names_a_full_disk_until_writes_succeed(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let user = User::new();
+    node.get(&user, HEALTH_PATH).await.expect_status(200);
+    // The error of a table that cannot grow.
+    db.execute(
+        "create function public.extend() returns trigger language plpgsql as $$
+         begin raise 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$;
+         create trigger extend before insert on rollcall.presence_choices execute function public.extend()",
+        &[],
+    )
+    .await;
+    node.post(&user, STATUS_PATH, json!({"status": "busy"}))
+        .await
+        .expect_error(503, "DATABASE_CONNECTION_ERROR");
+    let health = wait_for_health(&node, 503).await;
+    assert_eq!(health["checks"]["database"]["message"], "no disk space: writes fail", "{health}");
+
+    db.execute("drop trigger extend on rollcall.presence_choices", &[]).await;
+    node.post(&user, STATUS_PATH, json!({"status": "busy"})).await.expect_status(200);
+    wait_for_health(&node, 200).await;
+}
+
+/// Waits until the health check has this status. Its result is cached for a moment.
+async fn wait_for_health(node: &TestServer, status: u16) -> Value {
+    let started = Instant::now();
+    loop {
+        let response = node.get(&User::new(), HEALTH_PATH).await;
+        if response.status == status {
+            return response.body;
+        }
+        assert!(started.elapsed() < WAIT_TIMEOUT, "{response:?}");
+        sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[testkit::test]

@@ -281,7 +281,7 @@ const RESTORE_SETTINGS: &str = "set allow_system_table_mods = on;
       parallel safe as 'show_config_by_name'";
 
 /// Faults that SQL cannot fix: check, cause, SQL that undoes it, and text that the finding contains.
-const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 6] = [
+const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 7] = [
     (
         "migrations",
         "delete from rollcall.schema_migrations",
@@ -326,6 +326,15 @@ const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 6] = [
          create policy broken on realtime.messages for select to authenticated using (public.broken())",
         "drop policy broken on realtime.messages; drop function public.broken()",
         r#"the policy "broken" on realtime.messages raises 42P01 for the role authenticated"#,
+    ),
+    (
+        "policies",
+        "create function public.broken() returns boolean language plpgsql as $$begin raise 'broken'; end$$;
+         create policy broken on rollcall.presence_settings to authenticated using (public.broken());
+         insert into rollcall.presence_settings (user_id) values (gen_random_uuid())",
+        "drop policy broken on rollcall.presence_settings; drop function public.broken();
+         delete from rollcall.presence_settings",
+        r#"the policy "broken" on rollcall.presence_settings raises P0001 for the role authenticated: broken"#,
     ),
 ];
 

@@ -89,6 +89,23 @@ async fn no_embedded_database_starts_where_another_was_meant(_db: Arc<TestDataba
     }
 }
 
+#[testkit::test]
+async fn a_schema_newer_than_the_binary_is_refused(db: Arc<TestDatabase>) {
+    db.execute(
+        "insert into rollcall_internal.schema_migrations (version, name) values ('29991231000000', 'later')",
+        &[],
+    )
+    .await;
+    let mut server = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    server.env_clear().args(["serve", "--port", "0"]).kill_on_drop(true).current_dir(std::env::temp_dir());
+    server.env("DATABASE_URL", &db.url).env("JWT_SECRET", "a secret of at least thirty-two bytes");
+    let refused = timeout(Duration::from_secs(30), server.stdout(Stdio::null()).output()).await;
+    let refused = refused.expect("ends at once").expect("the binary runs");
+    let log = String::from_utf8_lossy(&refused.stderr);
+    let reason = "migration 29991231000000: was applied by a newer version of Rollcall; run that version";
+    assert!(!refused.status.success() && log.contains(reason), "{log}");
+}
+
 /// A folder for one test, removed at its end.
 struct Folder(std::path::PathBuf);
 

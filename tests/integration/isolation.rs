@@ -7,9 +7,9 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use testkit::{
     client::Socket,
-    harness::{TestDatabase, TestServer, User},
+    harness::{TestDatabase, TestServer, User, wait_until},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -382,4 +382,46 @@ async fn many_members_of_a_large_team_connect_at_once(db: Arc<TestDatabase>) {
     }));
     let sockets = timeout(Duration::from_secs(60), connected).await.expect("all get their initial state");
     println!("the last of {} got its initial state after {:?}", sockets.len(), started.elapsed());
+}
+
+#[testkit::test]
+async fn rest_says_that_a_policy_raised_and_the_log_names_it(db: Arc<TestDatabase>) {
+    let node = db.start_server_process().await;
+    let (viewer, subject) = (User::new(), User::new());
+    db.add_contact(&viewer, &subject).await;
+    db.set_status(&subject, "online").await;
+    let paths = ["/api/presence/users", "/api/contacts"];
+    let faults = [
+        ("begin raise 'out of order'; end", "P0001"),
+        ("begin return exists (select from public.nowhere); end", "42P01"),
+        // The role of the API may not execute it: no denial by a policy.
+        ("begin return public.secret(); end", "42501"),
+    ];
+    db.execute(
+        "create function public.secret() returns boolean language sql as 'select true';
+         revoke execute on function public.secret() from public",
+        &[],
+    )
+    .await;
+    for (number, (body, state)) in faults.into_iter().enumerate() {
+        let (table, path) = [("user_presence", paths[0]), ("contacts", paths[1])][number % 2];
+        db.execute(
+            &format!(
+                "create function public.check_{number}() returns boolean language plpgsql as $${body}$$;
+                 create policy broken_{number} on rollcall.{table} as restrictive to authenticated
+                   using (public.check_{number}())"
+            ),
+            &[],
+        )
+        .await;
+        node.get(&viewer, path).await.expect_error(500, "POLICY_ERROR");
+        let policy = format!("broken_{number}");
+        let parts = ["a policy raises an error", &policy, state, table, "authenticated"];
+        let is_named = || node.log().iter().any(|line| parts.iter().all(|part| line.contains(part)));
+        wait_until("the log names the policy", is_named).await;
+        db.execute(&format!("drop policy broken_{number} on rollcall.{table}"), &[]).await;
+        node.get(&viewer, path).await.expect_status(200);
+        // The policies are evaluated at most once in this time.
+        sleep(Duration::from_secs(5)).await;
+    }
 }

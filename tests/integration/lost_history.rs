@@ -1,13 +1,24 @@
 //! Rows and numbers that go back under open sockets: restored backups, fail-overs with loss, `setval`, deleted rows.
 
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    fs::Permissions,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::json;
 use testkit::{
-    cluster::Cluster,
-    harness::{TestDatabase, TestServer, User},
+    cluster::{Cluster, connect},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
     phoenix::SerializerVersion,
 };
+use tokio::time::{Instant, sleep};
 
 const STATUS_PATH: &str = "/api/presence/status";
 
@@ -87,6 +98,152 @@ async fn a_device_that_signed_off_is_not_brought_back(db: Arc<TestDatabase>) {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status().expect("cp runs");
     assert!(status.success());
+}
+
+/// A streaming standby of a cluster.
+struct Standby {
+    programs: PathBuf,
+    files: PathBuf,
+    /// User and group of the primary's files.
+    account: (u32, u32),
+    port: u16,
+}
+
+impl Standby {
+    /// Copies the primary and follows it.
+    async fn start(cluster: &Cluster, db: &TestDatabase) -> Self {
+        let query = "select setting from pg_catalog.pg_config() where name = 'BINDIR'";
+        let admin = connect(&db.admin_url()).await;
+        let programs: String = admin.query_one(query, &[]).await.expect("a folder").get(0);
+        let owner = std::fs::metadata(cluster.dir().join("pg")).expect("the files");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let standby = Self {
+            programs: programs.into(),
+            files: cluster.dir().with_extension("standby").join("pg"),
+            account: (owner.uid(), owner.gid()),
+            port: listener.local_addr().expect("an address").port(),
+        };
+        drop(listener);
+        std::fs::create_dir_all(&standby.files).expect("a folder");
+        for folder in [&standby.files, standby.files.parent().expect("a folder")] {
+            std::os::unix::fs::chown(folder, Some(owner.uid()), Some(owner.gid())).expect("an owner");
+            std::fs::set_permissions(folder, Permissions::from_mode(0o700)).expect("permissions");
+        }
+        let mut copy = standby.command("pg_basebackup");
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--dbname", &db.admin_url(), "--pgdata"]);
+        succeed(copy.arg(&standby.files));
+        standby.run();
+        let url = with_port(&db.admin_url(), standby.port);
+        let position: String =
+            admin.query_one("select pg_current_wal_lsn()::text", &[]).await.expect("a position").get(0);
+        let follows = format!("select pg_last_wal_replay_lsn() >= '{position}'");
+        let follower = connect(&url).await;
+        let started = Instant::now();
+        while follower.query_one(&follows, &[]).await.expect("an answer").get::<_, Option<bool>>(0)
+            != Some(true)
+        {
+            assert!(started.elapsed() < WAIT_TIMEOUT, "the standby follows");
+            sleep(Duration::from_millis(20)).await;
+        }
+        standby
+    }
+
+    /// A program of PostgreSQL, as the owner of the files.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.current_dir(&self.files).stdin(Stdio::null());
+        if nix::unistd::geteuid().is_root() {
+            command.uid(self.account.0).gid(self.account.1);
+        }
+        command
+    }
+
+    fn control(&self, action: &str, options: &[&str]) {
+        let mut command = self.command("pg_ctl");
+        succeed(command.arg("--pgdata").arg(&self.files).args(["--wait", action]).args(options));
+    }
+
+    fn run(&self) {
+        let log = self.files.join("standby.log");
+        let options = format!("-p {} -c unix_socket_directories=''", self.port);
+        self.control("start", &["--options", &options, "--log", log.to_str().expect("UTF-8")]);
+    }
+
+    fn stop(&self) {
+        self.control("stop", &["--mode", "fast"]);
+    }
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().expect("the program runs");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The URL with another port.
+fn with_port(url: &str, port: u16) -> String {
+    let mut url = reqwest::Url::parse(url).expect("a URL");
+    url.set_port(Some(port)).expect("a URL with a host");
+    url.into()
+}
+
+/// A standby that lacks the last acknowledged changes is promoted and takes over the address of the primary.
+#[testkit::test(exclusive)]
+async fn sockets_show_the_truth_after_a_standby_was_promoted(_: Arc<TestDatabase>) {
+    let cluster = Arc::new(Cluster::start_owner_only("promoted").await);
+    let db = TestDatabase::new(cluster.clone()).await;
+    let node = db.start_server().await;
+    let (viewer, user, other, hidden) = (User::new(), User::new(), User::new(), User::new());
+    for contact in [&user, &other, &hidden] {
+        db.add_contact(&viewer, contact).await;
+    }
+    let mut socket = node.socket(&viewer).await;
+    socket.next_message().await;
+    let _device = node.socket_with(&user, "&device_id=web").await;
+    set_status(&node, &user, "dnd").await;
+    set_status(&node, &hidden, "online").await;
+    socket.wait_until("dnd", |socket| socket.shows(user.id, "online", "dnd")).await;
+    socket.wait_until("online", |socket| socket.shows_online(hidden.id)).await;
+    let standby = Standby::start(&cluster, &db).await;
+    standby.stop();
+
+    // Lost: changes of presence and of visibility.
+    for status in ["busy", "away", "busy"] {
+        set_status(&node, &user, status).await;
+    }
+    set_status(&node, &other, "online").await;
+    db.execute("insert into rollcall.blocks values ($h, $v)", &[("h", hidden.id), ("v", viewer.id)]).await;
+    socket.wait_until("busy", |socket| socket.shows(user.id, "online", "busy")).await;
+    socket.wait_until("the other", |socket| socket.shows_online(other.id)).await;
+    socket.wait_until("hidden", |socket| socket.hides(hidden.id)).await;
+    cluster
+        .while_stopped(|files| {
+            standby.run();
+            standby.control("promote", &[]);
+            standby.stop();
+            std::fs::remove_dir_all(files).expect("deleted");
+            std::fs::rename(&standby.files, files).expect("moved");
+            std::fs::remove_dir(standby.files.parent().expect("a folder")).expect("deleted");
+        })
+        .await;
+    let promoted = "select timeline_id > 1 and not pg_is_in_recovery() from pg_control_checkpoint()";
+    let sql = connect(&db.admin_url()).await;
+    assert!(sql.query_one(promoted, &[]).await.expect("an answer").get::<_, bool>(0), "a new timeline");
+    socket
+        .wait_until("what the standby has", |socket| {
+            socket.shows(user.id, "online", "dnd") && socket.hides(other.id) && !socket.hides(hidden.id)
+        })
+        .await;
+    // Later changes arrive, although they have lower numbers than lost ones.
+    set_status(&node, &user, "invisible").await;
+    socket.wait_until("invisible", |socket| socket.shows_offline(user.id)).await;
+    set_status(&node, &user, "busy").await;
+    socket.wait_until("busy again", |socket| socket.shows(user.id, "online", "busy")).await;
+    sql.execute("insert into rollcall.blocks values ($1, $2)", &[&user.id, &viewer.id])
+        .await
+        .expect("blocked");
+    socket.wait_until("blocked", |socket| socket.hides(user.id)).await;
+    db.close().await.expect("closed");
+    cluster.stop().await;
 }
 
 /// The open sockets of a database whose files are replaced by an older copy, as after a restored backup: identifiers

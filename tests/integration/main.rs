@@ -44,6 +44,7 @@ mod environment;
 mod event_streams;
 mod faults;
 mod floods;
+mod frozen_database;
 mod hidden_users;
 mod installation;
 mod invisible;

@@ -191,6 +191,43 @@ async fn a_beacon_takes_effect_when_its_connection_closes_before_the_response(db
     timeout(Duration::from_secs(15), offline).await.expect("the sign-off took effect");
 }
 
+#[testkit::test]
+async fn a_status_under_way_at_the_sign_off_does_not_bring_the_device_back(db: Arc<TestDatabase>) {
+    // Given an online device, and a lock that its next status waits for and its sign-off does not.
+    let node = db.start_server_with(|settings| settings.set("DISCONNECT_GRACE", "20s")).await;
+    let (viewer, leaver) = (User::new(), User::new());
+    db.add_contact(&viewer, &leaver).await;
+    let mut watching = node.socket(&viewer).await;
+    let mut page = node.socket_with(&leaver, "&device_id=tab").await;
+    page.send_message(json!({"type": "status", "data": {"status": "dnd"}})).await;
+    watching.wait_until("dnd", |socket| socket.shows(leaver.id, "online", "dnd")).await;
+    let mut locker = db.connect().await;
+    let lock = locker.transaction().await.expect("a transaction");
+    let statement = "select from rollcall.presence_choices where user_id = $1 for update";
+    lock.execute(statement, &[&leaver.id]).await.expect("locked");
+
+    // When the client sends a status, signs its device off, and the lock is released.
+    page.send_message(json!({"type": "status", "data": {"status": "busy"}})).await;
+    let waiting = "select exists (select from pg_catalog.pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock')";
+    db.wait_until("the status waits", waiting, &[]).await;
+    let beacon = json!({ "device_id": "tab", "token": leaver.token }).to_string();
+    let request = node.request(Method::POST, "/api/presence/sign-off").header("content-type", "text/plain");
+    testkit::client::send(request.body(beacon)).await.expect_status(204);
+    watching.wait_until("offline", |socket| socket.shows_offline(leaver.id)).await;
+    drop(page);
+    lock.rollback().await.expect("unlocked");
+
+    // Then the status is kept for the next session, and the device stays offline.
+    let chosen = "select chosen = 'busy' from rollcall.presence_choices where user_id = $u";
+    db.wait_until("the status is written", chosen, &[("u", leaver.id)]).await;
+    let live = "select live from rollcall.presence_devices where user_id = $1";
+    assert!(!db.query_row(live, &[&leaver.id]).await.get::<_, bool>(0), "the device is back");
+    // A new socket brings it back.
+    let _page = node.socket_with(&leaver, "&device_id=tab").await;
+    watching.wait_until("busy", |socket| socket.shows(leaver.id, "online", "busy")).await;
+}
+
 /// Starts an OTLP collector that forwards the received traces and headers.
 async fn start_collector() -> (String, mpsc::Receiver<(HeaderMap, ExportTraceServiceRequest)>) {
     type Sender = mpsc::Sender<(HeaderMap, ExportTraceServiceRequest)>;

@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use testkit::{
-    client::{Socket, SocketEvent as Said},
+    client::{HttpResponse, Socket, SocketEvent as Said},
     harness::{TestDatabase, TestServer, User},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, error::SqlState};
 use uuid::Uuid;
 
@@ -30,6 +30,8 @@ const ROUNDS: usize = 8;
 const MAX_CONCURRENT_STEPS: usize = 4;
 /// Time limit for sockets to reach the expected state at a quiet point.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same while faults go on.
+const FAULTY_SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Counters of a history.
 #[derive(Debug)]
@@ -82,6 +84,11 @@ struct Viewer {
 struct History {
     nodes: Arc<[Arc<TestServer>; 2]>,
     rule: Rule,
+    /// Whether the database has faults: requests may be answered with 503.
+    has_faults: bool,
+    /// The lowest number of a custom status that each user may have: the first of the round in which a write of the user
+    /// was acknowledged last. Writes of earlier rounds must not overwrite it.
+    acknowledged: Mutex<HashMap<Uuid, u32>>,
     rng: StdRng,
     users: Vec<User>,
     team: Uuid,
@@ -107,6 +114,7 @@ pub async fn run(
     idle_connections: Arc<IdleConnections>,
     nodes: Arc<[Arc<TestServer>; 2]>,
     rule: Rule,
+    has_faults: bool,
     seed: u64,
 ) -> Result<HistoryStats, String> {
     let taken = idle_connections.lock().pop();
@@ -118,6 +126,8 @@ pub async fn run(
     let mut history = History {
         nodes,
         rule,
+        has_faults,
+        acknowledged: Mutex::default(),
         rng: StdRng::seed_from_u64(seed),
         users: (0..USERS).map(|_| User::new()).collect(),
         team: Uuid::new_v4(),
@@ -207,7 +217,17 @@ impl History {
         }
         let user = &self.users[viewer_state.user];
         // Server-sent events are the same session over another transport.
-        let socket = if self.rng.random_bool(0.4) {
+        let socket = if self.has_faults {
+            let deadline = Instant::now() + FAULTY_SETTLE_TIMEOUT;
+            loop {
+                // The handshake is answered with 503 while the database cannot be read.
+                match node.socket_for_token(&user.token, &query).await {
+                    Ok(socket) => break socket,
+                    Err(error) => assert!(Instant::now() < deadline, "{error}"),
+                }
+                sleep(Duration::from_millis(200)).await;
+            }
+        } else if self.rng.random_bool(0.4) {
             node.events_with(user, &query).await
         } else {
             node.socket_with(user, &query).await
@@ -216,6 +236,7 @@ impl History {
     }
 
     async fn run_round(&mut self) -> usize {
+        let first_tag = self.tag + 1;
         let steps: Vec<Step> =
             (0..self.rng.random_range(1..=MAX_CONCURRENT_STEPS)).map(|_| self.random_step()).collect();
         let mut concurrent = Vec::new();
@@ -225,14 +246,19 @@ impl History {
                     self.reconnect(*viewer, *resumes, *closes, *reads).await;
                 }
                 Step::Frame { viewer, status, custom } => {
-                    let frame =
+                    let mut frame =
                         json!({"type": "status", "data": {"status": status, "custom_status": custom}});
+                    if self.has_faults {
+                        // Such a write is not acknowledged, so that it may overwrite one of a later round.
+                        frame["data"].as_object_mut().expect("an object").remove("custom_status");
+                    }
                     let socket = self.viewers[*viewer].socket.as_mut().expect("is connected");
                     if socket.only_receives() {
                         let mut body = frame["data"].clone();
                         body["device_id"] = json!("default");
                         let user = &self.users[self.viewers[*viewer].user];
-                        self.nodes[0].post(user, "/api/presence/status", body).await.expect_status(200);
+                        let response = self.nodes[0].post(user, "/api/presence/status", body).await;
+                        self.is_success(&response);
                     } else {
                         socket.send_message(frame).await;
                     }
@@ -247,13 +273,16 @@ impl History {
                 match step {
                     Step::Rest { user, status, custom } => {
                         let body = json!({"status": status, "custom_status": custom, "activity": custom, "device_id": "rest"});
-                        node.post(&this.users[*user], "/api/presence/status", body).await.expect_status(200);
+                        let user = &this.users[*user];
+                        if this.is_success(&node.post(user, "/api/presence/status", body).await) {
+                            this.acknowledged.lock().insert(user.id, first_tag);
+                        }
                     }
                     Step::Type { user, is_typing } => {
                         let path = format!("/api/conversations/{}/typing", this.conversation_id());
                         let response = node.post(&this.users[*user], &path, json!({ "is_typing": is_typing })).await;
                         // A user who is not a participant at that moment gets 404.
-                        assert!([200, 404].contains(&response.status.as_u16()), "{response:?}");
+                        assert!(response.status == 404 || this.is_success(&response) || this.has_faults, "{response:?}");
                     }
                     Step::Sql(text) => execute_with_retry(&this.connections[index], text).await,
                     Step::Frame { .. } | Step::Reconnect { .. } => {}
@@ -262,6 +291,13 @@ impl History {
         });
         join_all(tasks).await;
         steps.len()
+    }
+
+    /// Whether a write was acknowledged. One that was not may have been applied.
+    fn is_success(&self, response: &HttpResponse) -> bool {
+        let status = response.status.as_u16();
+        assert!(status == 200 || self.has_faults && status == 503, "{response:?}");
+        status == 200
     }
 
     async fn reconnect(&mut self, viewer: usize, resumes: bool, closes: bool, reads: bool) {
@@ -473,6 +509,7 @@ impl History {
                     frame["data"]["presences"].as_array().cloned().unwrap_or_default()
                 }
                 Some("presence_update") => vec![frame["data"].clone()],
+                Some("error") if self.has_faults => Vec::new(),
                 other => panic!("an unexpected frame {other:?}: {frame}"),
             };
             for face in faces {
@@ -484,8 +521,9 @@ impl History {
 
     /// A quiet point: every socket must reach the state that `SELECT` as its viewer returns, and keep it.
     async fn settle(&mut self) -> Result<(), String> {
+        let limit = if self.has_faults { FAULTY_SETTLE_TIMEOUT } else { SETTLE_TIMEOUT };
         for viewer in 0..VIEWERS {
-            let deadline = Instant::now() + SETTLE_TIMEOUT;
+            let deadline = Instant::now() + limit;
             loop {
                 self.receive_until(viewer, Instant::now() + Duration::from_millis(20)).await;
                 let (selected, typing) = self.selected_presences(viewer).await;
@@ -499,6 +537,23 @@ impl History {
                         self.users[self.viewers[viewer].user].id
                     ));
                 }
+            }
+        }
+        self.check_acknowledged_writes().await
+    }
+
+    /// Checks that no acknowledged write is lost or overwritten by one of an earlier round.
+    async fn check_acknowledged_writes(&self) -> Result<(), String> {
+        let acknowledged = self.acknowledged.lock().clone();
+        for (user, lowest) in acknowledged {
+            let statement = "select custom_status from rollcall.presence_choices where user_id = $1";
+            let row = self.connections[0].query_opt(statement, &[&user]).await.expect("selects");
+            let text: Option<String> = row.and_then(|row| row.get(0));
+            let number = text.as_ref().and_then(|text| text.strip_prefix("state ")?.parse::<u32>().ok());
+            if number.is_none_or(|number| number < lowest) {
+                return Err(format!(
+                    "{user} has {text:?}, but `state {lowest}` or a later one was acknowledged"
+                ));
             }
         }
         Ok(())
@@ -601,17 +656,20 @@ impl History {
     }
 }
 
-/// Executes statements, and retries after a deadlock as every PostgreSQL client must.
+/// Executes statements, and retries after a deadlock or a lock timeout as every PostgreSQL client must.
 async fn execute_with_retry(client: &Client, text: &str) {
     for _ in 0..20 {
         let done = timeout(Duration::from_secs(30), client.batch_execute(text)).await.expect("in time");
         match done {
             Ok(()) => return,
-            Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
+            Err(error)
+                if [Some(&SqlState::T_R_DEADLOCK_DETECTED), Some(&SqlState::LOCK_NOT_AVAILABLE)]
+                    .contains(&error.code()) =>
+            {
                 client.batch_execute("rollback").await.expect("rolls back");
             }
             Err(error) => panic!("{text}: {error:?}"),
         }
     }
-    panic!("still a deadlock after 20 attempts: {text}");
+    panic!("still locked after 20 attempts: {text}");
 }

@@ -1,5 +1,7 @@
 //! Carries topic broadcasts between nodes. Delivery is at most once, in order per sending node.
 //!
+//! A message is lost only if the database does not answer for longer than the queue keeps it, or if the queue is full.
+//!
 //! A [`Bus`] queues messages without blocking and passes messages of other nodes to its [`BusSubscriber`]. It
 //! sends nothing while this is the only live node. Presence is not sent over the bus: it is state, kept in
 //! rows ([`super::presence::remote`]).

@@ -1,19 +1,19 @@
 //! The bus over PostgreSQL: a table of encoded batches and one notification per batch.
 //!
 //! Messages queued while a batch is being written form the next batch. No timer is involved, so a message
-//! reaches the other nodes after two statements, and under load many messages share them. A node that starts
+//! reaches the other nodes after two statements, and under load many messages share them. Batches are numbered per node: a
+//! writer repeats a batch whose write failed, and readers skip numbers that they have delivered. After a reconnect of the
+//! listener, a reader reads what was written since. A node that starts
 //! to listen sends `hello` and is ready once the other live nodes have answered: from then on they know that
 //! they are not alone.
 
 use std::{
-    collections::{HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
     select,
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Bus, BusMessage, BusSubscriber, Peers,
     message::{decode, encode},
-    queue::Queue,
+    queue::{MAX_AGE, Queue},
 };
 use crate::{
     backoff::Backoff,
@@ -35,7 +35,10 @@ use crate::{
         Connection, Database, PgError,
         listener::NotificationHandler,
         notification::{BusSignal, Notification},
-        queries::{bus as queries, channel_presence::live_nodes},
+        queries::{
+            bus::{self as queries, BusEntry},
+            channel_presence::live_nodes,
+        },
     },
     telemetry::metric,
 };
@@ -50,6 +53,11 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Backoff between failed attempts: doubled each time, with jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+/// Entries before the last delivered one that are read again after a reconnect. Entries of other nodes may have been
+/// committed later than one with a higher ID.
+const CATCH_UP_OVERLAP: i64 = 256;
+/// A node that has sent nothing for this long is forgotten.
+const NODE_TTL: Duration = Duration::from_secs(600);
 /// Interval between purges of old entries while any exist. Twice per rotation of a partition, so that one
 /// purge falls into its first half.
 const PURGE_INTERVAL: Duration = Duration::from_secs(9);
@@ -65,6 +73,8 @@ struct PendingNotifications {
     hello_received: bool,
     /// This node has started to listen and must announce itself.
     connected: bool,
+    /// Entries may have been missed.
+    catch_up: bool,
 }
 
 /// Receives the bus notifications from the listener.
@@ -73,6 +83,13 @@ pub struct BusNotifications {
     node: NodeId,
     pending: Arc<(Mutex<PendingNotifications>, Notify)>,
     peers: Peers,
+}
+
+impl BusNotifications {
+    fn request_catch_up(&self) {
+        self.pending.0.lock().catch_up = true;
+        self.pending.1.notify_one();
+    }
 }
 
 impl NotificationHandler for BusNotifications {
@@ -100,7 +117,7 @@ impl NotificationHandler for BusNotifications {
 
     fn on_connected(&self) {
         self.pending.0.lock().connected = true;
-        self.pending.1.notify_one();
+        self.request_catch_up();
     }
 
     fn on_disconnected(&self) {}
@@ -124,11 +141,52 @@ impl Bus for PostgresBus {
     }
 }
 
+/// A batch that is being written.
+struct Batch {
+    /// Increasing on this node.
+    number: i64,
+    messages: u64,
+    payload: Bytes,
+    taken_at: Instant,
+}
+
 /// Task that writes the queued messages of this node.
 pub struct BusWriter {
     node: NodeId,
     database: Database,
     queue: Arc<Queue>,
+    /// The batch to write next, if its write failed before.
+    unwritten: Option<Batch>,
+    /// Number of the last batch.
+    last_number: i64,
+}
+
+/// What a reader has delivered.
+#[derive(Debug, Default)]
+struct Delivered {
+    /// The highest ID of an entry; `None` before the first connection.
+    position: Option<i64>,
+    /// The ID at the first connection.
+    started_at: i64,
+    /// The last batch of each node, and when it was delivered.
+    batches: HashMap<NodeId, (i64, Instant)>,
+}
+
+impl Delivered {
+    /// Records a batch. Returns whether it is new.
+    fn add(&mut self, entry: &BusEntry) -> bool {
+        self.position = self.position.max(Some(entry.id));
+        if !self.batches.contains_key(&entry.node) {
+            // Nodes have new IDs after a restart.
+            self.batches.retain(|_, (_, at)| at.elapsed() < NODE_TTL);
+        }
+        let last = self.batches.entry(entry.node).or_insert((i64::MIN, Instant::now()));
+        let is_new = entry.batch > last.0;
+        if is_new {
+            *last = (entry.batch, Instant::now());
+        }
+        is_new
+    }
 }
 
 /// Task that reads the messages of other nodes.
@@ -137,6 +195,7 @@ pub struct BusReader<H> {
     database: Database,
     notifications: BusNotifications,
     subscriber: H,
+    delivered: Delivered,
     ready: watch::Sender<bool>,
 }
 
@@ -156,16 +215,36 @@ impl PostgresBus {
             Self { queue: queue.clone(), peers },
             notifications.clone(),
             (
-                BusWriter { node, database: database.clone(), queue },
-                BusReader { node, database: database.clone(), notifications, subscriber, ready },
+                BusWriter { node, database: database.clone(), queue, unwritten: None, last_number: 0 },
+                BusReader {
+                    node,
+                    database: database.clone(),
+                    notifications,
+                    subscriber,
+                    delivered: Delivered::default(),
+                    ready,
+                },
             ),
         )
     }
 }
 
+impl Batch {
+    /// Takes the queued messages; `None` if there are none.
+    fn take(queue: &Queue, number: i64) -> Option<Self> {
+        let messages = queue.take_batch();
+        if messages.is_empty() {
+            return None;
+        }
+        metrics::histogram!(metric::BUS_BATCH_SIZE).record(messages.len() as f64);
+        let payload = encode(&messages).into();
+        Some(Self { number, messages: messages.len() as u64, payload, taken_at: Instant::now() })
+    }
+}
+
 impl BusWriter {
     /// Writes batches until `stop` is cancelled.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut purge = interval(PURGE_INTERVAL);
         purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rounds_left = 0;
@@ -178,7 +257,8 @@ impl BusWriter {
                     self.purge().await;
                     continue;
                 }
-                () = self.queue.wait_until_nonempty() => {}
+                () = self.queue.wait_until_nonempty(), if self.unwritten.is_none() => {}
+                () = std::future::ready(()), if self.unwritten.is_some() => {}
             }
             rounds_left = PURGE_ROUNDS;
             match self.write_batch().await {
@@ -194,26 +274,35 @@ impl BusWriter {
         }
     }
 
-    /// Writes one batch. A batch whose result is unknown is not sent again, because it may have been
-    /// delivered.
-    async fn write_batch(&self) -> Result<(), PgError> {
-        let count = AtomicU64::new(0);
+    /// Writes one batch. One whose write failed is written again until it is too old: readers skip its number if it was
+    /// written after all.
+    async fn write_batch(&mut self) -> Result<(), PgError> {
+        let (node, number) = (self.node, self.last_number + 1);
+        let unwritten = self.unwritten.take().filter(|batch| {
+            let is_stale = batch.taken_at.elapsed() > MAX_AGE;
+            if is_stale {
+                metrics::counter!(metric::BUS_DROPPED, "cause" => "failed").increment(batch.messages);
+            }
+            !is_stale
+        });
+        let (batch, queue) = (Mutex::new(unwritten), &self.queue);
         let post = |connection: Connection| async {
             let connection = connection;
             // Taken once there is a connection, so that messages wait in the queue while there is none.
-            let messages = self.queue.take_batch();
-            if messages.is_empty() {
-                return Ok(());
-            }
-            count.store(messages.len() as u64, Ordering::Relaxed);
-            metrics::histogram!(metric::BUS_BATCH_SIZE).record(messages.len() as f64);
-            queries::post(&connection, self.node, &encode(&messages)).await
+            let current = batch.lock().take().or_else(|| Batch::take(queue, number));
+            let Some(current) = current else { return Ok(()) };
+            let (number, payload) = (current.number, current.payload.clone());
+            *batch.lock() = Some(current);
+            queries::post(&connection, node, number, &payload).await
         };
         let posted = self.database.within(STATEMENT_TIMEOUT, post).await;
-        let count = count.into_inner();
-        match &posted {
-            Ok(()) => metrics::counter!(metric::BUS_MESSAGES_SENT).increment(count),
-            Err(_) => metrics::counter!(metric::BUS_DROPPED, "cause" => "failed").increment(count),
+        if let Some(batch) = batch.into_inner() {
+            self.last_number = batch.number;
+            if posted.is_ok() {
+                metrics::counter!(metric::BUS_MESSAGES_SENT).increment(batch.messages);
+            } else {
+                self.unwritten = Some(batch);
+            }
         }
         posted
     }
@@ -234,7 +323,7 @@ impl<H: BusSubscriber> BusReader<H> {
     }
 
     /// Handles notifications until `stop` is cancelled.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = BACKOFF;
         loop {
             let work = async {
@@ -263,23 +352,35 @@ impl<H: BusSubscriber> BusReader<H> {
             let notified = wake.notified();
             {
                 let mut pending = pending.lock();
-                if pending.hello_received || pending.connected || !pending.entries.is_empty() {
+                if pending.hello_received
+                    || pending.connected
+                    || pending.catch_up
+                    || !pending.entries.is_empty()
+                {
                     let now = pending.entries.len().min(READ_BATCH_SIZE);
                     if pending.entries.len() > now {
                         wake.notify_one();
                     }
                     let entries = pending.entries.drain(..now).collect();
                     let (hello_received, connected) = (pending.hello_received, pending.connected);
+                    let catch_up = std::mem::take(&mut pending.catch_up);
                     (pending.hello_received, pending.connected) = (false, false);
-                    return PendingNotifications { entries, hello_received, connected };
+                    return PendingNotifications { entries, hello_received, connected, catch_up };
                 }
             }
             notified.await;
         }
     }
 
-    async fn handle(&self, pending: PendingNotifications) -> Result<(), PgError> {
-        let done = self.deliver_entries(pending.entries).await;
+    async fn handle(&mut self, pending: PendingNotifications) -> Result<(), PgError> {
+        if let Err(error) = self.read(pending.entries, pending.catch_up).await {
+            // The entries stay in their table for half a minute.
+            self.notifications.request_catch_up();
+            if pending.connected {
+                self.notifications.on_connected();
+            }
+            return Err(error);
+        }
         if pending.hello_received {
             self.notify_nodes(BusSignal::Ack).await?;
         }
@@ -289,11 +390,18 @@ impl<H: BusSubscriber> BusReader<H> {
             self.notifications.on_connected();
             return Err(error);
         }
-        done
+        Ok(())
     }
 
-    /// Reads entries and delivers their messages. Entries that cannot be read are counted as missed.
-    async fn deliver_entries(&self, entries: VecDeque<(i16, i64)>) -> Result<(), PgError> {
+    async fn read(&mut self, entries: VecDeque<(i16, i64)>, catch_up: bool) -> Result<(), PgError> {
+        if catch_up {
+            self.catch_up().await?;
+        }
+        self.read_entries(entries).await
+    }
+
+    /// Reads entries and delivers their messages.
+    async fn read_entries(&mut self, entries: VecDeque<(i16, i64)>) -> Result<(), PgError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -302,10 +410,47 @@ impl<H: BusSubscriber> BusReader<H> {
         let ids: Vec<i64> = entries.iter().map(|(_, id)| *id).collect();
         let (slots, read_ids) = (&slots, &ids);
         let read = |connection| async move { queries::read(&connection, slots, read_ids).await };
-        let read = self.database.within(STATEMENT_TIMEOUT, read).await;
-        let missed = ids.len() - read.as_ref().map_or(0, Vec::len);
-        metrics::counter!(metric::BUS_DROPPED, "cause" => "missed").increment(missed as u64);
-        for message in read?.into_iter().flat_map(decode) {
+        let read = self.database.within(STATEMENT_TIMEOUT, read).await?;
+        metrics::counter!(metric::BUS_DROPPED, "cause" => "missed")
+            .increment((ids.len() - read.len()) as u64);
+        for entry in read {
+            self.deliver(entry).await;
+        }
+        Ok(())
+    }
+
+    /// Delivers what was written while notifications may have been missed. Entries commit in the order of their IDs per
+    /// node, but not across nodes, so reading starts some IDs earlier.
+    async fn catch_up(&mut self) -> Result<(), PgError> {
+        let own = self.node;
+        let position = |connection| async move { queries::position(&connection).await };
+        let last = self.database.within(STATEMENT_TIMEOUT, position).await?;
+        let Some(position) = self.delivered.position else {
+            self.delivered.position = Some(last);
+            self.delivered.started_at = last;
+            return Ok(());
+        };
+        // A restored database counts from an earlier ID.
+        let position = position.min(last);
+        self.delivered.started_at = self.delivered.started_at.min(position);
+        self.delivered.position = Some(position);
+        let mut after = (position - CATCH_UP_OVERLAP).max(self.delivered.started_at);
+        loop {
+            let read = |connection| async move { queries::read_after(&connection, after, own).await };
+            let entries = self.database.within(STATEMENT_TIMEOUT, read).await?;
+            let Some(end) = entries.last().map(|entry| entry.id) else { return Ok(()) };
+            after = end;
+            for entry in entries {
+                self.deliver(entry).await;
+            }
+        }
+    }
+
+    async fn deliver(&mut self, entry: BusEntry) {
+        if !self.delivered.add(&entry) {
+            return;
+        }
+        for message in decode(entry.payload) {
             match message {
                 Some(message) => {
                     metrics::counter!(metric::BUS_MESSAGES_RECEIVED).increment(1);
@@ -314,7 +459,6 @@ impl<H: BusSubscriber> BusReader<H> {
                 None => tracing::warn!("cannot decode an entry of rollcall_internal.bus"),
             }
         }
-        Ok(())
     }
 
     async fn notify_nodes(&self, signal: BusSignal) -> Result<(), PgError> {
@@ -336,5 +480,23 @@ impl<H: BusSubscriber> BusReader<H> {
         }
         self.ready.send_replace(true);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_was_written_twice_is_delivered_once() {
+        let (mut delivered, node) = (Delivered::default(), NodeId::random());
+        let entry = |id, node, batch| BusEntry { id, node, batch, payload: Vec::new() };
+        assert!(delivered.add(&entry(10, node, 1)));
+        assert!(delivered.add(&entry(12, node, 2)));
+        // The first write of batch 2, which was committed late.
+        assert!(!delivered.add(&entry(11, node, 2)));
+        assert!(!delivered.add(&entry(13, node, 1)));
+        assert!(delivered.add(&entry(9, NodeId::random(), 1)));
+        assert_eq!(delivered.position, Some(13));
     }
 }

@@ -14,8 +14,8 @@ const MAX_QUEUED_MESSAGES: usize = 65_536;
 /// Maximum size of one batch, unless a single message is larger.
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
 const MAX_BATCH_MESSAGES: usize = 4_096;
-/// Messages older than this are dropped instead of sent.
-const MAX_AGE: Duration = Duration::from_secs(5);
+/// Messages older than this are dropped instead of sent. A database that stands still for less loses none.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 struct QueueState {

@@ -169,8 +169,13 @@ pub struct RemotePresence {
     database: Database,
     changes: Arc<RemoteChanges>,
     peers: Peers,
+    lease: Duration,
     /// Interval between queries for nodes that started or died without notification.
     poll_interval: Duration,
+    /// Time of the last successful query.
+    polled_at: Option<Instant>,
+    /// Until then a node without a valid lease is kept.
+    keep_nodes_until: Option<Instant>,
     nodes: HashMap<NodeId, RemoteNode>,
     ready: watch::Sender<bool>,
 }
@@ -190,7 +195,20 @@ impl RemotePresence {
     ) -> Self {
         let (ready, _) = watch::channel(false);
         let poll_interval = lease / 3;
-        Self { node, presence, store, database, changes, peers, poll_interval, nodes: HashMap::new(), ready }
+        Self {
+            node,
+            presence,
+            store,
+            database,
+            changes,
+            peers,
+            lease,
+            poll_interval,
+            polled_at: None,
+            keep_nodes_until: None,
+            nodes: HashMap::new(),
+            ready,
+        }
     }
 
     /// Becomes true once the presence of all other nodes is known, and stays true.
@@ -278,11 +296,16 @@ impl RemotePresence {
             let wait = |connection| async move { queries::wait_for_writers(&connection).await };
             self.database.within(STATEMENT_TIMEOUT, wait).await?;
         }
-        let dead: Vec<NodeId> =
+        let missing: Vec<NodeId> =
             self.nodes.keys().filter(|node| !live.iter().any(|live| live.node == **node)).copied().collect();
-        for node in dead {
-            self.remove_node(node).await?;
+        let keep_missing = self.keeps_missing_nodes(Instant::now());
+        if !keep_missing {
+            for node in &missing {
+                self.remove_node(*node).await?;
+            }
         }
+        let kept = missing.iter().filter(|_| keep_missing).copied();
+        self.peers.update_alive(live.iter().map(|live| live.node).chain(kept).collect());
         for live in live {
             let known = self.nodes.get(&live.node).and_then(|remote| remote.generation.as_ref());
             let announced = rewritten.contains(&live.node);
@@ -296,6 +319,17 @@ impl RemotePresence {
             }
         }
         Ok(())
+    }
+
+    /// Whether nodes without a valid lease stay. While the database did not answer, no node could renew its lease: each
+    /// gets one lease duration to do so.
+    fn keeps_missing_nodes(&mut self, now: Instant) -> bool {
+        let had_outage = self.polled_at.is_some_and(|polled_at| now - polled_at > self.poll_interval * 2);
+        self.polled_at = Some(now);
+        if had_outage {
+            self.keep_nodes_until = Some(now + self.lease);
+        }
+        self.keep_nodes_until.is_some_and(|until| now < until)
     }
 
     async fn read_all(&mut self, node: NodeId, generation: String) -> Result<(), RoundError> {

@@ -93,7 +93,7 @@ pub(super) static ERRORS: [ErrorResponse; 12] = [
     ErrorResponse {
         status: 500,
         name: "InternalError",
-        codes: &[ErrorCode::InternalError, ErrorCode::LegacyEngineError],
+        codes: &[ErrorCode::InternalError, ErrorCode::PolicyError, ErrorCode::LegacyEngineError],
         description: "The server failed. The log contains the cause under the `x-request-id` of the response.",
         message: "internal server error; include x-request-id when you report it",
     },

@@ -54,6 +54,9 @@ pub enum Change {
     Status {
         /// The device; `None` for all live devices.
         device: Option<DeviceId>,
+        /// The node of the device's socket, if the status came from a socket. A sign-off closes the device's sockets, so
+        /// such a status does not bring the device back.
+        socket: Option<NodeId>,
         status: Status,
         /// `Some` sets or (with inner `None`) clears the custom status, with its expiry time.
         custom_status: Option<(Option<String>, Option<Timestamp>)>,
@@ -137,12 +140,14 @@ impl<'a> Columns<'a> {
         let device = match change {
             Change::Status {
                 device,
+                socket,
                 status: new_status,
                 custom_status,
                 activity: new_activity,
                 current_page,
                 background_seconds,
             } => {
+                node = *socket;
                 status = Some(*new_status);
                 custom = custom_status.as_ref();
                 activity = new_activity.as_deref();
