@@ -391,8 +391,9 @@ export interface paths {
          * @description The messages of `/api/presence/subscribe`, each as the `data` of an event, for clients and proxies without WebSocket:
          *     `curl -N`, `EventSource`, edge runtimes. As with a socket, the device is online while the stream is open. The first
          *     event is named `open`; then `initial_state` and the changes follow without a name. The last event of a stream that the
-         *     server ends is named `close` and has `code` and `reason`. After a reconnect the full state is sent again, and the
-         *     `open` event says `"resumed": false`. Changes are sent over the other routes, with the same device ID.
+         *     server ends is named `close` and has `code` and `reason`. Positions are the IDs of events: a reconnect with
+         *     `Last-Event-ID` gets only what changed, and its `initial_state` says `"resumed": true`. Changes are sent over the other
+         *     routes, with the same device ID.
          */
         get: operations["presenceEvents"];
         put?: never;
@@ -1822,8 +1823,7 @@ export interface paths {
          * Streams the events of a channel as server-sent events.
          * @description Joins the channel with the same policies and limits as a socket. The first event is named `open`. Then the messages of
          *     serializer 1.0.0 follow without a name, `phx_reply` to the join first. When the channel is refused or closed, the
-         *     stream ends with an event named `close`. After a reconnect the channel is joined again, and the `open` event says
-         *     `"resumed": false`.
+         *     stream ends with an event named `close`. After a reconnect the channel is joined again.
          */
         get: operations["channelEvents"];
         put?: never;
@@ -2703,13 +2703,14 @@ export interface components {
          *     - `UPGRADE_REQUIRED`: The path is a WebSocket, and the request is not a WebSocket handshake. Open the path with a WebSocket client. Proxies must forward `Upgrade` and `Connection`.
          *     - `RATE_LIMITED`: A rate limit of the user is exceeded. Wait for the seconds in `Retry-After`, on sockets for `retry_after_ms`. An operator can change the limits.
          *     - `INTERNAL_ERROR`: The server failed. The cause is in its log and is not sent. Look for the `x-request-id` of the response in the log, or report it to the operator.
+         *     - `POLICY_ERROR`: A row-level security policy of the application raised an error. An operator finds table, policy, role, SQLSTATE and message in the log, and with `rollcall doctor`.
          *     - `LEGACY_ENGINE_ERROR`: Both context engines failed to assemble a prompt. Look for the `x-request-id` of the response in the log; `GET /api/v1/context/health` shows the engines.
          *     - `SERVICE_UNAVAILABLE`: A dependency is unavailable: the database, the signing keys, or a model provider. Try again after the seconds in `Retry-After`. `GET /api/v1/system/health` names the dependency.
          *     - `DATABASE_CONNECTION_ERROR`: The server has no connection to PostgreSQL. Try again after the seconds in `Retry-After`. An operator finds the cause with `rollcall doctor`.
          *     - `CONTEXT_ENGINE_ERROR`: The dynamic context engine failed, and falling back to the simple one is disabled. Try again later, or allow the fallback (`CONTEXT_FALLBACK`).
          * @enum {string}
          */
-        ErrorCode: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "TOO_MANY_DEVICES" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "UPGRADE_REQUIRED" | "RATE_LIMITED" | "INTERNAL_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
+        ErrorCode: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "TOO_MANY_DEVICES" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "UPGRADE_REQUIRED" | "RATE_LIMITED" | "INTERNAL_ERROR" | "POLICY_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
         /** @description All stored presence data of a user. */
         Export: {
             /** @description Rows by the table that stores them. */
@@ -4262,7 +4263,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The server failed. The log contains the cause under the `x-request-id` of the response. Codes: `INTERNAL_ERROR`, `LEGACY_ENGINE_ERROR`. */
+        /** @description The server failed. The log contains the cause under the `x-request-id` of the response. Codes: `INTERNAL_ERROR`, `POLICY_ERROR`, `LEGACY_ENGINE_ERROR`. */
         InternalError: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -5742,13 +5743,18 @@ export interface operations {
             query?: {
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
+                /**
+                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
+                 *     tells positions. An unknown or old position brings the full state.
+                 */
+                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
                 user_ids?: string;
             };
             header?: {
-                /** @description ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows. */
+                /** @description ID of the last event, as browsers send it; preferred to `resume`. */
                 "Last-Event-ID"?: string;
                 /** @description ID of the device that opens the stream; preferred to the query. */
                 "X-Device-ID"?: components["schemas"]["DeviceId"];
@@ -6260,6 +6266,11 @@ export interface operations {
             query?: {
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
+                /**
+                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
+                 *     tells positions. An unknown or old position brings the full state.
+                 */
+                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
@@ -10113,10 +10124,7 @@ export interface operations {
                 /** @description Topic of the channel, without `realtime:`. */
                 topic: string;
             };
-            header?: {
-                /** @description ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows. */
-                "Last-Event-ID"?: string;
-            };
+            header?: never;
             path?: never;
             cookie?: never;
         };
@@ -10633,6 +10641,11 @@ export interface operations {
             query?: {
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
+                /**
+                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
+                 *     tells positions. An unknown or old position brings the full state.
+                 */
+                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
