@@ -20,7 +20,7 @@ use super::{
     connect::MakeTls,
     connection::ParameterTypes,
     disk_space::DiskSpace,
-    policy_errors::LastEvaluation,
+    failing_policies::LastEvaluation,
     session::{self, CALLER_STATEMENT_TIMEOUT, StatementLimits, server_timeout},
 };
 

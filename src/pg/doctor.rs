@@ -102,7 +102,11 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
     }
     if is_checkable && !failed(checks, "catalog") {
         let channels = ("channel_policies", include_str!("../../sql/doctor/channel_policies.sql"));
-        let presence = presence.map(|_| ("policies", include_str!("../../sql/doctor/policies.sql")));
+        // Policies raise errors as a consequence of these.
+        let is_sound =
+            !["schema", "role_membership", "functions_granted"].iter().any(|name| failed(checks, name));
+        let policies = ("policies", include_str!("../../sql/doctor/policies.sql"));
+        let presence = presence.filter(|_| is_sound).map(|_| policies);
         for (name, text) in std::iter::once(channels).chain(presence) {
             match query_checks(&client, text).await {
                 Ok(results) => checks.extend(results),

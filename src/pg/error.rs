@@ -1,9 +1,8 @@
 //! Database errors by kind. The only place that interprets SQLSTATE codes.
 
-use tokio_postgres::{
-    Row,
-    error::{DbError, SqlState},
-};
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::failing_policies::FailingPolicy;
 
 /// Name under which the database reports that the quota of devices is reached.
 const DEVICE_QUOTA: &str = "presence_devices_per_user";
@@ -51,28 +50,6 @@ pub enum PgError {
     /// Any other error: a bug in the server, or in a function or trigger of the application.
     #[error("the statement failed")]
     Failed(#[source] tokio_postgres::Error),
-}
-
-/// A policy that raises an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailingPolicy {
-    /// Qualified name of the table.
-    pub relation: String,
-    pub policy: String,
-    /// SQLSTATE.
-    pub state: String,
-    pub message: String,
-}
-
-impl From<&Row> for FailingPolicy {
-    fn from(row: &Row) -> Self {
-        Self {
-            relation: row.get("relation"),
-            policy: row.get("policy"),
-            state: row.get("error"),
-            message: row.get("message"),
-        }
-    }
 }
 
 impl PgError {

@@ -11,6 +11,7 @@ mod disk_space;
 pub mod doctor;
 pub mod embedded;
 mod error;
+mod failing_policies;
 pub mod ident;
 pub mod listener;
 pub mod migrate;

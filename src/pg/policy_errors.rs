@@ -2,36 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use tokio::time::Instant;
-
-use super::{Database, PgError, error::FailingPolicy};
+use super::{Database, PgError, failing_policies::FailingPolicy};
 use crate::auth::Principal;
 
 /// Timeout of the evaluation.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// The policies are evaluated at most once in this time, because requests decide how often statements fail. Other failures
-/// with the same SQLSTATE get the same answer.
-const INTERVAL: Duration = Duration::from_secs(5);
-
-/// When the policies were evaluated, and those that raised an error.
-#[derive(Debug, Default)]
-pub(super) struct LastEvaluation(Mutex<Option<(Instant, Arc<[FailingPolicy]>)>>);
-
-impl LastEvaluation {
-    /// The result of the last evaluation if it is recent. Otherwise the caller evaluates, and others meanwhile find none.
-    fn claim(&self) -> Option<Arc<[FailingPolicy]>> {
-        let mut last = self.0.lock();
-        match &*last {
-            Some((at, found)) if at.elapsed() < INTERVAL => Some(Arc::clone(found)),
-            _ => {
-                *last = Some((Instant::now(), Arc::from([])));
-                None
-            }
-        }
-    }
-}
-
 impl Database {
     /// Replaces the error by [`PgError::PolicyFailed`] if a policy raises the same one for this caller.
     pub(super) async fn name_failing_policy(&self, caller: &Principal, error: PgError) -> PgError {
@@ -76,7 +51,7 @@ impl Database {
                 "a policy raises an error"
             );
         }
-        *self.failing_policies.0.lock() = Some((Instant::now(), Arc::clone(&found)));
+        self.failing_policies.store(Arc::clone(&found));
         found
     }
 }

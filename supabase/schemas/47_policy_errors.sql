@@ -4,7 +4,7 @@
 -- Evaluates each policy of the tables in the schema rollcall that applies to a role, alone, as a caller with these
 -- claims, on up to 20 rows of its table. Returns the policies that raise. Data exceptions (class 22) are left out: they
 -- depend on the values of a row. A policy that needs rights as text that it does not need in the table, such as usage
--- of a function's schema, is left out too.
+-- of a function's schema, is left out too, and so is a role that the session may not assume.
 -- Invoker: it assumes the caller's role, which only the server's login role may. Without a search_path of its own,
 -- because it evaluates users' policies.
 create function rollcall_internal.failing_policies(p_role text, p_claims text)
@@ -41,7 +41,7 @@ begin
       execute pg_catalog.format('select pg_catalog.count(*) from pg_catalog.unnest($1::rollcall.%1$I[]) as %1$I
         where (%2$s)', v_policy.relname, v_policy.expression) using v_rows;
     exception when others then
-      if sqlstate !~ '^22' and sqlerrm !~ '^permission denied for schema' then
+      if sqlstate !~ '^22' and sqlerrm !~ '^permission denied (for schema|to set role)' then
         return query select 'rollcall.' || v_policy.relname, v_policy.polname::text, sqlstate::text, sqlerrm::text;
       end if;
     end;

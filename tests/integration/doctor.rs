@@ -150,6 +150,7 @@ const FAULTS: [Fault; 40] = [
     fault(
         "sources_watched",
         "create table public.theirs (a uuid, b uuid); alter table public.theirs enable row level security;
+         grant select on public.theirs to authenticated;
          alter event trigger rollcall_policy_watch disable;
          create policy theirs on rollcall.user_presence for select to authenticated using (exists (select from public.theirs));
          alter event trigger rollcall_policy_watch enable",

@@ -8,7 +8,7 @@
 use stateright::{Checker, Model, Property};
 
 /// Statuses that the subject sets, numbered from one.
-const WRITES: u8 = 3;
+const WRITES: u8 = 2;
 
 /// The rules of the protocol that can be switched off.
 #[derive(Clone, Copy)]

@@ -121,7 +121,7 @@ pub async fn run(
     let connections = match taken {
         Some(connections) => connections,
         // One for each concurrent change of a round, since a connection executes one statement at a time.
-        None => join_all((0..MAX_CONCURRENT_STEPS).map(|_| db.connect())).await,
+        None => join_all((0..MAX_CONCURRENT_STEPS).map(|_| connect(&db))).await,
     };
     let mut history = History {
         nodes,
@@ -654,6 +654,15 @@ impl History {
         }));
         oracle::check(self.rule, &log, &received)
     }
+}
+
+/// A connection without the defaults that a fault may have set.
+async fn connect(db: &TestDatabase) -> Client {
+    let client = db.connect().await;
+    let defaults =
+        "set default_transaction_read_only = off; set default_transaction_isolation = 'read committed'";
+    client.batch_execute(defaults).await.expect("is set");
+    client
 }
 
 /// Executes statements, and retries after a deadlock or a lock timeout as every PostgreSQL client must.

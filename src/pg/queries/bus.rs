@@ -15,7 +15,7 @@ pub struct BusEntry {
     pub node: NodeId,
     /// Number of the batch on its node, increasing. A batch whose write failed may exist twice.
     pub batch: i64,
-    /// Encoded messages.
+    /// The encoded messages of one batch.
     pub payload: Vec<u8>,
 }
 
