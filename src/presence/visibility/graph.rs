@@ -19,7 +19,7 @@ use crate::{
     protocol::StatePosition,
 };
 
-pub(super) use resume::Resumed;
+pub(super) use resume::ViewerKey;
 use resume::{Parked, ResumeState};
 
 /// Maximum number of subjects looked up individually for one viewer; above it, all are.
@@ -79,13 +79,6 @@ impl RecheckScope {
     }
 }
 
-/// A viewer's index with an epoch; stale once the viewer is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ViewerKey {
-    index: u32,
-    epoch: u32,
-}
-
 /// A subject's index. 4 bytes per edge instead of 16.
 type SubjectIndex = u32;
 
@@ -94,11 +87,20 @@ struct Edge {
     /// The digest of the presence delivered last, if [`Delivered::State`].
     digest: u64,
     subject: SubjectIndex,
-    /// The viewer's mark at the last delivery ([`resume`]); 0 if nothing was delivered.
+    /// The viewer's mark at the last delivery ([`parking`]); 0 if nothing was delivered.
     delivered_at: u32,
     /// The face that row-level security showed last; `None` if it shows none.
     face: Option<Face>,
     delivered: Delivered,
+}
+
+/// The result of [`VisibilityGraph::resume`].
+pub(super) struct Resumed {
+    pub key: ViewerKey,
+    /// The connection that had the viewer, if it was still open.
+    pub replaced: Option<ConnId>,
+    /// What can be delivered without a lookup.
+    pub updates: Vec<GraphUpdate>,
 }
 
 /// What the client shows of a subject.
@@ -670,6 +672,7 @@ fn state_change(
     Some(presence)
 }
 
+mod parking;
 mod resume;
 #[cfg(test)]
 mod tests;
