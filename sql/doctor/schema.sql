@@ -18,7 +18,7 @@ functions as (
 api_table as (
   select o.* from ours o
   where o.nspname = 'rollcall'
-    and o.relname not in ('retention', 'limits', 'quotas', 'personal_data')
+    and o.relname not in ('retention', 'limits', 'quotas', 'personal_data', 'event_settings', 'webhooks')
 ),
 -- One row a thing that is wrong.
 wrong (check_name, what, remedy) as (

@@ -17,7 +17,7 @@ use crate::{
         diff_sink::HubDiffSink,
         postgres_changes::{self, PostgresChanges},
         presence::{
-            ChannelPresence,
+            ChannelPresence, OccupancySender,
             remote::{RemoteChanges, RemotePresence, RemotePresenceNotifications},
             store::{PresenceRowWriter, PresenceStore},
         },
@@ -36,6 +36,7 @@ const PEER_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct ChannelTasks {
     changes: postgres_changes::Engine,
     presence_row_writer: PresenceRowWriter,
+    occupancy: OccupancySender,
     authorization: AuthorizationWorker,
     partitions: PartitionMaintainer,
     broadcasts: BroadcastReader<DatabaseBroadcastSink>,
@@ -108,6 +109,7 @@ pub(super) fn new(
     );
     let tasks = ChannelTasks {
         changes: changes_engine,
+        occupancy: OccupancySender::new(services.presence.clone()),
         presence_row_writer,
         authorization,
         partitions,
@@ -124,6 +126,7 @@ impl ChannelTasks {
         let ready = PeersReady { presence: self.remote_presence.ready(), bus: self.bus_reader.ready() };
         tasks.spawn_until_stopped("postgres changes", |stop| self.changes.run(stop));
         tasks.spawn_until_stopped("channel presence writer", |stop| self.presence_row_writer.run(stop));
+        tasks.spawn_until_stopped("channel occupancy", |stop| self.occupancy.run(stop));
         tasks.spawn_until_stopped("channel authorization", |stop| self.authorization.run(stop));
         tasks.spawn_until_stopped("message partitions", |stop| self.partitions.run(stop));
         tasks.spawn_until_stopped("broadcasts from the database", |stop| self.broadcasts.run(stop));

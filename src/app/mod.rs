@@ -8,6 +8,7 @@ mod channels;
 mod context;
 mod dependencies;
 mod health;
+mod operator;
 mod ports;
 mod presence;
 
@@ -32,6 +33,7 @@ use crate::{
     pg::{Database, listener, relay::Relay},
     presence::devices::NodeLease,
     session::presence::PresenceServices,
+    webhooks::{Dispatcher, WebhookClient},
 };
 
 /// Maximum time that background tasks may take to end after the soft stop.
@@ -79,7 +81,10 @@ impl Server {
         let (presence, presence_handler, presence_tasks) = presence::new(config, &deps).await?;
         let (context, context_handler, context_tasks) = context::new(config, &deps)?;
         let (channels, channel_handler, channel_tasks) = channels::new(config, &deps, &presence);
+        let (operator, operator_handler, operator_tasks) = operator::new(&deps, &presence, &channels);
+        let webhooks = WebhookClient::new(&config.webhooks, deps.clock.clone());
         let state = HttpState {
+            webhooks: webhooks.clone(),
             presence: presence.service.clone(),
             context,
             database: deps.database.clone(),
@@ -100,11 +105,14 @@ impl Server {
             channels,
             demo_tokens,
             clock: deps.clock.clone(),
+            operator,
+            operator_settings: config.operator,
+            modules: deps.modules,
         };
 
         // Presence comes first. Channel authorization comes before broadcasts: an invalidation is recorded before a
         // later message is read.
-        let handlers = (presence_handler, (context_handler, channel_handler));
+        let handlers = ((presence_handler, operator_handler), (context_handler, channel_handler));
         let connector = deps.database.direct_connector().clone();
         tasks.spawn_until_stopped("listener", |stop| listener::run(connector, handlers, stop));
         if config.database.notification_relay {
@@ -113,7 +121,11 @@ impl Server {
         }
         presence_tasks.spawn(&tasks, deps.modules);
         context_tasks.spawn(&tasks, deps.modules);
+        operator_tasks.spawn(&tasks);
         let peers_ready = channel_tasks.spawn(&tasks);
+        let (database, clock) = (deps.database.clone(), deps.clock.clone());
+        let dispatcher = Dispatcher::new(database, deps.node, webhooks, clock, config.webhooks.clone());
+        tasks.spawn_until_stopped("webhooks", |stop| dispatcher.run(stop));
         peers_ready.wait().await;
 
         let stop_accepting = CancellationToken::new();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::presence::{DiffSink, ReservedDiff};
+use super::presence::{DiffSink, Occupancy, ReservedDiff};
 use crate::{
     hub::{Encodable, Hub, HubStopped, ReceiveMask, ReservedCommands, TopicDelivery},
     model::Topic,
@@ -32,14 +32,17 @@ impl DiffSink for HubDiffSink {
 impl ReservedDiff for ReservedCommands<'_> {
     fn send(mut self: Box<Self>, topic: &Topic, payload: Bytes) {
         // The payload is JSON and so valid UTF-8.
-        let payload = String::from_utf8_lossy(&payload).into_owned().into();
-        let diff = TopicMessage { topic: topic.name.clone(), event: "presence_diff".into(), payload };
-        let delivery = TopicDelivery {
-            message: Encodable::new(diff),
-            kind: ReceiveMask::PRESENCE,
-            except: None,
-            id: None,
-        };
-        self.publish(topic, delivery);
+        let payload = String::from_utf8_lossy(&payload).into_owned();
+        self.publish(topic, delivery(topic, "presence_diff", payload, ReceiveMask::PRESENCE));
     }
+
+    fn send_occupancy(mut self: Box<Self>, topic: &Topic, occupancy: Occupancy) {
+        let payload = occupancy.to_json();
+        self.publish(topic, delivery(topic, "presence_occupancy", payload, ReceiveMask::OCCUPANCY));
+    }
+}
+
+fn delivery(topic: &Topic, event: &'static str, payload: String, kind: ReceiveMask) -> TopicDelivery {
+    let message = TopicMessage { topic: topic.name.clone(), event: event.into(), payload: payload.into() };
+    TopicDelivery { message: Encodable::new(message), kind, except: None, id: None }
 }

@@ -29,10 +29,12 @@ use crate::{
     hub::HubSettings,
     lifecycle::ErrorChain,
     limits::LimitSettings,
+    operator::OperatorSettings,
     pg::{Connector, DatabaseSettings},
     presence::{devices::DeviceTimeouts, visibility::ResumeSettings},
     settings::{ParseResult, Problem, port},
     transport::AcceptSettings,
+    webhooks::WebhookSettings,
 };
 
 pub use crate::model::Secret;
@@ -66,6 +68,8 @@ pub struct Config {
     #[arg(long, env = "ROLLCALL_DATA_DIR", default_value = ".rollcall", help_heading = "Server")]
     pub data_dir: PathBuf,
     #[command(flatten)]
+    pub operator: OperatorSettings,
+    #[command(flatten)]
     pub hub: HubSettings,
     #[command(flatten)]
     pub log: LogConfig,
@@ -89,6 +93,8 @@ pub struct Config {
     pub timeouts: DeviceTimeouts,
     #[command(flatten)]
     pub resume: ResumeSettings,
+    #[command(flatten)]
+    pub webhooks: WebhookSettings,
     /// Line of the log about variables without effect.
     #[arg(skip)]
     pub notice: Option<String>,

@@ -36,13 +36,16 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-static ASSETS: [Asset; 12] = assets! {
+static ASSETS: [Asset; 15] = assets! {
     "index.html": HTML,
     "docs.html": HTML,
     "style.css": CSS,
     "main.js": SCRIPT,
     "api.js": SCRIPT,
     "dom.js": SCRIPT,
+    "log.js": SCRIPT,
+    "chart.js": SCRIPT,
+    "connections.js": SCRIPT,
     "people.js": SCRIPT,
     "channels.js": SCRIPT,
     "operator.js": SCRIPT,

@@ -38,6 +38,7 @@ mod strict;
 pub mod system;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub use error::{ApiError, FieldError};
 pub use extract::{Json, OptionalJson, Path, Query, ValidJson};
@@ -71,13 +72,15 @@ fn described_routes(
         .merge(presence(conversations::routes()))
         .merge(presence(devices::routes()))
         .merge(presence(broadcast::routes()))
-        .merge(presence(operator::routes()))
+        .merge(presence(operator::presence_routes()))
+        .merge(operator::routes())
         .merge(context(context::routes()))
         .merge(context(library::routes()))
         .merge(context(openai::routes()))
         .merge(presence(sockets::routes()))
         .merge(realtime::routes())
         .merge(system::routes())
+        .merge(webhooks::routes())
         .merge(openapi::routes(documents))
         .merge(pages)
 }

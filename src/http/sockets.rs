@@ -17,8 +17,8 @@ use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::authenticate
 use crate::{
     auth::Principal,
     hub::Hub,
-    model::DeviceId,
-    presence::visibility::Resume,
+    model::{DeviceId, sanitize},
+    presence::visibility::{Interest, Resume},
     protocol::{Dialect, Frame},
     session::{
         event_stream::Listening,
@@ -79,6 +79,7 @@ where
     get, path = "/api/presence/subscribe", operation_id = "presenceSocket", tag = "Sockets",
     params(
         SocketQuery,
+        PageQuery,
         ("X-Device-ID" = Option<DeviceId>, Header,
             description = "ID of the device that opens the socket; preferred to the query."),
     ),
@@ -90,9 +91,10 @@ async fn presence_socket(
     State(gateway): State<Arc<GatewayPolicy>>,
     DeviceHeader(device): DeviceHeader,
     Query(query): Query<SocketQuery>,
+    Query(page): Query<PageQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    upgrade(PRESENCE, sockets, &gateway, device, query, request).await
+    upgrade(PRESENCE, sockets, &gateway, device, (query, page), request).await
 }
 
 /// Opens a presence socket for devices and services.
@@ -115,7 +117,7 @@ async fn devices_socket(
     Query(query): Query<SocketQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    upgrade(DEVICES, sockets, &gateway, device, query, request).await
+    upgrade(DEVICES, sockets, &gateway, device, (query, PageQuery::default()), request).await
 }
 
 /// Opens a socket that receives the context of the user's other devices.
@@ -139,7 +141,7 @@ async fn context_socket(
     Query(query): Query<SocketQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    upgrade(CONTEXT, sockets, &gateway, device, query, request).await
+    upgrade(CONTEXT, sockets, &gateway, device, (query, PageQuery::default()), request).await
 }
 
 /// Query parameters of a socket.
@@ -175,12 +177,22 @@ impl SocketQuery {
     }
 }
 
+/// A page whose users a socket receives.
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// Receives only users whose `current_page` this is. A user who leaves the page is sent once more.
+    #[serde(alias = "currentPage")]
+    #[param(nullable = false)]
+    current_page: Option<String>,
+}
+
 async fn upgrade(
     endpoint: Endpoint,
     Sockets { hub, shared }: Sockets,
     gateway: &GatewayPolicy,
     device: Option<DeviceId>,
-    query: SocketQuery,
+    (query, page): (SocketQuery, PageQuery),
     request: Request,
 ) -> Result<Response, ApiError> {
     let (mut parts, _) = request.into_parts();
@@ -201,7 +213,7 @@ async fn upgrade(
     };
     // The other dialects have no frame for positions.
     let resume = if endpoint.dialect == Dialect::Presence { query.resume() } else { Resume::Never };
-    let session = open_session(shared, caller, device, query, resume)?;
+    let session = open_session(shared, caller, device, query, page, resume)?;
     Ok(Upgrade::from_parts(&mut parts)?.accept(&hub, options, session))
 }
 
@@ -210,13 +222,16 @@ fn open_session(
     caller: Principal,
     device: Option<DeviceId>,
     query: SocketQuery,
+    PageQuery { current_page }: PageQuery,
     resume: Resume,
 ) -> Result<PresenceSession, ApiError> {
-    let followed = query.user_ids.as_deref().map(parse_user_ids).transpose()?.unwrap_or_default();
+    let follows = query.user_ids.as_deref().map(parse_user_ids).transpose()?.unwrap_or_default();
+    // As pages are stored.
+    let page = current_page.map(|page| sanitize(&page).into());
     let query_device = query.device_id.map(DeviceId::try_from).transpose();
     let query_device = query_device.map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
     let device = device.or(query_device).unwrap_or_else(DeviceId::unnamed);
-    Ok(PresenceSession::new(shared, caller, device, followed, resume)?)
+    Ok(PresenceSession::new(shared, caller, device, Interest { follows, page }, resume)?)
 }
 
 /// Streams presence changes as server-sent events.
@@ -231,6 +246,7 @@ fn open_session(
     get, path = "/api/presence/events", operation_id = "presenceEvents", tag = "Sockets",
     params(
         SocketQuery,
+        PageQuery,
         ("X-Device-ID" = Option<DeviceId>, Header,
             description = "ID of the device that opens the stream; preferred to the query."),
         ("Last-Event-ID" = Option<String>, Header,
@@ -244,6 +260,7 @@ async fn presence_events(
     State(gateway): State<Arc<GatewayPolicy>>,
     DeviceHeader(device): DeviceHeader,
     Query(query): Query<SocketQuery>,
+    Query(page): Query<PageQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (mut parts, _) = request.into_parts();
@@ -255,7 +272,7 @@ async fn presence_events(
         (None, Resume::Never) => Resume::Later,
         (None, resume) => resume,
     };
-    let session = Listening(open_session(shared, caller, device, query, resume)?);
+    let session = Listening(open_session(shared, caller, device, query, page, resume)?);
     respond_with_events(&mut parts, &hub, Dialect::PresenceEvents.into(), session)
         .map_err(|error| ApiError::unavailable(error.to_string()))
 }

@@ -6,8 +6,17 @@ use axum::extract::FromRef;
 
 use super::{GatewayPolicy, MetricsPolicy, detached::DetachedWrites, sockets::Sockets, system::System};
 use crate::{
-    auth::Verifier, clock::Clock, context::ContextEngine, http::demo_tokens::DemoTokens, limits::RateLimiter,
-    pg::Database, presence::PresenceService, session::channels::Services,
+    auth::Verifier,
+    clock::Clock,
+    context::ContextEngine,
+    http::demo_tokens::DemoTokens,
+    limits::RateLimiter,
+    model::Modules,
+    operator::{NodeExchange, OperatorSettings},
+    pg::Database,
+    presence::PresenceService,
+    session::channels::Services,
+    webhooks::WebhookClient,
 };
 
 /// State of the router. Each extractor takes the part that it needs.
@@ -30,5 +39,12 @@ pub struct HttpState {
     pub channels: Arc<Services>,
     /// Signs tokens of the demo users; set only on a demo server.
     pub demo_tokens: Option<DemoTokens>,
+    /// Sends test events to webhooks.
+    pub webhooks: WebhookClient,
     pub clock: Arc<dyn Clock>,
+    /// Asks all nodes on behalf of operators.
+    pub operator: NodeExchange,
+    pub operator_settings: OperatorSettings,
+    /// Modules that the database has.
+    pub modules: Modules,
 }

@@ -1,6 +1,6 @@
 //! IDs of connections.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// ID of one connection of this process: shard, slot and epoch. The epoch counts the connections of a shard, so an old
 /// ID never reaches a newer connection in the same slot. It wraps after 2^32 connections.
@@ -18,6 +18,9 @@ impl ConnId {
     pub const MAX_SHARDS: usize = 1 << (u32::BITS - SLOT_BITS);
     /// Maximum number of connections in one shard.
     pub const MAX_SLOTS: u32 = 1 << SLOT_BITS;
+
+    /// Below the ID of every connection: the epoch 0 is never used.
+    pub const MIN: Self = Self { shard_and_slot: 0, epoch: 0 };
 
     /// Builds an ID from its parts. Only IDs that the hub assigned reach a connection.
     #[must_use]
@@ -45,6 +48,25 @@ impl ConnId {
     }
 }
 
+/// The text is not the ID of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be the ID of a connection")]
+pub struct InvalidConnId;
+
+impl FromStr for ConnId {
+    type Err = InvalidConnId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split('.');
+        let mut next = || parts.next().ok_or(InvalidConnId);
+        let (shard, slot, epoch) = (next()?, next()?, next()?);
+        let slot = slot.parse().ok().filter(|slot| *slot < Self::MAX_SLOTS).ok_or(InvalidConnId)?;
+        let shard = shard.parse().map_err(|_| InvalidConnId)?;
+        let epoch = epoch.parse().map_err(|_| InvalidConnId)?;
+        if parts.next().is_some() { Err(InvalidConnId) } else { Ok(Self::new(shard, slot, epoch)) }
+    }
+}
+
 impl fmt::Display for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.shard(), self.slot(), self.epoch)
@@ -61,5 +83,9 @@ mod tests {
         assert_eq!((id.shard(), id.slot(), id.epoch()), (255, (1 << 24) - 1, 7));
         assert_eq!(id.to_string(), "255.16777215.7");
         assert_eq!(size_of::<ConnId>(), 8);
+        assert_eq!("255.16777215.7".parse(), Ok(id));
+        for wrong in ["", "1.2", "1.2.3.4", "256.0.1", "0.16777216.1", "0.0.-1"] {
+            assert_eq!(wrong.parse::<ConnId>(), Err(InvalidConnId), "{wrong}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -20,12 +20,14 @@ use tokio::time::Instant;
 
 use super::{
     CloseCode, CloseReason, ConnId, ConnectionOptions, Link, Outbox, Overflow, Permit, Queued, StateKey,
-    frame::WireFrame,
+    activity::{Activity, Traffic},
+    frame::{MessageKind, WireFrame},
     keepalive::{Check, PingState, check_idle, millis},
     shard_context::ShardContext,
     signals::{Signal, Signals},
+    watch::{Direction, Watch, WatchSlot},
 };
-use crate::protocol::{Dialect, Encode, IdlePolicy, ShutdownClose};
+use crate::protocol::{Dialect, Encode, Frame, IdlePolicy, ShutdownClose};
 
 /// The frame was not queued because the connection is closing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +55,9 @@ pub struct Connection {
     timer: AtomicU64,
     /// Whether the shard queued frames in the current batch. Used only by the shard.
     dirty: AtomicBool,
+    /// Whether `Output::watch` may hold a ring.
+    is_watched: AtomicBool,
+    activity: Activity,
     shard: Arc<dyn ShardContext>,
     /// Held while the socket is open, so that the accept loop counts upgraded sockets.
     _permit: Option<Permit>,
@@ -64,6 +69,8 @@ struct Output {
     stage: Stage,
     /// When the socket last accepted data while more was queued, in milliseconds of the shard's uptime.
     last_progress: u64,
+    /// The ring of the operators that watch this connection.
+    watch: WatchSlot,
 }
 
 /// Life-cycle stage of a connection.
@@ -108,11 +115,14 @@ impl Connection {
                 outbox: Outbox::new(shard.settings().outbox),
                 stage: Stage::Open,
                 last_progress: 0,
+                watch: None,
             }),
             signals: Signals::default(),
             last_received: AtomicU64::new(shard.uptime_ms()),
             timer: AtomicU64::new(NEVER),
             dirty: AtomicBool::new(false),
+            is_watched: AtomicBool::new(false),
+            activity: Activity::new(shard.uptime_ms()),
             shard,
             _permit: permit,
         }
@@ -151,6 +161,66 @@ impl Connection {
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.output.lock().outbox.queued_bytes()
+    }
+
+    /// Messages and bytes that are queued. A joined buffer counts as one message.
+    #[must_use]
+    pub fn backlog(&self) -> (usize, usize) {
+        let output = self.output.lock();
+        (output.outbox.len(), output.outbox.queued_bytes())
+    }
+
+    /// Messages so far, and per second.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.activity.traffic(self.shard.uptime_ms())
+    }
+
+    /// The ring of the messages from now on. Operators that watch the connection at the same time share it.
+    #[must_use]
+    pub fn watch(&self) -> Arc<Watch> {
+        let mut output = self.output.lock();
+        if let Some(watch) = output.watch.as_ref().and_then(Weak::upgrade) {
+            return watch;
+        }
+        let watch = Arc::<Watch>::default();
+        output.watch = Some(Arc::downgrade(&watch));
+        self.is_watched.store(true, Ordering::Relaxed);
+        watch
+    }
+
+    /// Counts a message of the client, and shows it to the operators that watch the connection.
+    pub(crate) fn on_received(&self, frame: &Frame<'_>) {
+        self.activity.count_received();
+        if !self.is_watched.load(Ordering::Relaxed) {
+            return;
+        }
+        let (kind, payload) = match frame {
+            Frame::Text(text) => (MessageKind::Text, text.as_bytes()),
+            Frame::Binary(bytes) => (MessageKind::Binary, *bytes),
+        };
+        if let Some(watch) = self.current_watch(&mut self.output.lock()) {
+            watch.add(Direction::In, kind, payload);
+        }
+    }
+
+    /// Shows a frame for the client to the operators that watch the connection.
+    fn show(&self, output: &mut Output, frame: &WireFrame) {
+        if let Some(watch) = self.current_watch(output) {
+            for (kind, payload) in frame.messages(self.dialect().framing()) {
+                watch.add(Direction::Out, kind, payload);
+            }
+        }
+    }
+
+    /// The ring, unless nobody holds it any more.
+    fn current_watch(&self, output: &mut Output) -> Option<Arc<Watch>> {
+        let watch = output.watch.as_ref().and_then(Weak::upgrade);
+        if watch.is_none() {
+            output.watch = None;
+            self.is_watched.store(false, Ordering::Relaxed);
+        }
+        watch
     }
 
     /// Encodes a message in the connection's dialect and sends it. Does nothing if the dialect does not have the
@@ -209,6 +279,10 @@ impl Connection {
             written = self.link.try_write(&[IoSlice::new(only.as_bytes())]).unwrap_or_default();
             self.shard.counters().bytes_sent.add(written as u64);
             if written == only.len() {
+                self.activity.count_sent(only.message_count(self.dialect().framing()));
+                if self.is_watched.load(Ordering::Relaxed) {
+                    self.show(&mut output, only);
+                }
                 return Ok(());
             }
         }
@@ -349,6 +423,7 @@ impl Connection {
 
     /// Runs the keepalive check and the timer. Returns the resulting check and the time of the next one.
     pub(crate) fn check(&self, now: u64, ping_state: &mut PingState) -> (Check, u64) {
+        self.activity.sample(now);
         let last_received = self.last_received.load(Ordering::Relaxed);
         let heartbeat = &self.shard.settings().heartbeat;
         let (check, next) = match self.dialect().connection_policy().idle {
@@ -396,10 +471,19 @@ impl Connection {
             return Err(SendError::Closed);
         }
         let is_reading = || self.shard.uptime_ms() < output.last_progress + ACTIVE_READER_MS;
+        let messages = frame.message_count(self.dialect().framing());
+        let watched = self.is_watched.load(Ordering::Relaxed).then(|| frame.clone());
         let queued = match key {
             Some(key) => output.outbox.push_state(key, frame, is_reading),
             None => output.outbox.push(frame, is_reading).map(|()| Queued::Added),
         };
+        // A frame that replaces one that was not sent yet does not count again.
+        if matches!(queued, Ok(Queued::Added)) {
+            self.activity.count_sent(messages);
+            if let Some(frame) = watched {
+                self.show(output, &frame);
+            }
+        }
         queued.map_err(|Overflow| {
             self.shard.counters().slow_consumers_closed.add(1);
             // The queued frames would not be read in time, so their memory is freed now.

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,12 +11,12 @@ use std::{
 };
 
 use smallvec::SmallVec;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     CloseCode, CloseReason, ConnId, Connection, ConnectionOptions, ConnectionSettings, Encodable,
-    ReservedCommands, StateKey, Stats, TopicDelivery,
+    ReservedCommands, StateKey, Stats, TopicCounts, TopicDelivery, TopicQuery,
     connection::Socket,
     frame::WireFrame,
     shard::{self, Command, Shard, ShardDelivery},
@@ -201,6 +202,32 @@ impl Hub {
     #[must_use]
     pub fn connection(&self, id: ConnId) -> Option<Arc<Connection>> {
         self.0.shards.get(id.shard())?.0.get(id)
+    }
+
+    /// The open connections in the order of their IDs, one list for each shard.
+    pub fn connections(&self) -> impl Iterator<Item = Vec<Arc<Connection>>> {
+        self.0.shards.iter().map(|(shard, _)| shard.connections())
+    }
+
+    /// Counts the members of topics on this node. Waits while a shard's queue is full.
+    ///
+    /// # Errors
+    /// [`HubStopped`] if the hub has stopped.
+    pub async fn count_topics(&self, query: &TopicQuery) -> Result<TopicCounts, HubStopped> {
+        let mut all = BTreeMap::<Topic, usize>::new();
+        let mut total = 0;
+        for (_, sender) in &self.0.shards {
+            let (reply, counts) = oneshot::channel();
+            let command = Command::CountTopics(Box::new(query.clone()), reply);
+            sender.send(command).await.map_err(|_| HubStopped)?;
+            let counts = counts.await.map_err(|_| HubStopped)?;
+            // A topic with members in several shards counts several times, so this is a bound.
+            total += counts.total;
+            for (topic, members) in counts.topics {
+                *all.entry(topic).or_default() += members;
+            }
+        }
+        Ok(TopicCounts { topics: all.into_iter().take(query.limit).collect(), total })
     }
 
     /// Number of open connections.

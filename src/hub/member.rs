@@ -18,7 +18,8 @@ impl ReceiveMask {
     pub const NONE: Self = Self(0);
     pub const BROADCASTS: Self = Self(1);
     pub const PRESENCE: Self = Self(2);
-    pub const ALL: Self = Self(3);
+    pub const OCCUPANCY: Self = Self(4);
+    pub const ALL: Self = Self(7);
 
     /// The kinds in either set.
     #[must_use]

@@ -10,6 +10,7 @@
 //! Messages to topics, joins and leaves pass through the shards' command queues, so all members see one order. A caller
 //! that needs several consecutive commands, ordered under its own lock, takes [`ReservedCommands`] first.
 
+mod activity;
 mod close_code;
 mod close_reason;
 mod conn_id;
@@ -34,10 +35,12 @@ mod state_key;
 mod timer_wheel;
 mod topics;
 mod user_index;
+mod watch;
 
+pub use activity::Traffic;
 pub use close_code::CloseCode;
 pub use close_reason::CloseReason;
-pub use conn_id::ConnId;
+pub use conn_id::{ConnId, InvalidConnId};
 pub(crate) use connection::Socket;
 pub use connection::{Connection, SendError};
 pub use connection_settings::{ConnectionOptions, ConnectionSettings, Heartbeat, MessageRateLimits};
@@ -53,5 +56,6 @@ pub(crate) use pipe::Pipe;
 pub use reserved_commands::ReservedCommands;
 pub(crate) use signals::Signal;
 pub use state_key::StateKey;
-pub use topics::TopicDelivery;
+pub use topics::{TopicCounts, TopicDelivery, TopicQuery};
 pub use user_index::{DeviceSocket, UserIndex};
+pub use watch::{Direction, Watch, WatchedMessage, WatchedPage};

@@ -108,6 +108,12 @@ impl Outbox {
         self.entries.is_empty()
     }
 
+    /// Number of queued frames.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len() - self.gaps
+    }
+
     /// Bytes queued, including the size of the queue entries.
     #[must_use]
     pub const fn queued_bytes(&self) -> usize {

@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::yield_now,
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CloseCode, ConnId, ConnectionOptions, ConnectionSettings, Encodable, Member, Queued, ReceiveMask,
-    StateKey, TopicDelivery,
+    StateKey, TopicCounts, TopicDelivery, TopicQuery,
     connection::{Connection, SendError, Socket},
     counters::{Counters, ShardMetrics},
     frame::WireFrame,
@@ -59,6 +59,8 @@ pub(super) enum Command {
     Join(Box<NewMember>),
     /// Removes a member, then sends the last frame.
     Leave(Topic, ChannelId, Option<(Arc<Connection>, WireFrame)>),
+    /// Counts the members of topics.
+    CountTopics(Box<TopicQuery>, oneshot::Sender<TopicCounts>),
     /// Sends the frame, then changes the member's receive mask.
     SetMask(Topic, ChannelId, ReceiveMask, Option<(Arc<Connection>, WireFrame)>),
 }
@@ -272,6 +274,8 @@ impl ShardWriter<'_> {
                         self.queue_frame(&connection, frame);
                     }
                 }
+                // The requester may have given up.
+                Command::CountTopics(query, reply) => drop(reply.send(self.topics.count(&query))),
                 Command::SetMask(topic, channel, mask, first_frame) => {
                     self.deliver_pending_before(&topic).await;
                     if let Some((connection, frame)) = first_frame {

@@ -22,17 +22,23 @@ type DeviceSockets = SmallVec<[DeviceSocket; 1]>;
 
 /// The open sockets of each user on this node. Clones share the index.
 #[derive(Clone, Default)]
-pub struct UserIndex(Arc<Mutex<HashMap<UserId, DeviceSockets>>>);
+pub struct UserIndex {
+    sockets: Arc<Mutex<HashMap<UserId, DeviceSockets>>>,
+    /// The user of each socket, about 40 bytes for each.
+    owners: Arc<Mutex<HashMap<ConnId, UserId>>>,
+}
 
 impl UserIndex {
     /// Adds an opened socket.
     pub fn add(&self, user: UserId, device: &DeviceId, conn: ConnId) {
-        self.0.lock().entry(user).or_default().push(DeviceSocket { conn, device: device.clone() });
+        self.sockets.lock().entry(user).or_default().push(DeviceSocket { conn, device: device.clone() });
+        self.owners.lock().insert(conn, user);
     }
 
     /// Removes a closed socket.
     pub fn remove(&self, user: UserId, conn: ConnId) {
-        let mut users = self.0.lock();
+        self.owners.lock().remove(&conn);
+        let mut users = self.sockets.lock();
         let Some(sockets) = users.get_mut(&user) else { return };
         sockets.retain(|socket| socket.conn != conn);
         if sockets.is_empty() {
@@ -43,7 +49,7 @@ impl UserIndex {
     /// The sockets of the given users.
     #[must_use]
     pub fn connections_of(&self, users: &[UserId]) -> Vec<ConnId> {
-        let users_by_id = self.0.lock();
+        let users_by_id = self.sockets.lock();
         let sockets = users.iter().filter_map(|user| users_by_id.get(user)).flatten();
         sockets.map(|socket| socket.conn).collect()
     }
@@ -51,7 +57,7 @@ impl UserIndex {
     /// A user's sockets on one device, or on all devices.
     #[must_use]
     pub fn connections_on(&self, user: UserId, device: Option<&DeviceId>) -> Vec<ConnId> {
-        let users_by_id = self.0.lock();
+        let users_by_id = self.sockets.lock();
         let sockets = users_by_id.get(&user).into_iter().flatten();
         sockets
             .filter(|socket| device.is_none_or(|device| socket.device == *device))
@@ -61,7 +67,7 @@ impl UserIndex {
 
     /// Assigns a socket to another device.
     pub fn set_device(&self, user: UserId, device: &DeviceId, conn: ConnId) {
-        let mut users = self.0.lock();
+        let mut users = self.sockets.lock();
         let sockets = users.get_mut(&user).into_iter().flatten();
         sockets.filter(|socket| socket.conn == conn).for_each(|socket| socket.device = device.clone());
     }
@@ -69,19 +75,28 @@ impl UserIndex {
     /// A user's sockets with their devices.
     #[must_use]
     pub fn sockets(&self, user: UserId) -> Vec<DeviceSocket> {
-        self.0.lock().get(&user).map(|sockets| sockets.to_vec()).unwrap_or_default()
+        self.sockets.lock().get(&user).map(|sockets| sockets.to_vec()).unwrap_or_default()
+    }
+
+    /// The user and device of a socket.
+    #[must_use]
+    pub fn owner(&self, conn: ConnId) -> Option<(UserId, DeviceId)> {
+        let user = *self.owners.lock().get(&conn)?;
+        let sockets = self.sockets.lock();
+        let socket = sockets.get(&user)?.iter().find(|socket| socket.conn == conn)?;
+        Some((user, socket.device.clone()))
     }
 
     /// Whether the user has a socket on this node.
     #[must_use]
     pub fn is_connected(&self, user: UserId) -> bool {
-        self.0.lock().contains_key(&user)
+        self.sockets.lock().contains_key(&user)
     }
 
     /// All users with a socket on this node.
     #[must_use]
     pub fn users(&self) -> Vec<UserId> {
-        self.0.lock().keys().copied().collect()
+        self.sockets.lock().keys().copied().collect()
     }
 }
 
@@ -108,10 +123,12 @@ mod tests {
 
         index.set_device(ada, &device("tablet"), two);
         assert_eq!(index.sockets(ada)[1], DeviceSocket { conn: two, device: device("tablet") });
+        assert_eq!(index.owner(two), Some((ada, device("tablet"))));
         index.remove(ada, one);
         index.remove(ada, one);
         index.remove(ada, two);
         assert_eq!(index.connections_of(&[ada, bob]), [three]);
-        assert_eq!(index.0.lock().len(), 1, "users without sockets are removed");
+        assert_eq!((index.owner(two), index.owners.lock().len()), (None, 1));
+        assert_eq!(index.sockets.lock().len(), 1, "users without sockets are removed");
     }
 }

@@ -9,6 +9,7 @@ mod ids;
 pub mod milliseconds;
 mod module;
 mod operator;
+mod operator_state;
 mod position;
 mod presence;
 mod relations;
@@ -26,7 +27,11 @@ pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};
 pub use ids::{ConversationId, InvalidUuid, NodeId, NotebookId, PersonaId, UserId};
 pub use module::{Module, Modules};
-pub use operator::{NodeState, VisibilityExplanation};
+pub use operator::{AuditEntry, NodeState, VisibilityExplanation};
+pub use operator_state::{
+    BindingState, ChannelState, ConnectionName, ConnectionState, InvalidConnectionName, LoadSample,
+    MessageState, NodeReport, SubscriptionState,
+};
 pub use position::{InvalidPosition, Position};
 pub use presence::{Presence, PresenceSummary, TypingState, TypingUser};
 pub use relations::{Block, Contact, ContactStatus, Conversation};

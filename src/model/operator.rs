@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Face, NodeId, milliseconds};
+use super::{Face, NodeId, UserId, milliseconds};
 
 /// A node (server process) and its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -28,6 +28,45 @@ pub struct NodeState {
     /// Number of devices whose sockets the node holds.
     #[schema(minimum = 0)]
     pub devices: i64,
+    /// Version of the server; `null` if the node did not answer.
+    #[schema(required)]
+    pub version: Option<String>,
+    /// Seconds since the start of the node; `null` if the node did not answer.
+    #[schema(required)]
+    pub uptime_seconds: Option<u64>,
+    /// Number of open connections; `null` if the node did not answer.
+    #[schema(required)]
+    pub connections: Option<usize>,
+}
+
+/// An action of an operator, as the audit log holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// ID of the entry. Later entries have higher IDs.
+    pub id: i64,
+    /// Time of the action.
+    #[serde(serialize_with = "milliseconds::serialize")]
+    pub at: Timestamp,
+    /// `sub` of the token; without one its role, or in SQL the database login.
+    pub actor: String,
+    /// Role of the token, or the database login.
+    pub role: String,
+    /// Login of the database session.
+    pub login: String,
+    /// `disconnect_user`, `disconnect_device`, `disconnect_connection`, `publish` or `watch_connection`.
+    pub action: String,
+    /// ID of the user whom the action concerns; `null` if it concerns none.
+    #[schema(required)]
+    pub user_id: Option<UserId>,
+    /// What the action was applied to.
+    #[schema(value_type = Object, additional_properties = true)]
+    pub target: Value,
+    /// Reason that the operator gave.
+    #[schema(required)]
+    pub reason: Option<String>,
+    /// `x-request-id` of the request; `null` for SQL.
+    #[schema(required)]
+    pub request_id: Option<String>,
 }
 
 /// Explains why a viewer sees a face of a user, or none.

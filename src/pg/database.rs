@@ -1,5 +1,5 @@
-//! The database handle with four connection pools: for requests, for the server's own work, for channel authorization,
-//! and for liveness. Slow requests or joins therefore cannot delay writes or deliveries, and nothing can delay the lease
+//! The database handle with five connection pools: for requests, for the server's own work, for channel authorization,
+//! for events and webhooks, and for liveness. Slow requests or joins therefore cannot delay writes or deliveries, and nothing can delay the lease
 //! of the node.
 
 use std::{
@@ -48,6 +48,9 @@ const SERVER_CONNECTIONS: usize = 6;
 /// Pool size for liveness: the lease and the health check.
 const LIVENESS_CONNECTIONS: usize = 2;
 
+/// Pool size for events and webhooks, whose statements may be long and need no answer soon.
+const DELIVERY_CONNECTIONS: usize = 2;
+
 /// Pool size for authorization of private channels.
 pub const AUTHORIZATION_CONNECTIONS: usize = 5;
 
@@ -58,6 +61,7 @@ pub struct Database {
     server_pool: Pool,
     authorization_pool: Pool,
     liveness_pool: Pool,
+    delivery_pool: Pool,
     tls: MakeTls,
     disk_space: DiskSpace,
     pub(super) failing_policies: Arc<LastEvaluation>,
@@ -101,6 +105,13 @@ impl Database {
                 &connector,
                 "liveness",
                 LIVENESS_CONNECTIONS,
+                StatementLimits::DEFAULT,
+                is_pooled,
+            ),
+            delivery_pool: pool(
+                &connector,
+                "webhooks",
+                DELIVERY_CONNECTIONS,
                 StatementLimits::DEFAULT,
                 is_pooled,
             ),
@@ -197,6 +208,22 @@ impl Database {
         W: Future<Output = Result<T, PgError>>,
     {
         self.within_pool(&self.liveness_pool, limit, Duration::ZERO, work).await
+    }
+
+    /// [`within`](Self::within) with a connection that only events and webhooks use.
+    ///
+    /// # Errors
+    ///
+    /// As [`within`](Self::within).
+    pub async fn within_delivery<T, W>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce(Connection) -> W,
+    ) -> Result<T, PgError>
+    where
+        W: Future<Output = Result<T, PgError>>,
+    {
+        self.within_pool(&self.delivery_pool, limit, Duration::ZERO, work).await
     }
 
     async fn within_pool<T, W>(
@@ -298,6 +325,7 @@ impl Database {
         self.server_pool.close();
         self.authorization_pool.close();
         self.liveness_pool.close();
+        self.delivery_pool.close();
     }
 }
 

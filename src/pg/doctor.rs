@@ -92,7 +92,9 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
         let modules = installed_modules(&client).await.ok().flatten();
         let has_presence = modules.is_some_and(|modules| modules.contains(Module::Presence));
         presence = has_presence.then_some(include_str!("../../sql/doctor/presence.sql"));
-        for text in std::iter::once(include_str!("../../sql/doctor/schema.sql")).chain(presence) {
+        let always =
+            [include_str!("../../sql/doctor/schema.sql"), include_str!("../../sql/doctor/webhooks.sql")];
+        for text in always.into_iter().chain(presence) {
             match query_checks(&client, text).await {
                 Ok(results) => checks.extend(results),
                 Err(_) if failed(checks, "schema") => {}
@@ -103,8 +105,9 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
     if is_checkable && !failed(checks, "catalog") {
         let channels = ("channel_policies", include_str!("../../sql/doctor/channel_policies.sql"));
         // Policies raise errors as a consequence of these.
-        let is_sound =
-            !["schema", "role_membership", "functions_granted"].iter().any(|name| failed(checks, name));
+        let is_sound = !["schema", "role_membership", "api_grants", "functions_granted"]
+            .iter()
+            .any(|name| failed(checks, name));
         let policies = ("policies", include_str!("../../sql/doctor/policies.sql"));
         let presence = presence.filter(|_| is_sound).map(|_| policies);
         for (name, text) in std::iter::once(channels).chain(presence) {

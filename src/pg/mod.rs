@@ -32,3 +32,4 @@ pub use database::{AUTHORIZATION_CONNECTIONS, Database, Writability};
 pub use error::PgError;
 pub use session::within;
 pub use settings::DatabaseSettings;
+pub use tx::CallerTx;

@@ -25,13 +25,14 @@ pub mod channel {
     pub const CHANNEL_PRESENCE: &str = "rollcall_channels";
     pub const CONTEXT: &str = "rollcall_context";
     pub const MESSAGES: &str = "rollcall_messages";
+    pub const NODES: &str = "rollcall_nodes";
     pub const MISSED: &str = "rollcall_missed";
     pub const OUTBOX: &str = "rollcall_broadcast";
     pub const PRESENCE: &str = "rollcall_presence";
     pub const TYPING: &str = "rollcall_typing";
     pub const VISIBILITY: &str = "rollcall_visibility";
 
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         AUTHORIZATION,
         BUNDLES,
         BUS,
@@ -39,6 +40,7 @@ pub mod channel {
         CONTEXT,
         MESSAGES,
         MISSED,
+        NODES,
         OUTBOX,
         PRESENCE,
         TYPING,
@@ -63,6 +65,8 @@ pub enum Notification {
     BundlesStale,
     /// `rollcall_internal.outbox` has new rows with these IDs.
     Outbox(Vec<i64>),
+    /// `rollcall_internal.node_messages` has new rows with these IDs.
+    NodeMessages(Vec<i64>),
     /// A node wrote to the bus, or announces itself.
     Bus { from: NodeId, signal: BusSignal },
     /// Rows of a node in `rollcall.presence` changed.
@@ -309,6 +313,7 @@ fn parse(channel: &str, body: &mut Body<'_>) -> Option<Notification> {
             Notification::BundlesReady { user, bundles: body.list(|_, bundle| ready_bundle(bundle))? }
         }
         channel::OUTBOX => Notification::Outbox(body.list(|_, id| id.parse().ok())?),
+        channel::NODES => Notification::NodeMessages(body.list(|_, id| id.parse().ok())?),
         channel::BUS => {
             let from = body.next(' ')?.parse().ok().map(NodeId)?;
             Notification::Bus { from, signal: bus_signal(body.text)? }

@@ -29,6 +29,8 @@ struct Inner {
     sockets: HashMap<UserId, SmallVec<[(ConnId, u32); 1]>>,
     /// Disconnects that the sockets' sessions have not taken yet. An entry is removed with its user.
     pending_disconnects: HashMap<ConnId, Vec<ForcedDisconnect>>,
+    /// The users of each socket, about 60 bytes for each.
+    users: HashMap<ConnId, SmallVec<[UserId; 1]>>,
 }
 
 /// Registers that a user acts on a socket until dropped.
@@ -43,12 +45,17 @@ pub struct UserGuard {
 impl ChannelUsers {
     /// Registers that a user acts on a socket.
     pub fn register(&self, user: UserId, conn: ConnId) -> UserGuard {
-        let mut inner = self.0.lock();
+        let mut guard = self.0.lock();
+        let inner = &mut *guard;
         let sockets = inner.sockets.entry(user).or_default();
         match sockets.iter_mut().find(|(other, _)| *other == conn) {
             Some((_, count)) => *count += 1,
-            None => sockets.push((conn, 1)),
+            None => {
+                sockets.push((conn, 1));
+                inner.users.entry(conn).or_default().push(user);
+            }
         }
+        drop(guard);
         UserGuard { users: self.clone(), user, conn }
     }
 
@@ -65,6 +72,19 @@ impl ChannelUsers {
             pending.push(disconnect.clone());
         }
         conns
+    }
+
+    /// The sockets on which a user acts.
+    #[must_use]
+    pub fn connections_of(&self, user: UserId) -> Vec<ConnId> {
+        let inner = self.0.lock();
+        inner.sockets.get(&user).into_iter().flatten().map(|(conn, _)| *conn).collect()
+    }
+
+    /// The users that act on a socket.
+    #[must_use]
+    pub fn users_of(&self, conn: ConnId) -> Vec<UserId> {
+        self.0.lock().users.get(&conn).map(|users| users.to_vec()).unwrap_or_default()
     }
 
     /// Takes the disconnects requested for a socket.
@@ -84,6 +104,12 @@ impl ChannelUsers {
         sockets.swap_remove(position);
         if sockets.is_empty() {
             inner.sockets.remove(&user);
+        }
+        if let Some(users) = inner.users.get_mut(&conn) {
+            users.retain(|other| *other != user);
+            if users.is_empty() {
+                inner.users.remove(&conn);
+            }
         }
         if let Some(pending) = inner.pending_disconnects.get_mut(&conn) {
             pending.retain(|disconnect| disconnect.user != user);
@@ -137,6 +163,6 @@ mod tests {
         drop(joined);
         assert_eq!(users.request_disconnect(&disconnect), []);
         let inner = users.0.lock();
-        assert!(inner.sockets.is_empty() && inner.pending_disconnects.is_empty());
+        assert!(inner.sockets.is_empty() && inner.users.is_empty() && inner.pending_disconnects.is_empty());
     }
 }

@@ -139,7 +139,10 @@ impl OutboxRelay {
                 OutboxMessage::SignOff(users, device) => {
                     users.into_iter().for_each(|user| self.sign_off(user, device.as_ref()));
                 }
-                OutboxMessage::Disconnect(users, reason) => self.disconnect(&users, &reason),
+                OutboxMessage::Disconnect(users, None, reason) => self.disconnect(&users, &reason),
+                OutboxMessage::Disconnect(users, Some(device), reason) => {
+                    self.disconnect_device(&users, &device, &reason);
+                }
             }
         }
     }
@@ -188,6 +191,14 @@ impl OutboxRelay {
             {
                 connection.wake();
             }
+        }
+    }
+
+    /// Closes the sockets of one device of each user. Channel sockets have no device.
+    fn disconnect_device(&self, users: &[UserId], device: &DeviceId, reason: &str) {
+        let ids = users.iter().flat_map(|user| self.user_index.connections_on(*user, Some(device)));
+        for connection in ids.filter_map(|conn| self.hub.connection(conn)) {
+            connection.close(CloseCode::Disconnected, reason);
         }
     }
 

@@ -125,12 +125,15 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Users that a client subscribes to in addition to its relations.
+/// What a client subscribes to: further users, those on one page, or both.
 #[derive(Debug, Clone, PartialEq, Eq, Validate)]
 pub struct Subscription {
-    /// 1 to 1,000 user IDs.
-    #[garde(length(min = 1, max = Self::MAX_USERS))]
-    pub user_ids: Vec<UserId>,
+    /// 1 to 1,000 user IDs in addition to the client's relations; required without a page.
+    #[garde(inner(length(min = 1, max = Self::MAX_USERS)))]
+    pub user_ids: Option<Vec<UserId>>,
+    /// Page whose users the client receives. The outer `None` keeps the current one, `Some(None)` receives all users.
+    #[garde(inner(inner(custom(max_chars::<{ StatusUpdate::MAX_PAGE_CHARS }>))))]
+    pub current_page: Option<Option<String>>,
 }
 
 impl Subscription {

@@ -93,8 +93,14 @@ pub(super) fn background(fields: &mut Fields<'_>) -> Option<Background> {
 
 fn subscribe(data: &Map<String, Value>) -> Result<ClientMessage, WireError> {
     let mut fields = Fields::new(data, BodyField::DATA.prefix);
-    let user_ids = fields.required_list::<UserId>(&["user_ids", "userIds"], Subscription::MAX_USERS);
-    fields.finish(user_ids.map(|user_ids| Subscription { user_ids })).map(ClientMessage::Subscribe)
+    const USER_IDS: &[&str] = &["user_ids", "userIds"];
+    let current_page = fields.nullable(&["current_page", "currentPage"]);
+    let user_ids = if current_page.is_some() {
+        fields.optional_list::<UserId>(USER_IDS, Subscription::MAX_USERS)
+    } else {
+        fields.required_list::<UserId>(USER_IDS, Subscription::MAX_USERS)
+    };
+    fields.finish(Some(Subscription { user_ids, current_page })).map(ClientMessage::Subscribe)
 }
 
 /// Appends a message as JSON; `None` for acknowledgements and other messages that this dialect does not have.

@@ -10,12 +10,15 @@ use crate::{
     auth::{AuthError, Principal, Verifier},
     clock::Clock,
     lifecycle::ErrorChain,
-    model::{DeviceId, UserId},
+    model::{DeviceId, UserId, sanitize},
     pg::PgError,
-    presence::{PresenceError, PresenceService, WriteError, visibility::Resume},
+    presence::{
+        PresenceError, PresenceService, WriteError,
+        visibility::{Interest, Resume},
+    },
     protocol::{
-        ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate, Token,
-        Welcome, WireError,
+        ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate,
+        Subscription, Token, Welcome, WireError,
     },
     transport::{CloseCode, CloseReason, Connection, Flow, SendError, Session},
 };
@@ -35,7 +38,7 @@ pub struct PresenceSession {
     principal: Principal,
     user: UserId,
     device: DeviceId,
-    follows: Vec<UserId>,
+    interest: Interest,
     resume: Resume,
 }
 
@@ -49,11 +52,11 @@ impl PresenceSession {
         services: PresenceServices,
         principal: Principal,
         device: DeviceId,
-        follows: Vec<UserId>,
+        interest: Interest,
         resume: Resume,
     ) -> Result<Self, AuthError> {
         let user = principal.require_user()?;
-        Ok(Self { services, principal, user, device, follows, resume })
+        Ok(Self { services, principal, user, device, interest, resume })
     }
 
     /// Wakes the session when its token expires.
@@ -78,8 +81,14 @@ impl PresenceSession {
             ClientMessage::Heartbeat { active } => self.on_heartbeat(active, conn).await,
             ClientMessage::Ping => Ok(conn.send_message(&ServerMessage::Pong)?),
             ClientMessage::Context(update) => self.on_context(update, conn).await,
-            ClientMessage::Subscribe(subscription) => {
-                self.services.presence.visibility().follow(conn.id(), subscription.user_ids).await;
+            ClientMessage::Subscribe(Subscription { user_ids, current_page }) => {
+                let visibility = self.services.presence.visibility();
+                if let Some(user_ids) = user_ids {
+                    visibility.follow(conn.id(), user_ids).await;
+                }
+                if let Some(page) = current_page {
+                    visibility.set_page(conn.id(), page.map(|page| sanitize(&page).into())).await;
+                }
                 Ok(())
             }
             ClientMessage::Authenticate(token) => self.on_authenticate(&token, conn).await,
@@ -194,11 +203,11 @@ impl Session for PresenceSession {
         let _ = conn.send_message(&ServerMessage::Connected(self.welcome(conn)));
         self.services.presence.user_index().add(self.user, &self.device, conn.id());
         if conn.dialect().includes_other_users() {
-            let follows = std::mem::take(&mut self.follows);
+            let interest = std::mem::take(&mut self.interest);
             self.services
                 .presence
                 .visibility()
-                .join(conn.id(), self.user, self.principal.clone(), follows, self.resume)
+                .join(conn.id(), self.user, self.principal.clone(), interest, self.resume)
                 .await;
         }
         match self.services.presence.devices().socket_opened(self.user, &self.device).await {

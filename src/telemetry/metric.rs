@@ -147,6 +147,17 @@ metrics! {
     /// Channel messages per notification of the bus.
     Histogram BUS_BATCH_SIZE = "rollcall_bus_batch_size", Count, &[];
 
+    /// Events of presence and channels that this node published to webhooks and readers of events_after.
+    Counter EVENTS_PUBLISHED = "rollcall_events_published_total", Count, &[];
+    /// Requests of this node to webhooks; `gone` disabled the webhook.
+    Counter WEBHOOK_REQUESTS = "rollcall_webhook_requests_total", Count, &[("outcome", &["delivered", "failed", "gone"])];
+    /// Time of a request to a webhook.
+    Histogram WEBHOOK_REQUEST = "rollcall_webhook_request_seconds", Seconds, &[];
+    /// Time for which the oldest event waits for a webhook, on all nodes.
+    Gauge WEBHOOK_LAG = "rollcall_webhook_lag_seconds", Seconds, &[];
+    /// Events that webhooks did not accept in all attempts, on all nodes.
+    Gauge WEBHOOK_DEAD_LETTERS = "rollcall_webhook_dead_letters", Count, &[];
+
     /// Channels subscribed to postgres_changes.
     Gauge POSTGRES_CHANGES_SUBSCRIPTIONS = "rollcall_postgres_changes_subscriptions", Count, &[];
     /// Row changes per delivery pass.

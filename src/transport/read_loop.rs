@@ -288,6 +288,7 @@ impl ReadLoop {
                     if let Some(ticket) = silent.take() {
                         ticket.confirm();
                     }
+                    conn.on_received(&frame);
                     poll_flow_with_writes(conn, Box::pin(session.on_message(frame, conn))).await?
                 }
                 Event::Ping(payload) => {

@@ -2405,6 +2405,188 @@ create trigger refresh_after_delete after delete on rollcall.user_last_seen
 create trigger refresh_after_truncate after truncate on rollcall.user_last_seen
   for each statement execute function rollcall_internal.on_source_truncated();
 
+-- schemas/26_presence_events.sql -------------------------------------------------------------------------------------
+
+-- What faces tell back ends: events, and who was online from when to when. Both are written in the transaction that
+-- changes a face, and only while event_settings asks for them.
+
+create table rollcall.presence_sessions (
+  id uuid not null default gen_random_uuid() constraint presence_sessions_pkey primary key,
+  user_id uuid not null,
+  face rollcall.presence_face not null,
+  started_at timestamptz not null,
+  ended_at timestamptz constraint presence_sessions_end_follows_start check (ended_at >= started_at)
+);
+comment on table rollcall.presence_sessions is
+  'Who was online or away from when to when, for each face: while a user is invisible the public face is offline. '
+  'Recorded while event_settings.presence_sessions is true. A viewer reads sessions of the faces whose last_seen the '
+  'viewer reads.';
+comment on column rollcall.presence_sessions.ended_at is 'Null while it lasts.';
+create unique index presence_sessions_open on rollcall.presence_sessions (user_id, face) where ended_at is null;
+create index presence_sessions_of_user on rollcall.presence_sessions (user_id, face, started_at);
+create index presence_sessions_ended_at on rollcall.presence_sessions (ended_at);
+alter table rollcall.presence_sessions enable row level security;
+-- The policies on user_presence decide who sees which face. Without a last_seen, history is hidden as well.
+create policy "viewers read sessions of the faces shown to them" on rollcall.presence_sessions
+  for select to authenticated
+  using ((user_id, face) in (
+    select p.user_id, p.face from rollcall.user_presence p where p.last_seen is not null));
+create policy "service_role has full access" on rollcall.presence_sessions
+  for all to service_role using (true) with check (true);
+revoke all on rollcall.presence_sessions from anon, authenticated, service_role;
+grant select on rollcall.presence_sessions to authenticated;
+grant all on rollcall.presence_sessions to service_role;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.presence_sessions', 'user_id', true, 90, null);
+
+create type rollcall_internal.face_change as (
+  user_id uuid, face rollcall.presence_face, was rollcall.presence_reach, reach rollcall.presence_reach,
+  previous rollcall.presence_status, status rollcall.presence_status, custom_status text, last_seen timestamptz,
+  differs boolean
+);
+
+-- The trusted face tells back ends, which see what service_role sees.
+-- Definer: writes tables that users may only read.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.record_face_changes(p_changes rollcall_internal.face_change[],
+  p_settings rollcall.event_settings) returns void
+  language plpgsql volatile security definer
+as $$
+declare
+  v_now constant timestamptz := pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp());
+begin
+  perform rollcall_internal.check_search_path();
+  if p_settings.presence_sessions then
+    update rollcall.presence_sessions s set ended_at = greatest(s.started_at, coalesce(c.last_seen, v_now))
+      from pg_catalog.unnest(p_changes) c
+      where s.user_id = c.user_id and s.face = c.face and s.ended_at is null and c.reach = 'offline';
+    insert into rollcall.presence_sessions (user_id, face, started_at)
+      select c.user_id, c.face, v_now from pg_catalog.unnest(p_changes) c
+      where c.was = 'offline' and c.reach <> 'offline'
+      on conflict (user_id, face) where ended_at is null do nothing;
+  end if;
+  if p_settings.records_presence then
+    insert into rollcall_internal.event_queue (type, user_id, data, occurred_at)
+      select case when c.was = 'offline' and c.reach <> 'offline' then 'user.online'
+          when c.reach = 'offline' and c.was <> 'offline' then 'user.offline' else 'user.status' end,
+        c.user_id,
+        pg_catalog.jsonb_build_object('user_id', c.user_id, 'status', c.status, 'previous_status', c.previous,
+          'reach', c.reach, 'custom_status', c.custom_status, 'last_seen', rollcall.iso_time(c.last_seen)),
+        v_now
+      from pg_catalog.unnest(p_changes) c
+      where c.face = 'trusted' and (c.differs or (c.was = 'offline') <> (c.reach = 'offline'));
+  end if;
+end
+$$;
+comment on function rollcall_internal.record_face_changes is 'Records events and sessions of faces that changed.';
+
+-- Definer: see record_face_changes.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.on_faces_inserted_record() returns trigger
+  language plpgsql volatile security definer
+as $$
+declare
+  v_settings rollcall.event_settings;
+begin
+  perform rollcall_internal.check_search_path();
+  select s.* into v_settings from rollcall.event_settings s where s.records_presence or s.presence_sessions;
+  if found then
+    perform rollcall_internal.record_face_changes(array(
+      select (n.user_id, n.face, 'offline', n.reach, 'offline', n.status, n.custom_status, n.last_seen, false)
+        ::rollcall_internal.face_change
+      from new_rows n where n.reach <> 'offline' order by n.user_id, n.face), v_settings);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_faces_inserted_record is 'Trigger function: records new faces.';
+
+-- Definer: see record_face_changes.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.on_faces_updated_record() returns trigger
+  language plpgsql volatile security definer
+as $$
+declare
+  v_settings rollcall.event_settings;
+  v_changes rollcall_internal.face_change[];
+begin
+  perform rollcall_internal.check_search_path();
+  select s.* into v_settings from rollcall.event_settings s where s.records_presence or s.presence_sessions;
+  if not found then
+    return null;
+  end if;
+  v_changes := array(
+    select (n.user_id, n.face, o.reach, n.reach, o.status, n.status, n.custom_status, n.last_seen,
+      (o.status, o.custom_status) is distinct from (n.status, n.custom_status))::rollcall_internal.face_change
+    from new_rows n
+    join old_rows o on o.user_id = n.user_id and o.face = n.face
+    where (o.reach = 'offline') <> (n.reach = 'offline')
+      or n.face = 'trusted' and (o.status, o.custom_status) is distinct from (n.status, n.custom_status)
+    order by n.user_id, n.face);
+  if v_changes <> '{}' then
+    perform rollcall_internal.record_face_changes(v_changes, v_settings);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_faces_updated_record is 'Trigger function: records changed faces.';
+
+-- Definer: see record_face_changes.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.on_faces_deleted_record() returns trigger
+  language plpgsql volatile security definer
+as $$
+declare
+  v_settings rollcall.event_settings;
+begin
+  perform rollcall_internal.check_search_path();
+  select s.* into v_settings from rollcall.event_settings s where s.records_presence or s.presence_sessions;
+  if found then
+    perform rollcall_internal.record_face_changes(array(
+      select (o.user_id, o.face, o.reach, 'offline', o.status, 'offline', null, null, false)
+        ::rollcall_internal.face_change
+      from old_rows o where o.reach <> 'offline' order by o.user_id, o.face), v_settings);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_faces_deleted_record is 'Trigger function: records deleted faces.';
+
+create trigger record_after_insert after insert on rollcall.user_presence
+  referencing new table as new_rows for each statement execute function rollcall_internal.on_faces_inserted_record();
+create trigger record_after_update after update on rollcall.user_presence
+  referencing old table as old_rows new table as new_rows for each statement
+  execute function rollcall_internal.on_faces_updated_record();
+create trigger record_after_delete after delete on rollcall.user_presence
+  referencing old table as old_rows for each statement execute function rollcall_internal.on_faces_deleted_record();
+
+-- Who is online already has a session from now on, and nobody keeps an open one.
+-- Definer: writes sessions of all users; fires for whoever may change the setting.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.on_sessions_switched() returns trigger
+  language plpgsql volatile security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  if new.presence_sessions then
+    insert into rollcall.presence_sessions (user_id, face, started_at)
+      select p.user_id, p.face, pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp())
+      from rollcall.user_presence p where p.reach <> 'offline'
+      on conflict (user_id, face) where ended_at is null do nothing;
+  else
+    update rollcall.presence_sessions s
+      set ended_at = greatest(s.started_at, pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp()))
+      where s.ended_at is null;
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_sessions_switched is 'Trigger function: begins or ends the recording.';
+
+create trigger switch_sessions after update of presence_sessions on rollcall.event_settings
+  for each row when (old.presence_sessions is distinct from new.presence_sessions)
+  execute function rollcall_internal.on_sessions_switched();
+
 -- schemas/30_typing.sql ----------------------------------------------------------------------------------------------
 
 -- Typing: who is notified, and how it expires. A start and a stop are notified; a refresh only when two seconds have
@@ -2701,36 +2883,43 @@ comment on function rollcall.broadcast is
 grant execute on function rollcall.broadcast to service_role;
 
 -- Sockets close with code 4403 and this reason. Clients may reconnect with a valid token. The devices go offline as
--- after any closed socket.
+-- after any closed socket. A device is named by sockets of presence only, so channel sockets stay open with one.
 -- Definer: reads devices and nodes of any user; service_role only.
-create function rollcall.disconnect(p_user uuid,
-  p_reason text default 'disconnected by an administrator') returns bigint
+create function rollcall.disconnect(p_user uuid, p_reason text default 'disconnected by an administrator',
+  p_device text default null) returns bigint
   language plpgsql volatile security definer set search_path = ''
 as $$
 begin
-  -- The limit of a close frame.
-  if octet_length(p_reason) > 123 then
-    raise exception 'the reason is longer than 123 bytes' using errcode = 'string_data_right_truncation';
-  end if;
-  perform rollcall_internal.post_to_outbox('disconnect', array[p_user], json_build_object('reason', p_reason));
+  perform rollcall_internal.check_close_reason(p_reason);
+  perform rollcall_internal.record_action(
+    case when p_device is null then 'disconnect_user' else 'disconnect_device' end, p_user,
+    jsonb_strip_nulls(jsonb_build_object('user_id', p_user, 'device_id', p_device)), p_reason);
+  perform rollcall_internal.post_to_outbox('disconnect', array[p_user],
+    json_build_object('reason', p_reason, 'device_id', p_device));
   return (select count(*) from rollcall.presence_devices d where d.user_id = p_user
-    and rollcall.any_node_lives(d.nodes));
+    and (p_device is null or d.device_id = p_device) and rollcall.any_node_lives(d.nodes));
 end
 $$;
 comment on function rollcall.disconnect is
-  'Closes every socket of a user on every node; returns how many devices were connected.';
+  'Closes every socket of a user, or of one of the devices, on every node; returns how many devices were connected.';
 grant execute on function rollcall.disconnect to service_role;
+
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall_internal.operator_audit', 'user_id', false, null,
+    'the audit log of operators, deleted after its retention');
 
 -- Retention -----------------------------------------------------------------------------------------------------------
 
 create table rollcall.retention (
-  key text primary key constraint retention_key_is_known check (key in ('offline_devices', 'last_seen')),
+  key text primary key constraint retention_key_is_known
+    check (key in ('offline_devices', 'last_seen', 'presence_sessions', 'operator_audit')),
   keep interval constraint retention_keep_is_positive check (keep > interval '0'),
   applied_at timestamptz
 );
 comment on table rollcall.retention is
-  'How long presence is kept: devices that stay offline, and last_seen. Null keeps forever. rollcall.sweep() applies '
-  'it once an hour.';
+  'How long data is kept: devices that stay offline, last_seen, sessions after their end, and the audit log of '
+  'operators. Null keeps forever. '
+  'rollcall.sweep() applies it once an hour.';
 -- No policies for users: for operators.
 alter table rollcall.retention enable row level security;
 create policy "service_role reads" on rollcall.retention for select to service_role using (true);
@@ -2739,7 +2928,8 @@ revoke all on rollcall.retention from anon, authenticated, service_role;
 grant select, update (keep) on rollcall.retention to service_role;
 
 insert into rollcall.retention (key, keep)
-  values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year');
+  values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year'),
+    ('presence_sessions', interval '90 days'), ('operator_audit', interval '2 years');
 
 -- Limits of writes without the server ---------------------------------------------------------------------------------
 
@@ -2991,6 +3181,7 @@ create trigger replace_after_insert after insert on rollcall.presence_devices
   execute function rollcall_internal.on_devices_added();
 
 -- Called by rollcall.sweep under its lock.
+-- Over 60 lines: one rule after the other.
 -- Definer: acts on rows of all users; for the server only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.purge_expired(p_limit int default 10000) returns bigint
@@ -3005,13 +3196,15 @@ begin
   perform rollcall_internal.check_search_path();
   delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
   delete from rollcall_internal.rate_limits a where a.full_at < now();
+  -- For databases without a server.
+  perform rollcall_internal.publish_events();
   -- A publication that was created again gets its table back.
   perform rollcall_internal.publish_presence();
 
   for v_rule in
     select r.key, clock_timestamp() - r.keep as before from rollcall.retention r
     where r.keep is not null and (r.applied_at is null or r.applied_at < now() - interval '1 hour')
-    -- Devices first, because last_seen selects users without any.
+    -- Devices before last_seen, which selects users without any.
     order by r.key desc
   loop
     if v_rule.key = 'offline_devices' then
@@ -3022,6 +3215,13 @@ begin
         limit p_limit for update skip locked
       )
       delete from rollcall.presence_devices d using old o where d.user_id = o.user_id and d.device_id = o.device_id;
+      get diagnostics v_count = row_count;
+    elsif v_rule.key = 'operator_audit' then
+      v_count := rollcall_internal.purge_operator_audit(v_rule.before, p_limit);
+    elsif v_rule.key = 'presence_sessions' then
+      delete from rollcall.presence_sessions s where s.id in (
+        select o.id from rollcall.presence_sessions o where o.ended_at < v_rule.before
+        order by o.ended_at limit p_limit for update skip locked);
       get diagnostics v_count = row_count;
     else
       select array(
@@ -4814,7 +5014,11 @@ revoke execute on all functions in schema rollcall from public;
 revoke execute on all functions in schema rollcall_internal from public;
 
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.presence', 'user_id', true, null, 'exists while its channel is open');
+  ('rollcall.presence', 'user_id', true, null, 'exists while its channel is open'),
+  ('rollcall_internal.event_members', 'user_id', false, null, 'exists while its channel is open'),
+  ('rollcall_internal.event_queue', 'user_id', false, 91, 'repeats presence for back ends, for a moment'),
+  ('rollcall_internal.events', 'user_id', false, 92, 'repeats presence for back ends, for event_settings.max_age'),
+  ('rollcall_internal.dead_letters', 'user_id', false, 93, 'repeats presence for back ends, for 30 days');
 
 -- Without the right to create event triggers, servers compare fingerprints of the policies instead.
 do $$

@@ -59,36 +59,43 @@ comment on function rollcall.broadcast is
 grant execute on function rollcall.broadcast to service_role;
 
 -- Sockets close with code 4403 and this reason. Clients may reconnect with a valid token. The devices go offline as
--- after any closed socket.
+-- after any closed socket. A device is named by sockets of presence only, so channel sockets stay open with one.
 -- Definer: reads devices and nodes of any user; service_role only.
-create function rollcall.disconnect(p_user uuid,
-  p_reason text default 'disconnected by an administrator') returns bigint
+create function rollcall.disconnect(p_user uuid, p_reason text default 'disconnected by an administrator',
+  p_device text default null) returns bigint
   language plpgsql volatile security definer set search_path = ''
 as $$
 begin
-  -- The limit of a close frame.
-  if octet_length(p_reason) > 123 then
-    raise exception 'the reason is longer than 123 bytes' using errcode = 'string_data_right_truncation';
-  end if;
-  perform rollcall_internal.post_to_outbox('disconnect', array[p_user], json_build_object('reason', p_reason));
+  perform rollcall_internal.check_close_reason(p_reason);
+  perform rollcall_internal.record_action(
+    case when p_device is null then 'disconnect_user' else 'disconnect_device' end, p_user,
+    jsonb_strip_nulls(jsonb_build_object('user_id', p_user, 'device_id', p_device)), p_reason);
+  perform rollcall_internal.post_to_outbox('disconnect', array[p_user],
+    json_build_object('reason', p_reason, 'device_id', p_device));
   return (select count(*) from rollcall.presence_devices d where d.user_id = p_user
-    and rollcall.any_node_lives(d.nodes));
+    and (p_device is null or d.device_id = p_device) and rollcall.any_node_lives(d.nodes));
 end
 $$;
 comment on function rollcall.disconnect is
-  'Closes every socket of a user on every node; returns how many devices were connected.';
+  'Closes every socket of a user, or of one of the devices, on every node; returns how many devices were connected.';
 grant execute on function rollcall.disconnect to service_role;
+
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall_internal.operator_audit', 'user_id', false, null,
+    'the audit log of operators, deleted after its retention');
 
 -- Retention -----------------------------------------------------------------------------------------------------------
 
 create table rollcall.retention (
-  key text primary key constraint retention_key_is_known check (key in ('offline_devices', 'last_seen')),
+  key text primary key constraint retention_key_is_known
+    check (key in ('offline_devices', 'last_seen', 'presence_sessions', 'operator_audit')),
   keep interval constraint retention_keep_is_positive check (keep > interval '0'),
   applied_at timestamptz
 );
 comment on table rollcall.retention is
-  'How long presence is kept: devices that stay offline, and last_seen. Null keeps forever. rollcall.sweep() applies '
-  'it once an hour.';
+  'How long data is kept: devices that stay offline, last_seen, sessions after their end, and the audit log of '
+  'operators. Null keeps forever. '
+  'rollcall.sweep() applies it once an hour.';
 -- No policies for users: for operators.
 alter table rollcall.retention enable row level security;
 create policy "service_role reads" on rollcall.retention for select to service_role using (true);
@@ -97,7 +104,8 @@ revoke all on rollcall.retention from anon, authenticated, service_role;
 grant select, update (keep) on rollcall.retention to service_role;
 
 insert into rollcall.retention (key, keep)
-  values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year');
+  values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year'),
+    ('presence_sessions', interval '90 days'), ('operator_audit', interval '2 years');
 
 -- Limits of writes without the server ---------------------------------------------------------------------------------
 
@@ -349,6 +357,7 @@ create trigger replace_after_insert after insert on rollcall.presence_devices
   execute function rollcall_internal.on_devices_added();
 
 -- Called by rollcall.sweep under its lock.
+-- Over 60 lines: one rule after the other.
 -- Definer: acts on rows of all users; for the server only.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.purge_expired(p_limit int default 10000) returns bigint
@@ -363,13 +372,15 @@ begin
   perform rollcall_internal.check_search_path();
   delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
   delete from rollcall_internal.rate_limits a where a.full_at < now();
+  -- For databases without a server.
+  perform rollcall_internal.publish_events();
   -- A publication that was created again gets its table back.
   perform rollcall_internal.publish_presence();
 
   for v_rule in
     select r.key, clock_timestamp() - r.keep as before from rollcall.retention r
     where r.keep is not null and (r.applied_at is null or r.applied_at < now() - interval '1 hour')
-    -- Devices first, because last_seen selects users without any.
+    -- Devices before last_seen, which selects users without any.
     order by r.key desc
   loop
     if v_rule.key = 'offline_devices' then
@@ -380,6 +391,13 @@ begin
         limit p_limit for update skip locked
       )
       delete from rollcall.presence_devices d using old o where d.user_id = o.user_id and d.device_id = o.device_id;
+      get diagnostics v_count = row_count;
+    elsif v_rule.key = 'operator_audit' then
+      v_count := rollcall_internal.purge_operator_audit(v_rule.before, p_limit);
+    elsif v_rule.key = 'presence_sessions' then
+      delete from rollcall.presence_sessions s where s.id in (
+        select o.id from rollcall.presence_sessions o where o.ended_at < v_rule.before
+        order by o.ended_at limit p_limit for update skip locked);
       get diagnostics v_count = row_count;
     else
       select array(

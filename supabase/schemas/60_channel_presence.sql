@@ -262,3 +262,145 @@ comment on function rollcall_internal.reset_channel_nodes is
 
 create trigger reset_channel_nodes after truncate on rollcall_internal.channel_presence
   for each statement execute function rollcall_internal.reset_channel_nodes();
+
+-- Events --------------------------------------------------------------------------------------------------------------
+
+-- Events about channels come from these rows, so they are written in the batches of the nodes and not when a client
+-- tracks. What is written twice, or by two nodes at once, is compared with event_members, so that each change of the
+-- rows is one event. After a crash of PostgreSQL members may leave and join again in the events.
+
+create unlogged table rollcall_internal.changed_topics (
+  topic text not null,
+  private boolean not null
+);
+comment on table rollcall_internal.changed_topics is
+  'Topics whose members changed since publish_events compared them, possibly several times. Unlogged, as the members.';
+-- No policies: only the server uses it.
+alter table rollcall_internal.changed_topics enable row level security;
+
+create table rollcall_internal.event_members (
+  topic text not null,
+  private boolean not null,
+  key text not null,
+  user_id uuid,
+  constraint event_members_pkey primary key (topic, private, key)
+);
+comment on table rollcall_internal.event_members is 'Members of channels as events told: one row per presence key.';
+-- No policies: only the server uses it.
+alter table rollcall_internal.event_members enable row level security;
+
+-- Definer: appends to a table that no API role may write.
+create function rollcall_internal.on_members_inserted() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if (select s.records_channels from rollcall.event_settings s) then
+    insert into rollcall_internal.changed_topics (topic, private) select distinct n.topic, n.private from new_rows n;
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_members_inserted is 'Trigger function: notes topics with new members.';
+
+-- Definer: appends to a table that no API role may write.
+create function rollcall_internal.on_members_deleted() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  if (select s.records_channels from rollcall.event_settings s) then
+    insert into rollcall_internal.changed_topics (topic, private) select distinct o.topic, o.private from old_rows o;
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_members_deleted is 'Trigger function: notes topics whose members left.';
+
+create trigger note_members_after_insert after insert on rollcall_internal.channel_presence
+  referencing new table as new_rows for each statement execute function rollcall_internal.on_members_inserted();
+create trigger note_members_after_delete after delete on rollcall_internal.channel_presence
+  referencing old table as old_rows for each statement execute function rollcall_internal.on_members_deleted();
+
+-- Definer: writes tables of the server; called by refresh_event_settings.
+create function rollcall_internal.forget_channel_members(p_record boolean) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  delete from rollcall_internal.changed_topics;
+  delete from rollcall_internal.event_members;
+  if p_record then
+    -- Who is present already causes no event.
+    insert into rollcall_internal.event_members (topic, private, key, user_id)
+      select distinct on (p.topic, p.private, p.key) p.topic, p.private, p.key, p.user_id
+      from rollcall_internal.channel_presence p order by p.topic, p.private, p.key, p.joined_at
+      on conflict do nothing;
+  end if;
+end
+$$;
+comment on function rollcall_internal.forget_channel_members is 'Starts or ends events about members of channels.';
+
+-- Over 60 lines: one statement, so that topics, members and what was told are of one snapshot.
+-- Definer: writes tables of the server; called by publish_events under its lock.
+create function rollcall_internal.publish_channel_events(p_all boolean) returns bigint
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_count bigint;
+begin
+  if not (select s.records_channels from rollcall.event_settings s) then
+    return 0;
+  end if;
+  with changed as (delete from rollcall_internal.changed_topics c returning c.topic, c.private),
+  topic as materialized (
+    select c.topic, c.private from changed c
+    union select p.topic, p.private from rollcall_internal.channel_presence p where p_all
+    union select m.topic, m.private from rollcall_internal.event_members m where p_all
+  ),
+  now_there as materialized (
+    select distinct on (p.topic, p.private, p.key) p.topic, p.private, p.key, p.user_id
+    from topic t
+    join rollcall_internal.channel_presence p on p.topic = t.topic and p.private = t.private
+    order by p.topic, p.private, p.key, p.joined_at
+  ),
+  before as materialized (
+    select m.* from topic t join rollcall_internal.event_members m on m.topic = t.topic and m.private = t.private
+  ),
+  joined as (
+    insert into rollcall_internal.event_members (topic, private, key, user_id)
+      select n.* from now_there n
+      where not exists (select from before b where (b.topic, b.private, b.key) = (n.topic, n.private, n.key))
+      returning topic, private, key, user_id
+  ),
+  gone as (
+    delete from rollcall_internal.event_members m using before b
+      where (m.topic, m.private, m.key) = (b.topic, b.private, b.key)
+        and not exists (select from now_there n where (n.topic, n.private, n.key) = (b.topic, b.private, b.key))
+      returning m.topic, m.private, m.key, m.user_id
+  ),
+  change as (
+    select 1 as place, 'channel.occupied' as type, t.topic, t.private, null::text as key, null::uuid as user_id
+    from topic t
+    where exists (select from now_there n where n.topic = t.topic and n.private = t.private)
+      and not exists (select from before b where b.topic = t.topic and b.private = t.private)
+    union all select 2, 'member.joined', j.* from joined j
+    union all select 3, 'member.left', g.* from gone g
+    union all
+    select 4, 'channel.vacated', t.topic, t.private, null, null from topic t
+    where exists (select from before b where b.topic = t.topic and b.private = t.private)
+      and not exists (select from now_there n where n.topic = t.topic and n.private = t.private)
+  ),
+  event as (
+    select c.*, jsonb_build_object('topic', c.topic, 'private', c.private) || case when c.key is null then '{}'
+      else jsonb_build_object('key', c.key, 'user_id', c.user_id) end as data
+    from change c
+  )
+  insert into rollcall_internal.events (type, user_id, topic, data, occurred_at, bytes_until)
+  select e.type, e.user_id, e.topic, e.data, clock_timestamp(), rollcall_internal.event_bytes()
+    + sum(octet_length(e.data::text) + 64) over (order by e.topic, e.private, e.place, e.key rows unbounded preceding)
+  from event e
+  order by e.topic, e.private, e.place, e.key;
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function rollcall_internal.publish_channel_events is
+  'Compares the members of changed topics, or of all, with those that were told; returns the number of new events.';

@@ -6,7 +6,11 @@ revoke execute on all functions in schema rollcall from public;
 revoke execute on all functions in schema rollcall_internal from public;
 
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.presence', 'user_id', true, null, 'exists while its channel is open');
+  ('rollcall.presence', 'user_id', true, null, 'exists while its channel is open'),
+  ('rollcall_internal.event_members', 'user_id', false, null, 'exists while its channel is open'),
+  ('rollcall_internal.event_queue', 'user_id', false, 91, 'repeats presence for back ends, for a moment'),
+  ('rollcall_internal.events', 'user_id', false, 92, 'repeats presence for back ends, for event_settings.max_age'),
+  ('rollcall_internal.dead_letters', 'user_id', false, 93, 'repeats presence for back ends, for 30 days');
 
 -- Without the right to create event triggers, servers compare fingerprints of the policies instead.
 do $$

@@ -12,6 +12,7 @@ create temp table matrix (
   name text primary key, anon text, service text, reads text, updates text, deletes text, may_insert text, may_not_insert text
 ) on commit drop;
 insert into matrix values
+  ('rollcall.operator_audit', '----', 's---', 'no', 'no', 'no', null, null),
   ('rollcall.presence_nodes', '----', 'siud', 'no', 'no', 'no', null, null),
   ('rollcall.presence_devices', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, device_id) values (tests.u(1), 'new')$$, $$(user_id, device_id) values (tests.u(2), 'new')$$),
@@ -96,7 +97,22 @@ insert into matrix values
   ('rollcall_internal.relay', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.publication', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall_internal.outbox', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.operator_audit', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.node_messages', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
+  ('rollcall.event_settings', '----', 's-u-', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.event_queue', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.events', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.events', '----', 's---', 'no', 'no', 'no', null, null),
+  ('rollcall.webhooks', '----', 'siud', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.webhook_deliveries', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.dead_letters', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.webhook_dead_letters', '----', 's--d', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.changed_topics', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.event_members', '----', '----', 'no', 'no', 'no', null, null),
+  -- As user_presence.
+  ('rollcall.presence_sessions', '----', 'siud',
+    $$user_id = tests.u(1) and face = 'trusted' or user_id = tests.u(2) and face = 'public'$$, 'no', 'no', null, null),
   ('rollcall_internal.triggers', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.limits', '----', 's-u-', 'no', 'no', 'no', null, null),
   ('rollcall.quotas', '----', 's-u-', 'no', 'no', 'no', null, null),
@@ -131,6 +147,10 @@ select is_empty($$ select name from relations where relkind in ('v', 'm') and no
   'and views ask as whoever reads them');
 
 -- The data: user 1 has a row in everything, knows user 2; users 3 and 4 are strangers -----------------------------------
+update rollcall.event_settings set presence_sessions = true, record_always = true;
+insert into rollcall.webhooks (url) values ('https://receiver.example/');
+insert into rollcall_internal.dead_letters (webhook_id, event_id, type, data, occurred_at, attempts, last_error)
+  select w.id, 1, 'user.online', '{}', now(), 1, 'refused' from rollcall.webhooks w;
 select tests.says(tests.u(n), 'busy') from generate_series(1, 4) n;
 insert into rollcall.presence_nodes (id, lease_expires_at) values (tests.node(90), now() + interval '1 hour');
 insert into rollcall.presence_settings (user_id) select tests.u(n) from generate_series(1, 4) n;
@@ -188,6 +208,8 @@ exception
   when sqlstate 'P0R00' then return sqlerrm;
   -- A view that cannot be written by anybody.
   when object_not_in_prerequisite_state then return '42501';
+  -- An identity column.
+  when generated_always then return '42501';
   when others then return sqlstate;
 end
 $$;

@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 
 import { accessible, launch, screenshot, url, visit } from "./browser.js";
 
+const ALICE = "a0000000-0000-4000-8000-000000000001";
 const BOB = "a0000000-0000-4000-8000-000000000002";
 let browser;
 
@@ -83,6 +84,97 @@ test("the channel playground joins, tracks and broadcasts, frame by frame", asyn
   await accessible(page, "channels");
   assert.deepEqual(page.errors, []);
   await page.context().close();
+});
+
+test("frames are filtered, paused and cleared, and show no tokens", async () => {
+  const page = await visit(browser, "/#channels");
+  await page.getByRole("button", { name: "Join" }).click();
+  await page.getByText("Joined harbour.").waitFor();
+  const frames = page.locator("ol.frames li");
+  await frames.filter({ hasText: "phx_join" }).waitFor();
+  assert.match(await frames.filter({ hasText: "phx_join" }).innerText(), /"access_token":"\[token\]"/);
+  assert.ok(!(await page.locator("ol.frames").innerText()).includes("eyJ"));
+
+  await page.getByLabel("Filter").fill("phx_join");
+  assert.equal(await frames.count(), 1);
+  await page.getByLabel("Filter").fill("");
+  const before = await frames.count();
+  assert.ok(before > 1);
+  await page.getByRole("button", { name: "Pause" }).click();
+  await page.getByRole("button", { name: "Track", exact: true }).click();
+  await page.locator("li").filter({ hasText: '[{"metres":3.2}]' }).first().waitFor();
+  assert.equal(await frames.count(), before);
+  await page.getByRole("button", { name: "Resume" }).click();
+  await frames.filter({ hasText: "presence_diff" }).waitFor();
+  await page.getByRole("button", { name: "Clear" }).click();
+  assert.equal(await frames.count(), 0);
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("an answer that is older than a frame does not change the own status", async () => {
+  const page = await visit(browser, "/");
+  const { people } = await page.evaluate(() => fetch("/console/demo").then((response) => response.json()));
+  const set = (status, custom_status) => fetch(`${url}/api/presence/status`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${people[0].token}`, "Content-Type": "application/json" },
+    body: JSON.stringify({ status, custom_status, device_id: "console-first" }),
+  });
+  await set("online", "Old text");
+  const held = [];
+  await page.route("**/api/presence/status", async (route) => {
+    if (route.request().method() !== "GET") return route.continue();
+    const response = await route.fetch();
+    await new Promise((release) => held.push(release));
+    return route.fulfill({ response });
+  });
+  await page.reload();
+  await sees(page, "first", ALICE, "online");
+  while (held.length < 2) await page.waitForTimeout(50);
+  await set("busy", "New text");
+  await sees(page, "first", ALICE, "busy");
+  held.forEach((release) => release());
+  const first = pane(page, "first");
+  await page.waitForFunction(() => document.querySelector("[data-pane=first] input[maxlength='140']").value === "Old text");
+  assert.ok(await first.getByLabel("busy", { exact: true }).isChecked(), "the list and the selector show the same status");
+  await set("online", null);
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("an operator finds, watches and disconnects a connection, and the audit log has it", async () => {
+  const watched = await visit(browser, "/");
+  await row(watched, "first", BOB).waitFor();
+  const page = await visit(browser, "/#operator");
+  // No token was pasted: the link of the demo provides it. The charts of the last hour have a sample after a reload.
+  await page.getByText("Open connections, last hour").waitFor();
+  await page.waitForFunction(() => document.querySelector("figure path").getAttribute("d"));
+
+  await page.getByLabel("User of the connection").fill(ALICE);
+  await page.getByLabel("Device", { exact: true }).fill("console-first");
+  await page.getByRole("button", { name: "Search" }).click();
+  await page.getByText("1 connection", { exact: true }).waitFor();
+  const found = page.locator("tr[data-connection]");
+  assert.match(await found.innerText(), /Alice[\s\S]*console-first[\s\S]*presence/);
+
+  await found.getByRole("button", { name: "Watch" }).click();
+  const events = page.getByLabel("Live events");
+  await pane(watched, "first").getByLabel("Message").fill("Hello");
+  await events.locator("li[data-direction=in]").filter({ hasText: '"type":"typing"' }).first().waitFor();
+  assert.ok(!(await events.innerText()).includes("eyJ"));
+
+  await page.getByLabel("Reason of a disconnect").fill("Lost phone");
+  await found.getByRole("button", { name: "Disconnect", exact: true }).click();
+  await page.getByText("Connection closed.").waitFor();
+  await pane(watched, "first").getByText("closed (4403: Lost phone)").waitFor();
+  await page.getByText("The stream has ended: the connection is closed.").waitFor();
+  await page.getByRole("region", { name: "Audit log" }).locator("tr").filter({ hasText: "disconnect_connection" }).filter({ hasText: "Lost phone" }).waitFor();
+  await page.getByRole("region", { name: "Audit log" }).locator("tr").filter({ hasText: "watch_connection" }).first().waitFor();
+  await screenshot(page, "operator-connections");
+  await accessible(page, "operator, connections");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+  await watched.context().close();
 });
 
 test("the playground shows database changes", async () => {

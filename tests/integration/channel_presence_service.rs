@@ -14,7 +14,7 @@ use rollcall::{
     channels::{
         bus::Peers,
         presence::{
-            ChannelPresence, DiffSink, PresencePayload, PresenceRef, ReservedDiff,
+            ChannelPresence, DiffSink, Occupancy, PresencePayload, PresenceRef, ReservedDiff,
             remote::{RemoteChanges, RemotePresence, RemotePresenceNotifications},
             store::{PresenceRowWriter, PresenceStore},
         },
@@ -49,6 +49,10 @@ impl ReservedDiff for LocalDiffTarget<'_> {
         for state in self.0.0.lock().get(topic).into_iter().flatten() {
             state.lock().apply_diff(&serde_json::from_slice(&payload).expect("JSON"));
         }
+    }
+
+    fn send_occupancy(self: Box<Self>, _topic: &Topic, _occupancy: Occupancy) {
+        unreachable!("nobody watches the occupancy");
     }
 }
 

@@ -73,7 +73,7 @@ const fn fault(check: &'static str, by: &'static str) -> Fault {
     Fault { check, cause: by, doctor_args: &[], wait_for: "" }
 }
 
-const FAULTS: [Fault; 40] = [
+const FAULTS: [Fault; 41] = [
     fault("replication", "alter role postgres noreplication"),
     Fault {
         check: "roles",
@@ -160,6 +160,12 @@ const FAULTS: [Fault; 40] = [
         "create table public.pals (a uuid, b uuid); alter table public.pals owner to postgres;
          select rollcall.use_table('contacts', 'public.pals', 'a', 'b');
          alter table public.pals disable trigger rollcall_follow_contacts_update",
+    ),
+    fault(
+        "webhooks",
+        "insert into rollcall.webhooks (url) values ('https://receiver.example/');
+         insert into rollcall_internal.dead_letters (webhook_id, event_id, type, data, occurred_at, attempts, last_error)
+           select id, 1, 'user.online', '{}', now(), 12, 'status 500' from rollcall.webhooks",
     ),
     fault("presence_published", "alter publication supabase_realtime drop table rollcall.user_presence"),
     fault("presence_published", "alter event trigger rollcall_policy_watch disable;

@@ -19,7 +19,7 @@ fn demo_user(number: u8) -> User {
 
 /// Operations whose example is not sent: sockets and streams have no single response, the demo data has no model, and only pages
 /// of a demo server may read its tokens.
-const WITHOUT_EXAMPLE: [&str; 11] = [
+const WITHOUT_EXAMPLE: [&str; 12] = [
     "presenceSocket",
     "devicesSocket",
     "contextSocket",
@@ -27,11 +27,16 @@ const WITHOUT_EXAMPLE: [&str; 11] = [
     "channelsSocketWithoutPrefix",
     "presenceEvents",
     "channelEvents",
+    "watchConnection",
     "chat",
     "createChatCompletion",
     "demo",
     "demoLink",
 ];
+
+/// The webhook of the examples, which the demo data lacks.
+pub(crate) const WEBHOOK: &str = "insert into rollcall.webhooks (id, url, enabled)
+    values ('d0000000-0000-4000-8000-000000000001', 'https://receiver.invalid/', false)";
 
 /// The demo user whose token sends an example.
 fn example_user(id: &str) -> User {
@@ -39,7 +44,10 @@ fn example_user(id: &str) -> User {
         "acceptContact" => demo_user(2),
         // The erasure leaves nothing for other examples of the same user.
         "forgetMe" => demo_user(6),
-        "pushToSockets" | "nodes" | "explain" | "metrics" | "metricsWithToken" => service_user(),
+        "pushToSockets" | "nodes" | "explain" | "metrics" | "metricsWithToken" | "listConnections"
+        | "listChannels" | "listSubscriptions" | "history" | "listAudit" | "disconnect" | "publish"
+        | "resendDeadLetters" => service_user(),
+        id if id.to_ascii_lowercase().contains("webhook") => service_user(),
         _ => demo_user(1),
     }
 }
@@ -47,6 +55,7 @@ fn example_user(id: &str) -> User {
 #[testkit::test]
 async fn every_documented_example_gets_its_documented_response(db: Arc<TestDatabase>) {
     db.execute(include_str!("../../supabase/seed.sql"), &[]).await;
+    db.execute(WEBHOOK, &[]).await;
     // A separate process, because only that counts metrics.
     let node = db.start_server_process().await;
     run_examples(&node, &[]).await;

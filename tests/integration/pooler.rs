@@ -24,7 +24,7 @@ use testkit::{
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
-use crate::openapi_examples::run_examples;
+use crate::openapi_examples::{WEBHOOK, run_examples};
 
 /// Installation paths in common distributions.
 const PGBOUNCER_PATHS: [&str; 3] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
@@ -188,6 +188,7 @@ async fn every_feature_works_behind_a_transaction_pooler(db: Arc<TestDatabase>) 
 async fn check_paths_of_users_code(db: Arc<TestDatabase>, is_pooled: bool, of_database: Option<&str>) {
     let path = of_database.unwrap_or("\"$user\", public, extensions");
     db.execute(include_str!("../../supabase/seed.sql"), &[]).await;
+    db.execute(WEBHOOK, &[]).await;
     if let Some(path) = of_database {
         db.execute(&format!("do $$ begin execute format('alter database %I set search_path = {path}', current_database()); end $$"), &[]).await;
     }

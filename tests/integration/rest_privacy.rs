@@ -47,6 +47,7 @@ const SEED_CONTEXT: &str = "
 /// the user.
 async fn seed_user(db: &TestDatabase, node: &TestServer) -> [User; 3] {
     let [user, friend, lister] = [User::new(), User::new(), User::new()];
+    db.execute("update rollcall.event_settings set presence_sessions = true", &[]).await;
     let body = json!({"status": "busy", "custom_status": "hi", "device_id": "phone", "activity": "reading"});
     node.post(&user, STATUS_PATH, body).await.expect_status(200);
     node.patch(&user, SETTINGS_PATH, json!({"visibility": "everyone"})).await.expect_status(200);
@@ -108,6 +109,7 @@ async fn an_export_contains_all_own_data_and_no_other(db: Arc<TestDatabase>) {
         "presence",
         "presence_choices",
         "presence_devices",
+        "presence_sessions",
         "presence_settings",
         "presence_visibility_list",
         "system_actions",
@@ -153,6 +155,7 @@ async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
         "memory_settings": 1, "model_usage": 1, "messages_to_learn": 1, "learning_turns": 0,
         "context_bundles": 1, "system_actions": 1, "presence_choices": 1, "presence_devices": 2, "presence_settings": 1, "presence_visibility_list": 1,
         "typing_indicators": 1, "user_last_seen": 1, "user_presence": 2,
+        "presence_sessions": 2, "event_queue": 0, "events": 0, "dead_letters": 0,
     });
     assert_eq!((&erased["success"], &erased["erased"]), (&json!(true), &expected));
     own.expect_close(1000).await;
@@ -305,6 +308,8 @@ async fn a_deleted_account_leaves_no_content_and_no_relations(db: Arc<TestDataba
 /// UUID columns that hold no user ID.
 const NOT_USER_COLUMNS: &[&str] = &[
     "rollcall_internal.channel_nodes.node",
+    "rollcall.webhooks.id",
+    "rollcall.presence_sessions.id",
     "rollcall.presence_devices.nodes",
     "rollcall.presence_devices.active_conversation_id",
     "rollcall.presence_devices.visible_conversation_ids",

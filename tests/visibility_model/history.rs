@@ -274,7 +274,9 @@ impl History {
                     Step::Rest { user, status, custom } => {
                         let body = json!({"status": status, "custom_status": custom, "activity": custom, "device_id": "rest"});
                         let user = &this.users[*user];
-                        if this.is_success(&node.post(user, "/api/presence/status", body).await) {
+                        let response = node.post(user, "/api/presence/status", body).await;
+                        // Without faults, frames that are not acknowledged set the text too.
+                        if this.is_success(&response) && this.has_faults {
                             this.acknowledged.lock().insert(user.id, first_tag);
                         }
                     }

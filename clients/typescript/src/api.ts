@@ -391,9 +391,8 @@ export interface paths {
          * @description The messages of `/api/presence/subscribe`, each as the `data` of an event, for clients and proxies without WebSocket:
          *     `curl -N`, `EventSource`, edge runtimes. As with a socket, the device is online while the stream is open. The first
          *     event is named `open`; then `initial_state` and the changes follow without a name. The last event of a stream that the
-         *     server ends is named `close` and has `code` and `reason`. Positions are the IDs of events: a reconnect with
-         *     `Last-Event-ID` gets only what changed, and its `initial_state` says `"resumed": true`. Changes are sent over the other
-         *     routes, with the same device ID.
+         *     server ends is named `close` and has `code` and `reason`. After a reconnect the full state is sent again, and the
+         *     `open` event says `"resumed": false`. Changes are sent over the other routes, with the same device ID.
          */
         get: operations["presenceEvents"];
         put?: never;
@@ -1264,6 +1263,117 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the actions of operators, newest first.
+         * @description The same is the view `rollcall.operator_audit`. Entries cannot be changed; `rollcall.retention` says how long they
+         *     are kept.
+         *
+         *     The token must have role `service_role`.
+         */
+        get: operations["listAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the channels that have members, in the order of their topics, with their members on all nodes.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["listChannels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the open connections of all nodes, in the order of their IDs.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["listConnections"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/connections/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Streams the messages of a connection as server-sent events.
+         * @description Events named `message` have the fields of `WatchedMessage`: direction, type, size and time, and payloads only if they
+         *     are requested and the setting `OPERATOR_PAYLOADS` allows them. An event `dropped` has `count`: so many messages are
+         *     missing here, because the stream was read too slowly. The last event is named `close` and has `reason`. A stream
+         *     ends after an hour. Each stream leaves one row in the audit log.
+         *
+         *     The token must have role `service_role`.
+         */
+        get: operations["watchConnection"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/disconnect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Closes connections with code 4403 and a reason.
+         * @description Clients may reconnect with a valid token. A channel socket that acts as other users too keeps their channels when a
+         *     user is disconnected. Each attempt leaves one row in the audit log, also for a connection that is not open (404).
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["disconnect"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/system/explain": {
         parameters: {
             query?: never;
@@ -1304,6 +1414,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/system/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the load of all nodes over the last hour.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/system/metrics": {
         parameters: {
             query?: never;
@@ -1335,11 +1465,172 @@ export interface paths {
         };
         /**
          * Returns the nodes that serve this database.
-         * @description The token must have role `service_role`.
+         * @description The fields of a live node that does not answer within two seconds are `null`.
+         *
+         *     The token must have role `service_role`.
          */
         get: operations["nodes"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/publish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends a broadcast to a channel, on all nodes.
+         * @description The message is stored in `realtime.messages` and read from there, as with `realtime.send`.
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["publish"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/subscriptions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the subscriptions to changes of tables on all nodes, in the order of their connections.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["listSubscriptions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns all webhooks with their state.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["webhooks"];
+        put?: never;
+        /**
+         * Creates a webhook.
+         * @description It receives what happens from now on. The response is the only one with the secret.
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["createWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/webhooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a webhook with its dead letters.
+         * @description The token must have role `service_role`.
+         */
+        delete: operations["deleteWebhook"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a webhook.
+         * @description To change the secret without a gap, set `previous_secret` to the old one at the same time, and to `null` when the
+         *     receiver knows the new one.
+         *
+         *     The token must have role `service_role`.
+         */
+        patch: operations["updateWebhook"];
+        trace?: never;
+    };
+    "/api/v1/system/webhooks/{id}/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns the dead letters of a webhook, in the order of their events.
+         * @description The token must have role `service_role`.
+         */
+        get: operations["webhookDeadLetters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/webhooks/{id}/dead-letters/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends dead letters once more.
+         * @description Those that are accepted are deleted. The others stay dead letters.
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["resendDeadLetters"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/webhooks/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends one event of the type `webhook.test` now.
+         * @description A failure changes nothing and is not repeated.
+         *
+         *     The token must have role `service_role`.
+         */
+        post: operations["testWebhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1823,7 +2114,8 @@ export interface paths {
          * Streams the events of a channel as server-sent events.
          * @description Joins the channel with the same policies and limits as a socket. The first event is named `open`. Then the messages of
          *     serializer 1.0.0 follow without a name, `phx_reply` to the join first. When the channel is refused or closed, the
-         *     stream ends with an event named `close`. After a reconnect the channel is joined again.
+         *     stream ends with an event named `close`. After a reconnect the channel is joined again, and the `open` event says
+         *     `"resumed": false`.
          */
         get: operations["channelEvents"];
         put?: never;
@@ -1975,6 +2267,46 @@ export interface components {
              * @description Fresh bundles divided by wanted bundles.
              */
             cacheHitRate: number;
+        };
+        /** @description An action of an operator, as the audit log holds it. */
+        AuditEntry: {
+            /** @description `disconnect_user`, `disconnect_device`, `disconnect_connection`, `publish` or `watch_connection`. */
+            action: string;
+            /** @description `sub` of the token; without one its role, or in SQL the database login. */
+            actor: string;
+            /**
+             * Format: date-time
+             * @description Time of the action.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description ID of the entry. Later entries have higher IDs.
+             */
+            id: number;
+            /** @description Login of the database session. */
+            login: string;
+            /** @description Reason that the operator gave. */
+            reason: string | null;
+            /** @description `x-request-id` of the request; `null` for SQL. */
+            request_id: string | null;
+            /** @description Role of the token, or the database login. */
+            role: string;
+            /** @description What the action was applied to. */
+            target: {
+                [key: string]: unknown;
+            };
+            user_id: components["schemas"]["UserId"] | null;
+        };
+        /** @description One page of the audit log. */
+        AuditPage: {
+            /** @description Entries of the page. */
+            data: components["schemas"]["AuditEntry"][];
+            /**
+             * Format: int64
+             * @description Cursor of the next page; `null` on the last one.
+             */
+            next_cursor: number | null;
         };
         /** @description Presences of users by their ID. */
         BatchAnswer: {
@@ -2277,6 +2609,57 @@ export interface components {
             /** @description Whether the last chunk contains the token usage. */
             include_usage?: boolean | null;
         };
+        /** @description An open connection of a node. */
+        Connection: {
+            /**
+             * Format: date-time
+             * @description Time at which the connection was opened.
+             */
+            connected_at: string;
+            device_id: components["schemas"]["DeviceId"] | null;
+            /** @description Dialect of the connection, such as `presence` or `phoenix_v1`. */
+            dialect: string;
+            /** @description ID of the connection: its node and its number there. */
+            id: string;
+            /**
+             * Format: int64
+             * @description Seconds since the client last sent data.
+             */
+            idle_seconds: number;
+            /**
+             * Format: int64
+             * @description Messages received from the client.
+             */
+            messages_received: number;
+            /**
+             * Format: int64
+             * @description Messages sent to the client, pings included.
+             */
+            messages_sent: number;
+            /**
+             * Format: uuid
+             * @description ID of the node that holds the connection (UUID).
+             */
+            node: string;
+            /** @description Bytes that wait until the client reads, including the entries of the queue. */
+            queued_bytes: number;
+            /** @description Frames that wait until the client reads. */
+            queued_messages: number;
+            /**
+             * Format: double
+             * @description Received messages per second, over about the last minute.
+             */
+            received_per_second: number;
+            /** @description Address and port of the peer. Behind a proxy, that of the proxy. */
+            remote_address: string;
+            /**
+             * Format: double
+             * @description Sent messages per second, over about the last minute.
+             */
+            sent_per_second: number;
+            /** @description IDs of the users that act on the connection. A channel socket may have several, or none. */
+            user_ids: components["schemas"]["UserId"][];
+        };
         /** @description A contact or a contact request, as the caller sees it. */
         Contact: {
             /**
@@ -2513,6 +2896,49 @@ export interface components {
             /** @description Purpose of the calls: `chat`, `summary`, `roll_up` or `memory`. */
             purpose: string;
         };
+        /** @description An event that a webhook did not accept. */
+        DeadLetter: {
+            /**
+             * Format: int32
+             * @description Number of requests that failed.
+             */
+            attempts: number;
+            /** @description Content of the event. */
+            data: {
+                [key: string]: unknown;
+            };
+            /** @description ID of the event. */
+            event_id: string;
+            /**
+             * Format: date-time
+             * @description Time of the last request.
+             */
+            failed_at: string;
+            /**
+             * Format: uuid
+             * @description ID of the dead letter (UUID).
+             */
+            id: string;
+            /** @description Why the last request failed. */
+            last_error: string;
+            /**
+             * Format: int32
+             * @description HTTP status of the last request; `null` without a response.
+             */
+            last_status: number | null;
+            /**
+             * Format: date-time
+             * @description Time at which it happened.
+             */
+            occurred_at: string;
+            /**
+             * Format: date-time
+             * @description Time since which it waits to be sent again; `null` if it does not.
+             */
+            resend_at: string | null;
+            /** @description What happened, such as `user.online`. */
+            type: string;
+        };
         /** @description Tokens of a demo server. */
         Demo: {
             /** @description Users of the demo data. */
@@ -2582,6 +3008,25 @@ export interface components {
         };
         /** @description ID of a device of one user: 1 to 255 characters, chosen by the client. */
         DeviceId: string;
+        /** @description Result of a disconnect. */
+        DisconnectAnswer: {
+            /**
+             * Format: int64
+             * @description 1 for a connection; for a user or device, the number of devices that were connected.
+             */
+            disconnected: number;
+        };
+        /** @description What to disconnect: a connection, a user, or a device of a user. */
+        DisconnectBody: {
+            /** @description ID of the connection. Not together with `user_id`. */
+            connection_id?: string;
+            /** @description ID of a device of the user: closes the presence connections of this device only. */
+            device_id?: components["schemas"]["DeviceId"];
+            /** @description Reason, which the client receives in the close frame and the audit log keeps: at most 123 bytes. */
+            reason?: string;
+            /** @description ID of the user (UUID): closes the user's connections on all nodes. */
+            user_id?: components["schemas"]["UserId"];
+        };
         /** @description Envelope of a successful response without data. */
         Done: {
             /** @description What the server did, for people. */
@@ -2711,6 +3156,18 @@ export interface components {
          * @enum {string}
          */
         ErrorCode: "INVALID_REQUEST" | "INVALID_REFERENCE" | "UNAUTHORIZED" | "INVALID_TOKEN" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_PRESENCE" | "TOO_MANY_DEVICES" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNPROCESSABLE" | "UPGRADE_REQUIRED" | "RATE_LIMITED" | "INTERNAL_ERROR" | "POLICY_ERROR" | "LEGACY_ENGINE_ERROR" | "SERVICE_UNAVAILABLE" | "DATABASE_CONNECTION_ERROR" | "CONTEXT_ENGINE_ERROR";
+        /** @description Which events a webhook receives. An absent list passes all. */
+        EventFilter: {
+            /** @description Names of channels; a `*` at the end stands for any end. Events without a channel pass. */
+            topics?: string[];
+            /** @description IDs of users (UUIDs). Events without a user pass. */
+            user_ids?: string[];
+        };
+        /**
+         * @description What happened to a user or in a channel.
+         * @enum {string}
+         */
+        EventType: "user.online" | "user.offline" | "user.status" | "channel.occupied" | "channel.vacated" | "member.joined" | "member.left";
         /** @description All stored presence data of a user. */
         Export: {
             /** @description Rows by the table that stores them. */
@@ -2807,6 +3264,13 @@ export interface components {
             active?: boolean | null;
             device_id?: components["schemas"]["DeviceId"] | null;
             user_id?: components["schemas"]["UserId"] | null;
+        };
+        /** @description Load of the nodes over the last hour. */
+        HistoryAnswer: {
+            /** @description The nodes that answered. */
+            nodes: components["schemas"]["NodeHistory"][];
+            /** @description IDs of nodes that did not answer. */
+            unanswered: string[];
         };
         /** @description A memory or a unit that matches. */
         Hit: {
@@ -2910,6 +3374,34 @@ export interface components {
             last_seen: string | null;
             /** @description ID of the user (UUID). */
             user_id: components["schemas"]["UserId"];
+        };
+        /** @description Load of a node at one time. Rates are those of the ten seconds before. */
+        LoadSample: {
+            /**
+             * Format: date-time
+             * @description Time of the sample, a multiple of ten seconds.
+             */
+            at: string;
+            /**
+             * Format: double
+             * @description Bytes per second written to connections.
+             */
+            bytes_per_second: number;
+            /**
+             * Format: int64
+             * @description Number of open connections.
+             */
+            connections: number;
+            /**
+             * Format: double
+             * @description Frames per second that fan-out put into the queues of connections.
+             */
+            deliveries_per_second: number;
+            /**
+             * Format: double
+             * @description Connections per second that were closed because they read too slowly.
+             */
+            slow_closed_per_second: number;
         };
         /** @description A memory of a user. */
         Memory: {
@@ -3108,10 +3600,27 @@ export interface components {
             /** @description Type of the unit, such as `statement`; at most 64 characters. */
             unitType?: string;
         };
+        /** @description A webhook to create. Absent fields have their defaults. */
+        NewWebhook: {
+            /** @description Text for operators, at most 255 characters. */
+            description?: string;
+            /** @description Whether events are delivered. Default: true. */
+            enabled?: boolean;
+            /** @description Events that it receives. Default: all. */
+            events?: components["schemas"]["EventType"][];
+            /** @description Which of these events it receives. Default: all. */
+            filter?: components["schemas"]["EventFilter"];
+            /** @description Secret that signs requests: `whsec_` and the base64 text of 24 to 64 bytes. Default: a random one. */
+            secret?: string;
+            /** @description URL that receives the events: https with a public host, unless `WEBHOOK_ALLOW_PRIVATE` is set. */
+            url: string;
+        };
         /** @description A node (server process) and its lease. */
         Node: {
             /** @description Whether the lease of the node is valid. */
             alive: boolean;
+            /** @description Number of open connections; `null` if the node did not answer. */
+            connections: number | null;
             /**
              * Format: int64
              * @description Number of devices whose sockets the node holds.
@@ -3137,6 +3646,126 @@ export interface components {
              * @description Time at which the node started.
              */
             started_at: string;
+            /**
+             * Format: int64
+             * @description Seconds since the start of the node; `null` if the node did not answer.
+             */
+            uptime_seconds: number | null;
+            /** @description Version of the server; `null` if the node did not answer. */
+            version: string | null;
+        };
+        /** @description Load of a node over the last hour. */
+        NodeHistory: {
+            /**
+             * Format: uuid
+             * @description ID of the node (UUID).
+             */
+            node: string;
+            /** @description Samples every ten seconds, oldest first: at most 360. */
+            samples: components["schemas"]["LoadSample"][];
+        };
+        /** @description One page of a list of all nodes. */
+        NodesPage_Connection: {
+            /** @description Items of the page. */
+            data: {
+                /**
+                 * Format: date-time
+                 * @description Time at which the connection was opened.
+                 */
+                connected_at: string;
+                device_id: components["schemas"]["DeviceId"] | null;
+                /** @description Dialect of the connection, such as `presence` or `phoenix_v1`. */
+                dialect: string;
+                /** @description ID of the connection: its node and its number there. */
+                id: string;
+                /**
+                 * Format: int64
+                 * @description Seconds since the client last sent data.
+                 */
+                idle_seconds: number;
+                /**
+                 * Format: int64
+                 * @description Messages received from the client.
+                 */
+                messages_received: number;
+                /**
+                 * Format: int64
+                 * @description Messages sent to the client, pings included.
+                 */
+                messages_sent: number;
+                /**
+                 * Format: uuid
+                 * @description ID of the node that holds the connection (UUID).
+                 */
+                node: string;
+                /** @description Bytes that wait until the client reads, including the entries of the queue. */
+                queued_bytes: number;
+                /** @description Frames that wait until the client reads. */
+                queued_messages: number;
+                /**
+                 * Format: double
+                 * @description Received messages per second, over about the last minute.
+                 */
+                received_per_second: number;
+                /** @description Address and port of the peer. Behind a proxy, that of the proxy. */
+                remote_address: string;
+                /**
+                 * Format: double
+                 * @description Sent messages per second, over about the last minute.
+                 */
+                sent_per_second: number;
+                /** @description IDs of the users that act on the connection. A channel socket may have several, or none. */
+                user_ids: components["schemas"]["UserId"][];
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            next_cursor: string | null;
+            /** @description Number of items in all pages. A channel counts once for each node and hub shard that has members. */
+            total: number;
+            /** @description IDs of nodes that did not answer: their items are missing. */
+            unanswered: string[];
+        };
+        /** @description One page of a list of all nodes. */
+        NodesPage_OperatorChannel: {
+            /** @description Items of the page. */
+            data: {
+                /** @description Number of connections that have joined the channel. */
+                members: number;
+                /** @description Whether the channel is private. */
+                private: boolean;
+                /** @description Topic of the channel, without `realtime:`. */
+                topic: string;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            next_cursor: string | null;
+            /** @description Number of items in all pages. A channel counts once for each node and hub shard that has members. */
+            total: number;
+            /** @description IDs of nodes that did not answer: their items are missing. */
+            unanswered: string[];
+        };
+        /** @description One page of a list of all nodes. */
+        NodesPage_Subscription: {
+            /** @description Items of the page. */
+            data: {
+                /** @description Whether changes are delivered. A subscription that is not active waits until its table can be subscribed to. */
+                active: boolean;
+                /** @description What the subscription requests. */
+                bindings: components["schemas"]["SubscriptionBinding"][];
+                /** @description ID of the connection. */
+                connection_id: string;
+                /** @description ID of the subscription: its connection and its channel there. */
+                id: string;
+                /** @description Role that row-level security is evaluated for. */
+                role: string;
+                /** @description Topic of the channel, without `realtime:`. */
+                topic: string;
+                user_id: components["schemas"]["UserId"] | null;
+            }[];
+            /** @description Cursor of the next page; `null` on the last one. */
+            next_cursor: string | null;
+            /** @description Number of items in all pages. A channel counts once for each node and hub shard that has members. */
+            total: number;
+            /** @description IDs of nodes that did not answer: their items are missing. */
+            unanswered: string[];
         };
         /** @description A notebook: a namespace for memories and units. */
         Notebook: {
@@ -3173,6 +3802,15 @@ export interface components {
             param: string | null;
             /** @description Kind of the error, as in OpenAI's API. */
             type: string;
+        };
+        /** @description A channel and its occupancy. */
+        OperatorChannel: {
+            /** @description Number of connections that have joined the channel. */
+            members: number;
+            /** @description Whether the channel is private. */
+            private: boolean;
+            /** @description Topic of the channel, without `realtime:`. */
+            topic: string;
         };
         /** @description One page of a list. */
         Page_Entity: {
@@ -3622,6 +4260,24 @@ export interface components {
              */
             cacheHitRate: number;
         };
+        /** @description A broadcast to a channel. */
+        PublishBody: {
+            /** @description Name of the event: 1 to 255 characters. */
+            event: string;
+            /** @description Payload of the event. */
+            payload: {
+                [key: string]: unknown;
+            };
+            /**
+             * @description Whether the channel is private; by default it is.
+             * @default true
+             */
+            private: boolean;
+            /** @description Reason for the audit log: at most 255 characters. */
+            reason?: string;
+            /** @description Topic of the channel, without `realtime:`: 1 to 255 characters. */
+            topic: string;
+        };
         /**
          * @description Whether a user is reachable. `busy` and `dnd` count as `online`.
          * @enum {string}
@@ -3678,6 +4334,19 @@ export interface components {
              * @default null
              */
             topicId: string | null;
+        };
+        /** @description Which dead letters to send again. */
+        ResendBody: {
+            /** @description IDs of dead letters (UUIDs). Default: all of the webhook. */
+            ids?: string[];
+        };
+        /** @description How many dead letters are sent again. */
+        Resent: {
+            /**
+             * Format: int64
+             * @description Number of dead letters that wait to be sent again from now on.
+             */
+            resent: number;
         };
         /** @description Options of a roll-up. */
         RollUpBody: {
@@ -3863,6 +4532,35 @@ export interface components {
             /** @description ID of the author (UUID); of a model's message, the user that asked. */
             userId: components["schemas"]["UserId"];
         };
+        /** @description A subscription to changes of tables. */
+        Subscription: {
+            /** @description Whether changes are delivered. A subscription that is not active waits until its table can be subscribed to. */
+            active: boolean;
+            /** @description What the subscription requests. */
+            bindings: components["schemas"]["SubscriptionBinding"][];
+            /** @description ID of the connection. */
+            connection_id: string;
+            /** @description ID of the subscription: its connection and its channel there. */
+            id: string;
+            /** @description Role that row-level security is evaluated for. */
+            role: string;
+            /** @description Topic of the channel, without `realtime:`. */
+            topic: string;
+            user_id: components["schemas"]["UserId"] | null;
+        };
+        /** @description One entry of a subscription. */
+        SubscriptionBinding: {
+            /** @description `INSERT`, `UPDATE`, `DELETE` or `*`. */
+            event: string;
+            /** @description Conditions that must all match, such as `room_id=eq.7`. */
+            filters: string[];
+            /** @description Name of the schema, or `*`. */
+            schema: string;
+            /** @description Columns that are sent beside the primary key; `null` for all. */
+            select: string[] | null;
+            /** @description Name of the table, or `*`. */
+            table: string;
+        };
         /** @description Response of a request that returns nothing else. */
         Success: {
             /**
@@ -3999,6 +4697,23 @@ export interface components {
             region: string | null;
             /** @description Whether broadcasts from the database arrive. */
             replication_connected: boolean;
+        };
+        /** @description What became of a test event. */
+        TestResult: {
+            /** @description Whether the receiver accepted it. */
+            delivered: boolean;
+            /**
+             * Format: int64
+             * @description Time of the request in milliseconds.
+             */
+            duration_ms: number;
+            /** @description Why it failed; `null` if it did not. */
+            error: string | null;
+            /**
+             * Format: int32
+             * @description HTTP status of the response; `null` without one.
+             */
+            status: number | null;
         };
         /** @description A topic that a user talks about. */
         Topic: {
@@ -4222,6 +4937,106 @@ export interface components {
              * @default false
              */
             force: boolean;
+        };
+        /** @description A webhook and how far it is. */
+        Webhook: {
+            /**
+             * Format: date-time
+             * @description Time at which the webhook was created.
+             */
+            created_at: string;
+            /** @description Text for operators that names the webhook. */
+            description: string;
+            /** @description Whether events are delivered. Those that happen meanwhile wait within the bounds of `rollcall.event_settings`. */
+            enabled: boolean;
+            /** @description Events that it receives. */
+            events: components["schemas"]["EventType"][];
+            /** @description Which of these events it receives. */
+            filter: components["schemas"]["EventFilter"];
+            /**
+             * Format: uuid
+             * @description ID of the webhook (UUID).
+             */
+            id: string;
+            /** @description Secret that signs requests: `whsec_` and base64. Only in the response to its creation. */
+            secret?: string;
+            /** @description How far the webhook is. Only in lists. */
+            state?: components["schemas"]["WebhookState"];
+            /**
+             * Format: date-time
+             * @description Time of the last change.
+             */
+            updated_at: string;
+            /** @description URL that receives the events. */
+            url: string;
+        };
+        /** @description Changes of a webhook. Absent fields are kept. */
+        WebhookChanges: {
+            /** @description Text for operators, at most 255 characters. */
+            description?: string;
+            /** @description Whether events are delivered. */
+            enabled?: boolean;
+            /** @description Events that it receives. */
+            events?: components["schemas"]["EventType"][];
+            /** @description Which of these events it receives. */
+            filter?: components["schemas"]["EventFilter"];
+            /** @description Secret that signs as well, while receivers change to the new one; `null` ends that. */
+            previous_secret?: string | null;
+            /** @description Secret that signs requests. */
+            secret?: string;
+            /** @description URL that receives the events. */
+            url?: string;
+        };
+        /** @description How far a webhook is. */
+        WebhookState: {
+            /**
+             * Format: int32
+             * @description Failed requests with the current events.
+             */
+            attempts: number;
+            /**
+             * Format: int64
+             * @description Number of dead letters.
+             */
+            dead_letters: number;
+            /**
+             * Format: int64
+             * @description Number of events that were deleted before the webhook received them, because of the bounds in
+             *     `rollcall.event_settings`.
+             */
+            dropped: number;
+            /**
+             * Format: double
+             * @description Seconds for which the oldest of them waits.
+             */
+            lag_seconds: number;
+            /**
+             * Format: date-time
+             * @description Time of the last request that was accepted.
+             */
+            last_delivered_at: string | null;
+            /** @description Why the last request failed; `null` if it did not. */
+            last_error: string | null;
+            /**
+             * Format: date-time
+             * @description Time of the last request that failed.
+             */
+            last_failed_at: string | null;
+            /**
+             * Format: int32
+             * @description HTTP status of the last request; `null` without a response.
+             */
+            last_status: number | null;
+            /**
+             * Format: date-time
+             * @description Time of the next request after a failure.
+             */
+            next_attempt_at: string | null;
+            /**
+             * Format: int64
+             * @description Number of events that wait for the webhook, counted up to 10,000.
+             */
+            pending: number;
         };
     };
     responses: {
@@ -5741,20 +6556,17 @@ export interface operations {
     presenceEvents: {
         parameters: {
             query?: {
+                /** @description Receives only users whose `current_page` this is. A user who leaves the page is sent once more. */
+                current_page?: string;
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
-                /**
-                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
-                 *     tells positions. An unknown or old position brings the full state.
-                 */
-                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
                 user_ids?: string;
             };
             header?: {
-                /** @description ID of the last event, as browsers send it; preferred to `resume`. */
+                /** @description ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows. */
                 "Last-Event-ID"?: string;
                 /** @description ID of the device that opens the stream; preferred to the query. */
                 "X-Device-ID"?: components["schemas"]["DeviceId"];
@@ -6264,13 +7076,10 @@ export interface operations {
     presenceSocket: {
         parameters: {
             query?: {
+                /** @description Receives only users whose `current_page` this is. A user who leaves the page is sent once more. */
+                current_page?: string;
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
-                /**
-                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
-                 *     tells positions. An unknown or old position brings the full state.
-                 */
-                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
@@ -8619,6 +9428,262 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    listAudit: {
+        parameters: {
+            query?: {
+                /** @description Only entries of this action. */
+                action?: "disconnect_user" | "disconnect_device" | "disconnect_connection" | "publish" | "watch_connection";
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: number;
+                /** @description Maximum number of entries: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only actions that concern this user (UUID). */
+                user_id?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of the audit log. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "action": "disconnect_user",
+                     *           "actor": "service_role",
+                     *           "at": "2026-11-21T12:00:00.000Z",
+                     *           "id": 7,
+                     *           "login": "rollcall",
+                     *           "reason": "Account suspended",
+                     *           "request_id": "0198c0de-0000-7000-8000-000000000000",
+                     *           "role": "service_role",
+                     *           "target": {
+                     *             "user_id": "a0000000-0000-4000-8000-000000000001"
+                     *           },
+                     *           "user_id": "a0000000-0000-4000-8000-000000000001"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listChannels: {
+        parameters: {
+            query?: {
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of channels: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only channels and members of this node (UUID). */
+                node?: string;
+                /** @description Only channels whose topic contains this text. */
+                search?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of channels. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "members": 2,
+                     *           "private": false,
+                     *           "topic": "harbour"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null,
+                     *       "total": 1,
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NodesPage_OperatorChannel"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listConnections: {
+        parameters: {
+            query?: {
+                /** @description Only connections whose remote address begins with this text, such as `192.0.2.`. */
+                address?: string;
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Only connections of devices with this ID. */
+                device_id?: components["schemas"]["DeviceId"];
+                /** @description Only connections with this dialect. */
+                dialect?: "presence" | "presence_events" | "devices" | "context" | "phoenix_v1" | "phoenix_v2" | "channel_events";
+                /** @description Maximum number of connections: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only connections with at least this number of bytes that wait until the client reads. */
+                min_queued_bytes?: number;
+                /** @description Only connections of this node (UUID). */
+                node?: string;
+                /** @description Only connections on which this user acts (UUID). */
+                user_id?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of connections. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "connected_at": "2026-11-21T12:00:00.000Z",
+                     *           "device_id": "phone",
+                     *           "dialect": "presence",
+                     *           "id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12",
+                     *           "idle_seconds": 4,
+                     *           "messages_received": 12,
+                     *           "messages_sent": 80,
+                     *           "node": "0b7f2f0e-0000-4000-8000-000000000000",
+                     *           "queued_bytes": 0,
+                     *           "queued_messages": 0,
+                     *           "received_per_second": 0.1,
+                     *           "remote_address": "192.0.2.7:50112",
+                     *           "sent_per_second": 1.5,
+                     *           "user_ids": [
+                     *             "a0000000-0000-4000-8000-000000000001"
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "next_cursor": null,
+                     *       "total": 1,
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NodesPage_Connection"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    watchConnection: {
+        parameters: {
+            query?: {
+                /** @description Whether to include payloads, without tokens. Requires the setting `OPERATOR_PAYLOADS`. */
+                payloads?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description ID of the connection, as in the list of connections. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A stream of events that ends when the client disconnects. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": {
+                        /** @description The text in the lines `data` of the event. */
+                        data: string;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    disconnect: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "Account suspended",
+                 *       "user_id": "a0000000-0000-4000-8000-000000000001"
+                 *     }
+                 */
+                "application/json": components["schemas"]["DisconnectBody"];
+            };
+        };
+        responses: {
+            /** @description The connections are being closed. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "disconnected": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DisconnectAnswer"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     explain: {
         parameters: {
             query: {
@@ -8730,6 +9795,50 @@ export interface operations {
             };
         };
     };
+    history: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Samples of each node. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "nodes": [
+                     *         {
+                     *           "node": "0b7f2f0e-0000-4000-8000-000000000000",
+                     *           "samples": [
+                     *             {
+                     *               "at": "2026-11-21T12:00:00.000Z",
+                     *               "bytes_per_second": 300,
+                     *               "connections": 3,
+                     *               "deliveries_per_second": 1.5,
+                     *               "slow_closed_per_second": 0
+                     *             }
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["HistoryAnswer"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     metricsWithToken: {
         parameters: {
             query?: never;
@@ -8776,11 +9885,14 @@ export interface operations {
                      * @example [
                      *       {
                      *         "alive": true,
+                     *         "connections": 4,
                      *         "devices": 3,
                      *         "id": "0b7f2f0e-0000-4000-8000-000000000000",
                      *         "lease_expires_at": "2026-11-21T12:00:00.000Z",
                      *         "renewed_at": "2026-11-21T12:00:00.000Z",
-                     *         "started_at": "2026-11-21T12:00:00.000Z"
+                     *         "started_at": "2026-11-21T12:00:00.000Z",
+                     *         "uptime_seconds": 60,
+                     *         "version": "0.1.0"
                      *       }
                      *     ]
                      */
@@ -8789,6 +9901,476 @@ export interface operations {
             };
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    publish: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "event": "notice",
+                 *       "payload": {
+                 *         "text": "Maintenance at 22:00"
+                 *       },
+                 *       "private": false,
+                 *       "topic": "harbour"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PublishBody"];
+            };
+        };
+        responses: {
+            /** @description The message was stored and is being delivered. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listSubscriptions: {
+        parameters: {
+            query?: {
+                /** @description Value of `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Maximum number of subscriptions: 1 to 200, by default 50. */
+                limit?: number;
+                /** @description Only subscriptions on this node (UUID). */
+                node?: string;
+                /** @description Only subscriptions to tables of this schema. */
+                schema?: string;
+                /** @description Only subscriptions to tables with this name. */
+                table?: string;
+                /** @description Only subscriptions of this user (UUID). */
+                user_id?: components["schemas"]["UserId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of subscriptions. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "active": true,
+                     *           "bindings": [
+                     *             {
+                     *               "event": "*",
+                     *               "filters": [
+                     *                 "list_id=eq.7"
+                     *               ],
+                     *               "schema": "public",
+                     *               "select": null,
+                     *               "table": "todos"
+                     *             }
+                     *           ],
+                     *           "connection_id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12",
+                     *           "id": "0b7f2f0e-0000-4000-8000-000000000000.0.3.12/7",
+                     *           "role": "authenticated",
+                     *           "topic": "todos",
+                     *           "user_id": "a0000000-0000-4000-8000-000000000001"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null,
+                     *       "total": 1,
+                     *       "unanswered": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NodesPage_Subscription"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhooks, oldest first, without secrets. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "created_at": "2026-11-21T12:00:00.000Z",
+                     *         "description": "billing",
+                     *         "enabled": true,
+                     *         "events": [
+                     *           "user.online",
+                     *           "user.offline"
+                     *         ],
+                     *         "filter": {},
+                     *         "id": "d0000000-0000-4000-8000-000000000001",
+                     *         "state": {
+                     *           "attempts": 0,
+                     *           "dead_letters": 0,
+                     *           "dropped": 0,
+                     *           "lag_seconds": 0,
+                     *           "last_delivered_at": "2026-11-21T12:00:00.000Z",
+                     *           "last_error": null,
+                     *           "last_failed_at": null,
+                     *           "last_status": 204,
+                     *           "next_attempt_at": null,
+                     *           "pending": 0
+                     *         },
+                     *         "updated_at": "2026-11-21T12:00:00.000Z",
+                     *         "url": "https://example.com/events"
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["Webhook"][];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "description": "billing",
+                 *       "events": [
+                 *         "user.online",
+                 *         "user.offline"
+                 *       ],
+                 *       "url": "https://example.com/events"
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewWebhook"];
+            };
+        };
+        responses: {
+            /** @description The webhook was created. */
+            201: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-11-21T12:00:00.000Z",
+                     *       "description": "billing",
+                     *       "enabled": true,
+                     *       "events": [
+                     *         "user.online",
+                     *         "user.offline"
+                     *       ],
+                     *       "filter": {},
+                     *       "id": "d0000000-0000-4000-8000-000000000001",
+                     *       "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                     *       "updated_at": "2026-11-21T12:00:00.000Z",
+                     *       "url": "https://example.com/events"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhook was deleted. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Success"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "enabled": false
+                 *     }
+                 */
+                "application/json": components["schemas"]["WebhookChanges"];
+            };
+        };
+        responses: {
+            /** @description The webhook as it is now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-11-21T12:00:00.000Z",
+                     *       "description": "billing",
+                     *       "enabled": false,
+                     *       "events": [
+                     *         "user.online",
+                     *         "user.offline"
+                     *       ],
+                     *       "filter": {},
+                     *       "id": "d0000000-0000-4000-8000-000000000001",
+                     *       "updated_at": "2026-11-21T12:30:00.000Z",
+                     *       "url": "https://example.com/events"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    webhookDeadLetters: {
+        parameters: {
+            query?: {
+                /** @description Continues behind the event with this ID. */
+                after?: number;
+                /** @description Number of dead letters: 1 to 1,000, by default 100. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dead letters, oldest event first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "attempts": 12,
+                     *         "data": {
+                     *           "status": "online",
+                     *           "user_id": "a0000000-0000-4000-8000-000000000002"
+                     *         },
+                     *         "event_id": "7",
+                     *         "failed_at": "2026-11-21T12:30:00.000Z",
+                     *         "id": "d0000000-0000-4000-8000-000000000002",
+                     *         "last_error": "status 500",
+                     *         "last_status": 500,
+                     *         "occurred_at": "2026-11-21T12:00:00.000Z",
+                     *         "resend_at": null,
+                     *         "type": "user.online"
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["DeadLetter"][];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    resendDeadLetters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body has at most 65536 bytes. */
+        requestBody: {
+            content: {
+                /** @example {} */
+                "application/json": components["schemas"]["ResendBody"];
+            };
+        };
+        responses: {
+            /** @description They are sent soon. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "resent": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Resent"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    testWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description ID of the webhook (UUID).
+                 * @example d0000000-0000-4000-8000-000000000001
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What became of it. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "delivered": true,
+                     *       "duration_ms": 87,
+                     *       "error": null,
+                     *       "status": 204
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TestResult"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -10124,7 +11706,10 @@ export interface operations {
                 /** @description Topic of the channel, without `realtime:`. */
                 topic: string;
             };
-            header?: never;
+            header?: {
+                /** @description ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows. */
+                "Last-Event-ID"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10641,11 +12226,6 @@ export interface operations {
             query?: {
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
-                /**
-                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
-                 *     tells positions. An unknown or old position brings the full state.
-                 */
-                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */

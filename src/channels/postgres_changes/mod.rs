@@ -47,7 +47,7 @@ pub use budget::SubscriptionLimits;
 pub use delivery::{ChangeEvent, DeliverySink};
 pub use engine::Engine;
 pub use params::{ParamsError, RequestedBinding, SubscriptionParams, echo_bindings};
-pub use registry::{SUBSCRIBED_MESSAGE, SystemMessageSink};
+pub use registry::{SUBSCRIBED_MESSAGE, SubscriptionInfo, SystemMessageSink};
 pub use state::{PostgresChangesSettings, StreamState};
 pub use subscribe::{PostgresChanges, PreparedSubscription, Subscription};
 pub use validator::SubscribeError;

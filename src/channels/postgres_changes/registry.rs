@@ -199,6 +199,29 @@ impl Inner {
     }
 }
 
+/// A subscription as operators see it.
+pub struct SubscriptionInfo {
+    pub conn: ConnId,
+    pub channel: ChannelId,
+    pub principal: Arc<Principal>,
+    /// Whether changes are delivered; otherwise it waits for a table.
+    pub is_active: bool,
+    spec: Arc<SubscriptionSpec>,
+}
+
+impl SubscriptionInfo {
+    /// Name of the topic without `realtime:`.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.spec.topic
+    }
+
+    /// What the subscription requests.
+    pub fn params(&self) -> impl Iterator<Item = &SubscriptionParams> {
+        self.spec.bindings.iter().map(|binding| &binding.params)
+    }
+}
+
 /// The subscriptions on this node.
 #[derive(Default)]
 pub(super) struct SubscriptionRegistry(Mutex<Inner>);
@@ -234,6 +257,27 @@ impl SubscriptionRegistry {
         let spec = Arc::new(spec);
         let entry = DormantEntry { conn, spec, principal, system_messages, generation, reason };
         self.0.lock().dormant.insert(id, entry);
+    }
+
+    /// The subscriptions, in no order.
+    pub(super) fn list(&self) -> Vec<SubscriptionInfo> {
+        let inner = self.0.lock();
+        let active = inner
+            .entries
+            .iter()
+            .map(|(id, entry)| (*id, entry.channel.conn, &entry.spec, &entry.principal, true));
+        let dormant =
+            inner.dormant.iter().map(|(id, entry)| (*id, entry.conn, &entry.spec, &entry.principal, false));
+        active
+            .chain(dormant)
+            .map(|(channel, conn, spec, principal, is_active)| SubscriptionInfo {
+                conn,
+                channel,
+                principal: Arc::clone(principal),
+                is_active,
+                spec: Arc::clone(spec),
+            })
+            .collect()
     }
 
     /// Replaces the principal of a channel and confirms the subscription again.

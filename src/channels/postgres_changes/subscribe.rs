@@ -21,7 +21,7 @@ use super::{
     delivery::DeliverySink,
     engine::Engine,
     params::RequestedBinding,
-    registry::{Binding, SubscriptionRegistry, SubscriptionSpec, SystemMessageSink},
+    registry::{Binding, SubscriptionInfo, SubscriptionRegistry, SubscriptionSpec, SystemMessageSink},
     state::{PostgresChangesSettings, Shared, StreamState},
     validator::{Limitations, ParamsValidator, SubscribeError},
 };
@@ -87,6 +87,12 @@ impl PostgresChanges {
         });
         let engine = Engine::new(Arc::clone(&shared), sink);
         (Self(shared), engine)
+    }
+
+    /// The subscriptions on this node, in no order.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
+        self.0.registry.list()
     }
 
     /// Validates a subscription and waits up to 2 seconds for the stream. The result is sent to the channel by

@@ -10,6 +10,8 @@
 mod diff;
 mod member;
 mod meta;
+mod occupancy;
+mod occupancy_sender;
 mod phx_ref;
 pub mod remote;
 mod row_queue;
@@ -20,8 +22,10 @@ pub mod store;
 pub use diff::Diff;
 pub use member::{MemberId, Meta, PresenceKey};
 pub use meta::{NotAnObject, PresencePayload};
+pub use occupancy::OccupancyWatch;
+pub use occupancy_sender::OccupancySender;
 pub use phx_ref::{PHX_REF_CHARS, PhxRef, PhxRefs};
-pub use service::{ChannelPresence, DiffSink, PresenceRef, ReservedDiff};
+pub use service::{ChannelPresence, DiffSink, LockedPresence, PresenceRef, ReservedDiff};
 pub use state::{Occupancy, PresenceState};
 
 #[cfg(test)]

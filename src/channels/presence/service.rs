@@ -16,7 +16,8 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{
-    Diff, MemberId, Meta, Occupancy, PhxRefs, PresenceKey, PresencePayload, PresenceState,
+    Diff, MemberId, Meta, Occupancy, OccupancyWatch, PhxRefs, PresenceKey, PresencePayload, PresenceState,
+    occupancy::OccupancyWatches,
     row_queue::{PresenceStore, TrackedPresence},
 };
 use crate::{
@@ -38,6 +39,31 @@ pub trait DiffSink: Send + Sync + 'static {
 pub trait ReservedDiff: Send {
     /// Sends the payload of a `presence_diff`. Must not block, because the topic is locked.
     fn send(self: Box<Self>, topic: &Topic, payload: Bytes);
+
+    /// Sends counts instead of a diff, to the members that watch them. Must not block either.
+    fn send_occupancy(self: Box<Self>, topic: &Topic, occupancy: Occupancy);
+}
+
+/// The presence of a topic, locked while a channel becomes its member.
+pub struct LockedPresence<'a> {
+    topic: &'a Topic,
+    state: &'a mut PresenceState,
+    watches: &'a OccupancyWatches,
+}
+
+impl LockedPresence<'_> {
+    /// The payload of the topic's `presence_state`.
+    pub fn encoded_state(&mut self) -> Bytes {
+        self.state.encode()
+    }
+
+    /// The occupancy that the new member receives first. It must watch the topic already.
+    #[must_use]
+    pub fn first_occupancy(&self) -> Occupancy {
+        let occupancy = self.state.occupancy();
+        self.watches.record_join(self.topic, occupancy);
+        occupancy
+    }
 }
 
 /// Identifies a channel in the presence of its topic.
@@ -63,6 +89,7 @@ struct Inner {
     topics: [Mutex<HashMap<Topic, Arc<Mutex<PresenceState>>>>; LOCK_STRIPES],
     sink: Arc<dyn DiffSink>,
     store: PresenceStore,
+    watches: OccupancyWatches,
 }
 
 impl ChannelPresence {
@@ -71,7 +98,8 @@ impl ChannelPresence {
     pub fn new(node: NodeId, clock: Arc<dyn Clock>, sink: Arc<dyn DiffSink>, store: PresenceStore) -> Self {
         let topics = std::array::from_fn(|_| Mutex::default());
         let (refs, hasher) = (PhxRefs::new(), RandomState::new());
-        Self(Arc::new(Inner { node, refs, clock, hasher, topics, sink, store }))
+        let watches = OccupancyWatches::default();
+        Self(Arc::new(Inner { node, refs, clock, hasher, topics, sink, store, watches }))
     }
 
     /// Calls `send` with the payload of the topic's `presence_state`. Frames that `send` puts into the
@@ -90,6 +118,47 @@ impl ChannelPresence {
     #[must_use]
     pub fn occupancy(&self, topic: &Topic) -> Occupancy {
         self.with_topic(topic, |state| state.occupancy())
+    }
+
+    /// Watches how many are present in a topic. Its members whose mask includes occupancy receive the changes.
+    #[must_use]
+    pub fn watch_occupancy(&self, topic: &Topic) -> OccupancyWatch {
+        self.0.watches.watch(topic)
+    }
+
+    /// As [`with_state`](Self::with_state), for a new member that receives the state, the occupancy or both.
+    pub fn with_presence<R>(&self, topic: &Topic, send: impl FnOnce(LockedPresence<'_>) -> R) -> R {
+        self.with_topic(topic, |state| send(LockedPresence { topic, state, watches: &self.0.watches }))
+    }
+
+    /// Sends the occupancy of a topic to its watchers again, for one that missed it.
+    pub fn resend_occupancy(&self, topic: &Topic) {
+        self.0.watches.mark_unknown(topic);
+    }
+
+    /// Waits until the occupancy of a watched topic may have changed.
+    pub(super) async fn occupancy_changed(&self) {
+        self.0.watches.changed().await;
+    }
+
+    /// Sends the occupancy of all topics that may have changed.
+    pub(super) async fn send_changed_occupancy(&self) -> Result<(), HubStopped> {
+        for topic in self.0.watches.take_changed() {
+            self.send_occupancy(&topic).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the occupancy of a topic to its watchers, unless they know it.
+    async fn send_occupancy(&self, topic: &Topic) -> Result<(), HubStopped> {
+        let reserved = self.0.sink.reserve().await?;
+        self.with_topic(topic, |state| {
+            let occupancy = state.occupancy();
+            if self.0.watches.record_sent(topic, occupancy) {
+                reserved.send_occupancy(topic, occupancy);
+            }
+        });
+        Ok(())
     }
 
     /// Tracks an object. Returns false, and sends no diff, if it is equivalent to the current one.
@@ -118,7 +187,7 @@ impl ChannelPresence {
                 };
                 store.track(presence_ref.channel, tracked);
             }
-            send_diff(reserved, &presence_ref.topic, diff)
+            self.send_diff(reserved, &presence_ref.topic, diff)
         }))
     }
 
@@ -134,7 +203,7 @@ impl ChannelPresence {
             if diff.is_some() {
                 self.0.store.untrack(presence_ref.channel);
             }
-            send_diff(reserved, &presence_ref.topic, diff)
+            self.send_diff(reserved, &presence_ref.topic, diff)
         }))
     }
 
@@ -147,7 +216,7 @@ impl ChannelPresence {
         let reserved = self.0.sink.reserve().await?;
         Ok(self.with_topic(topic, |state| {
             let diff = state.apply_remote(changes);
-            send_diff(reserved, topic, (!diff.is_empty()).then_some(diff))
+            self.send_diff(reserved, topic, (!diff.is_empty()).then_some(diff))
         }))
     }
 
@@ -169,6 +238,14 @@ impl ChannelPresence {
             }
         }
         tracked
+    }
+
+    /// Sends a diff. Returns whether there was one.
+    fn send_diff(&self, reserved: Box<dyn ReservedDiff + '_>, topic: &Topic, diff: Option<Diff>) -> bool {
+        let Some(diff) = diff else { return false };
+        reserved.send(topic, diff.into_payload());
+        self.0.watches.mark_changed(topic);
+        true
     }
 
     fn member_id(&self, channel: ChannelId) -> MemberId {
@@ -209,13 +286,6 @@ impl ChannelPresence {
         let hash = self.0.hasher.hash_one(topic) as usize;
         &self.0.topics[hash % LOCK_STRIPES]
     }
-}
-
-/// Sends a diff. Returns whether there was one.
-fn send_diff(reserved: Box<dyn ReservedDiff + '_>, topic: &Topic, diff: Option<Diff>) -> bool {
-    let Some(diff) = diff else { return false };
-    reserved.send(topic, diff.into_payload());
-    true
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::{cmp::Ordering, collections::BTreeMap};
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::{
     PhxRef, PresencePayload,
@@ -30,12 +31,20 @@ impl PartialOrd for EntryKey {
 }
 
 /// How many are present in a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Occupancy {
     /// Number of presence keys.
     pub keys: usize,
     /// Number of metas: channels that track something.
     pub metas: usize,
+}
+
+impl Occupancy {
+    /// The payload of a `presence_occupancy` message.
+    #[must_use]
+    pub fn to_json(self) -> String {
+        serde_json::to_string(&self).expect("numbers are always JSON")
+    }
 }
 
 /// The metas of one topic by key. The diffs returned by its methods, applied in order to any encoded state,

@@ -1,9 +1,8 @@
-// Channel playground: a small Phoenix channels client (serializer 1.0.0) that shows every frame.
+// Channel playground: a small Phoenix channels client (serializer 1.0.0) that shows every frame, without tokens.
 
 import { demo, socket } from "./api.js";
 import { attempt, choice, el, labelled, note } from "./dom.js";
-
-const MAX_FRAMES = 200;
+import { frameLog } from "./log.js";
 
 export async function channels(container) {
   const { people } = await demo();
@@ -21,16 +20,12 @@ export async function channels(container) {
   const broadcast = el("button", { type: "button", disabled: true }, "Broadcast");
   const track = el("button", { type: "button", disabled: true }, "Track");
   const untrack = el("button", { type: "button", disabled: true }, "Untrack");
-  const frames = el("ol", { class: "frames", tabIndex: 0, "aria-label": "Frames" });
+  const frames = frameLog("Frames");
   const present = el("ul", {});
 
   let connection, heartbeat, ref = 0, joinRef, members = {};
   const topic = () => `realtime:${channelName.value}`;
-  const log = (direction, frame) => {
-    frames.append(el("li", { "data-direction": direction }, JSON.stringify(frame)));
-    while (frames.childElementCount > MAX_FRAMES) frames.firstChild.remove();
-    frames.scrollTop = frames.scrollHeight;
-  };
+  const log = frames.add;
   const push = (event, payload, to = topic()) => {
     const frame = { topic: to, event, payload, ref: String(++ref), join_ref: to === "phoenix" ? null : joinRef };
     connection.send(frame);
@@ -116,5 +111,5 @@ export async function channels(container) {
       labelled("Payload (JSON)", payload),
       el("div", { class: "row" }, broadcast, track, untrack),
       line),
-    el("div", { class: "card" }, el("h3", {}, "Present"), present, el("h3", {}, "Frames"), frames)));
+    el("div", { class: "card" }, el("h3", {}, "Present"), present, el("h3", {}, "Frames"), frames.element)));
 }

@@ -1,6 +1,9 @@
-// Operator view, for service_role: charts of /metrics, nodes and leases, visibility explanations, and assembled prompts.
+// Operator view, for service_role: charts, nodes and leases, connections, channels, audit log, visibility explanations,
+// and assembled prompts.
 
 import { claims, demo, nameOf, request } from "./api.js";
+import { chart } from "./chart.js";
+import { auditLog, channelList, connections, history } from "./connections.js";
 import { ago, attempt, el, labelled, note } from "./dom.js";
 
 const REFRESH_INTERVAL = 2000;
@@ -58,33 +61,6 @@ const CHARTS = [
 
 const rate = (previous, current, seconds, name) => Math.max(0, sum(current, name) - sum(previous, name)) / seconds;
 
-function chart(title, unit) {
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", `0 0 ${MAX_POINTS} 40`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(path);
-  const value = el("strong", {}, "–");
-  const maximum = el("span", {}, "max: –");
-  const points = [];
-  const format = (point) => `${Number.isInteger(point) || point >= 10 ? Math.round(point).toLocaleString("en") : point.toFixed(1)} ${unit}`;
-  const add = (point) => {
-    points.push(point ?? 0);
-    if (points.length > MAX_POINTS) points.shift();
-    const top = Math.max(...points, 1e-9);
-    // A single sample is drawn as a horizontal line.
-    const shown = points.length === 1 ? [points[0], points[0]] : points;
-    const start = MAX_POINTS - shown.length;
-    const line = shown.map((y, x) => `L${start + x} ${38 - (y / top) * 34}`).join("");
-    path.setAttribute("d", `M${start} 39${line}L${MAX_POINTS - 1} 39Z`);
-    value.textContent = point === null ? "–" : format(point);
-    maximum.textContent = `max: ${format(Math.max(...points))}`;
-  };
-  const scale = el("div", { class: "scale" }, maximum, `${(MAX_POINTS * REFRESH_INTERVAL) / 60000} minutes`);
-  return { figure: el("figure", {}, el("figcaption", {}, title, value), svg, scale), add };
-}
-
 export async function operator(container) {
   const { service_token } = await demo();
   const stored = sessionStorage.getItem("rollcall.service") ?? service_token;
@@ -106,16 +82,18 @@ function showSignIn(container) {
 }
 
 async function dashboard(container, token) {
-  const charts = CHARTS.map(([title, unit, value]) => ({ ...chart(title, unit), value }));
+  const charts = CHARTS.map(([title, unit, value]) => ({ ...chart(title, unit, MAX_POINTS, REFRESH_INTERVAL / 1000), value }));
   const nodes = el("tbody", {});
   const line = note();
   const { people } = await demo();
   const names = el("datalist", { id: "users" }, people.map((person) => el("option", { value: person.user_id }, person.name)));
+  const audit = auditLog(token);
   container.replaceChildren(
+    history(token),
     el("div", { class: "charts" }, charts.map(({ figure }) => figure)),
     el("div", { class: "card" }, el("h3", {}, "Nodes"), el("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Nodes" }, el("table", {},
-      el("thead", {}, el("tr", {}, ["Node", "Started", "Lease", "Renewed", "Devices"].map((title) => el("th", { scope: "col" }, title)))), nodes))),
-    names, visibility(token, people), await inspector(token, people), line);
+      el("thead", {}, el("tr", {}, ["Node", "Version", "Started", "Lease", "Renewed", "Devices", "Connections"].map((title) => el("th", { scope: "col" }, title)))), nodes))),
+    names, connections(token, audit.load), channelList(token), audit.element, visibility(token, people), await inspector(token, people), line);
 
   let previous, at;
   const tick = async () => {
@@ -126,8 +104,8 @@ async function dashboard(container, token) {
       [previous, at] = [current, time];
       const rows = await request(token, "GET", "/api/v1/system/nodes");
       nodes.replaceChildren(...rows.map((node) => el("tr", {},
-        el("td", {}, el("code", {}, node.id)), el("td", {}, ago(node.started_at)),
-        el("td", {}, lease(node)), el("td", {}, ago(node.renewed_at)), el("td", {}, String(node.devices)))));
+        el("td", {}, el("code", {}, node.id)), el("td", {}, node.version ?? "no answer"), el("td", {}, ago(node.started_at)),
+        el("td", {}, lease(node)), el("td", {}, ago(node.renewed_at)), el("td", {}, String(node.devices)), el("td", {}, String(node.connections ?? "–")))));
       line.show("");
     } catch (error) {
       line.show(error.message, true);

@@ -92,9 +92,14 @@ function statusForm(act, line, name) {
   const radios = STATUSES.map((status) => el("input", { type: "radio", name: `status-${name}`, value: status }));
   const text = el("input", { maxLength: 140, placeholder: "For example: at lunch" });
   const activity = el("input", { maxLength: 140, placeholder: "For example: writing a report" });
-  const select = (own) => radios.forEach((radio) => (radio.checked = radio.value === own.availability));
+  // Counts what the socket sent: an answer to a request that is older than a frame does not replace its status.
+  let frames = 0;
+  const check = (own) => radios.forEach((radio) => (radio.checked = radio.value === own.availability));
+  const select = (own) => {
+    frames++;
+    check(own);
+  };
   const show = (own) => {
-    select(own);
     text.value = own.custom_status ?? "";
     activity.value = own.activity ?? "";
   };
@@ -107,7 +112,13 @@ function statusForm(act, line, name) {
     el("div", { class: "choices" }, radios.map((radio) => choice(radio.value, radio))),
     el("div", { class: "row" }, labelled("Custom status", text), labelled("Activity", activity), el("button", { class: "primary" }, "Set"))));
   radios.forEach((radio) => radio.addEventListener("change", () => form.requestSubmit()));
-  return { form, select, load: async () => show(await act("GET", "/api/presence/status")) };
+  const load = async () => {
+    const before = frames;
+    const own = await act("GET", "/api/presence/status");
+    if (frames === before) check(own);
+    show(own);
+  };
+  return { form, select, load };
 }
 
 function settingsForm(act, line, name) {

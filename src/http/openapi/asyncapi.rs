@@ -159,8 +159,19 @@ fn presence() -> Channel {
             typing("data"),
             from_client(
                 "subscribe",
-                "Follows further users, as far as they are visible.",
-                part("data", vec![field("user_ids", ids, "IDs of the users: 1 to 1,000.")]),
+                "Follows further users, as far as they are visible, or the users of a page. One of the two fields is \
+                 required.",
+                part(
+                    "data",
+                    vec![
+                        optional("user_ids", ids, "IDs of the users: 1 to 1,000."),
+                        nullable(
+                            "current_page",
+                            Shape::trimmed(StatusUpdate::MAX_PAGE_CHARS),
+                            "Page whose users are sent from now on; `null` for all users.",
+                        ),
+                    ],
+                ),
                 json!({ "type": "subscribe", "data": { "user_ids": ["a0000000-0000-4000-8000-000000000002"] } }),
             ),
             auth(),
@@ -505,6 +516,10 @@ fn query(channel: &str, schemas: &mut Map<String, Value>) -> Value {
     if channel != "context" {
         let description = "IDs of further users to follow, separated by commas (1 to 1,000).";
         fields.push(optional("user_ids", ids_in_query(), description));
+    }
+    if channel == "presence" {
+        let description = "Receives only users whose `current_page` this is.";
+        fields.push(optional("current_page", Shape::text(), description));
     }
     Shape::Object(fields).schema(schemas)
 }

@@ -52,6 +52,7 @@ pub(super) fn channel() -> Channel {
     let presence = Shape::Object(vec![
         optional("key", Shape::text(), "Key of the client in the presence state, by default a UUID."),
         optional("enabled", Shape::flag(), "Whether the client receives the presence state."),
+        optional("occupancy", Shape::flag(), "Whether the client receives the counts of the presence."),
     ]);
     let config = Shape::Object(vec![
         nullable("broadcast", broadcast, "Options for broadcast messages."),
@@ -85,6 +86,10 @@ pub(super) fn channel() -> Channel {
     let diff = Shape::Object(vec![
         field("joins", Shape::any_object(), "Clients that joined or changed, by key."),
         field("leaves", Shape::any_object(), "Clients that left or changed, by key."),
+    ]);
+    let counts = Shape::Object(vec![
+        field("keys", Shape::count(), "Number of presence keys in the channel."),
+        field("metas", Shape::count(), "Number of clients that track something."),
     ]);
     let any = Shape::any_object;
     Channel {
@@ -133,6 +138,7 @@ pub(super) fn channel() -> Channel {
             from_server("broadcast", "Message of a member, a back end or the database.", any()),
             from_server("presence_state", "Presence state of the channel, by key.", any()),
             from_server("presence_diff", "Change of the channel's presence state.", diff),
+            from_server("presence_occupancy", "Counts of the channel, with `presence.occupancy`.", counts),
             from_server("postgres_changes", "Change of a row that the client may see.", any()),
             from_server("phx_error", "The channel failed. Join it again.", any()),
             from_server("phx_close", "The channel is closed by the server.", any()),

@@ -12,6 +12,43 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WireFrame(Bytes);
 
+/// Kind of a message on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    Text,
+    Binary,
+    Ping,
+    Pong,
+    Close,
+    /// One server-sent event of a stream.
+    Event,
+}
+
+impl MessageKind {
+    /// Name in the operator API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Binary => "binary",
+            Self::Ping => "ping",
+            Self::Pong => "pong",
+            Self::Close => "close",
+            Self::Event => "event",
+        }
+    }
+
+    const fn of_opcode(opcode: u8) -> Self {
+        match opcode {
+            opcode::BINARY => Self::Binary,
+            opcode::PING => Self::Ping,
+            opcode::PONG => Self::Pong,
+            opcode::CLOSE => Self::Close,
+            _ => Self::Text,
+        }
+    }
+}
+
 /// Maximum header size of an unmasked frame.
 const MAX_HEADER_BYTES: usize = 10;
 
@@ -159,6 +196,44 @@ impl WireFrame {
         (!bytes.is_empty()).then(|| Self(bytes.into()))
     }
 
+    /// Number of WebSocket frames in the buffer: reads their headers only. Events have none, so a buffer counts as one.
+    pub(crate) fn message_count(&self, framing: Framing) -> u64 {
+        match framing {
+            Framing::WebSocket => self.websocket_frames().count() as u64,
+            Framing::EventStream => 1,
+        }
+    }
+
+    /// Opcode and payload of each frame in the buffer.
+    fn websocket_frames(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let mut rest: &[u8] = &self.0;
+        std::iter::from_fn(move || {
+            let (&[first, second], after) = rest.split_first_chunk::<2>()?;
+            let (length, after) = match second {
+                127 => after.split_first_chunk().map(|(bytes, after)| (u64::from_be_bytes(*bytes), after))?,
+                126 => after
+                    .split_first_chunk()
+                    .map(|(bytes, after)| (u64::from(u16::from_be_bytes(*bytes)), after))?,
+                short => (u64::from(short), after),
+            };
+            let payload;
+            (payload, rest) = after.split_at_checked(usize::try_from(length).ok()?)?;
+            Some((first & 0x0f, payload))
+        })
+    }
+
+    /// Each message in the buffer: its kind and payload. For events the whole buffer is one message.
+    pub(crate) fn messages(&self, framing: Framing) -> Vec<(MessageKind, &[u8])> {
+        match framing {
+            Framing::WebSocket => self
+                .websocket_frames()
+                .map(|(opcode, payload)| (MessageKind::of_opcode(opcode), payload))
+                .collect(),
+            Framing::EventStream if self.0.starts_with(b":") => vec![(MessageKind::Ping, &[])],
+            Framing::EventStream => vec![(MessageKind::Event, &self.0)],
+        }
+    }
+
     /// Length in bytes, header included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -249,6 +324,24 @@ mod tests {
         assert_eq!(WireFrame::text("hi").as_bytes(), b"\x81\x02hi");
         assert_eq!(&WireFrame::binary(&[0; 126]).as_bytes()[..4], &[0x82, 126, 0, 126]);
         assert_eq!(&WireFrame::binary(&[0; 65_536]).as_bytes()[..10], &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn joined_frames_are_counted_and_split() {
+        let ping = WireFrame::ping(Framing::WebSocket);
+        let joined = WireFrame::concat(&[
+            WireFrame::text("one"),
+            WireFrame::binary(&[7; 300]),
+            WireFrame::binary(&[8; 70_000]),
+            ping,
+        ]);
+        assert_eq!(joined.message_count(Framing::WebSocket), 4);
+        let kinds: Vec<_> = joined
+            .messages(Framing::WebSocket)
+            .into_iter()
+            .map(|(kind, payload)| (kind.as_str(), payload.len()))
+            .collect();
+        assert_eq!(kinds, [("text", 3), ("binary", 300), ("binary", 70_000), ("ping", 0)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod encode;
 mod mask;
 
 pub use decode::{CloseFrame, Decoded, Decoder, Event, ProtocolError};
-pub use encode::WireFrame;
+pub use encode::{MessageKind, WireFrame};
 
 /// Maximum payload of a control frame in bytes (RFC 6455 section 5.5).
 pub const MAX_CONTROL_BYTES: usize = 125;

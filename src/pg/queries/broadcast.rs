@@ -33,8 +33,8 @@ pub enum OutboxMessage {
     SendEvent(Vec<UserId>, CustomEvent),
     /// Close the sockets of a device, or all, and sign the user off.
     SignOff(Vec<UserId>, Option<DeviceId>),
-    /// Close all sockets with a reason, without signing the user off.
-    Disconnect(Vec<UserId>, String),
+    /// Close the sockets of a device, or all, with a reason, without signing the user off.
+    Disconnect(Vec<UserId>, Option<DeviceId>, String),
 }
 
 #[derive(Deserialize)]
@@ -45,6 +45,8 @@ struct SignOffBody {
 #[derive(Deserialize)]
 struct DisconnectBody {
     reason: String,
+    #[serde(default)]
+    device_id: Option<DeviceId>,
 }
 
 /// Reads outbox messages, in the order of `ids`. Messages that cannot be decoded are logged and left out.
@@ -70,7 +72,8 @@ fn parse_row(row: &Row) -> Result<OutboxMessage, serde_json::Error> {
             OutboxMessage::SignOff(recipients, serde_json::from_str::<SignOffBody>(body)?.device_id)
         }
         "disconnect" => {
-            OutboxMessage::Disconnect(recipients, serde_json::from_str::<DisconnectBody>(body)?.reason)
+            let DisconnectBody { reason, device_id } = serde_json::from_str(body)?;
+            OutboxMessage::Disconnect(recipients, device_id, reason)
         }
         _ => OutboxMessage::SendEvent(recipients, serde_json::from_str(body)?),
     })

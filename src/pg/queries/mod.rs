@@ -18,3 +18,4 @@ pub mod relay;
 pub mod rights;
 pub mod settings;
 pub mod typing;
+pub mod webhooks;

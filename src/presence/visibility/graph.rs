@@ -25,6 +25,15 @@ use resume::{Parked, ResumeState};
 /// Maximum number of subjects looked up individually for one viewer; above it, all are.
 const MAX_SCOPE_SUBJECTS: usize = 500;
 
+/// What a viewer asks for.
+#[derive(Debug, Default)]
+pub struct Interest {
+    /// Users besides the related ones.
+    pub follows: Vec<UserId>,
+    /// Only users on this page, if set.
+    pub page: Option<Arc<str>>,
+}
+
 /// A message to deliver.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GraphUpdate {
@@ -119,6 +128,8 @@ struct Viewer {
     user: UserId,
     principal: Principal,
     follows: Vec<UserId>,
+    /// Only users on this page are delivered, if set.
+    page: Option<Arc<str>>,
     /// Sorted by subject, for binary search.
     edges: Vec<Edge>,
     /// Users whose typing was delivered to the viewer.
@@ -200,7 +211,7 @@ impl VisibilityGraph {
         conn: ConnId,
         user: UserId,
         principal: Principal,
-        follows: Vec<UserId>,
+        Interest { follows, page }: Interest,
         is_resumable: bool,
     ) -> ViewerKey {
         let viewer = Viewer {
@@ -208,6 +219,7 @@ impl VisibilityGraph {
             user,
             principal,
             follows,
+            page,
             edges: Vec::new(),
             typing_users: SmallVec::new(),
             has_initial_state: false,
@@ -265,6 +277,15 @@ impl VisibilityGraph {
         let index = *self.by_conn.get(&conn)?;
         let viewer = self.viewer_mut(index);
         viewer.follow(users, max);
+        Some(self.key(index))
+    }
+
+    /// Replaces the page of a connection; `None` for users on any page. All its subjects are looked up again.
+    pub(super) fn set_page(&mut self, conn: ConnId, page: Option<Arc<str>>) -> Option<ViewerKey> {
+        let index = *self.by_conn.get(&conn)?;
+        let viewer = self.viewer_mut(index);
+        viewer.page = page;
+        viewer.invalid = RecheckScope::All;
         Some(self.key(index))
     }
 
@@ -406,7 +427,7 @@ impl VisibilityGraph {
         }
         self.in_flight.remove(&key.index);
         let viewer = self.viewer_mut(key.index);
-        let conn = viewer.conn;
+        let (conn, page) = (viewer.conn, viewer.page.clone());
         let is_first = !std::mem::replace(&mut viewer.has_initial_state, true);
         let scope = std::mem::take(&mut viewer.in_flight);
 
@@ -418,7 +439,13 @@ impl VisibilityGraph {
             let subject = self.watch(candidate.user_id, key.index);
             let edge = self.edge_mut(key.index, subject);
             edge.face = candidate.visible_face.as_ref().map(|face| face.face);
-            changed.extend(state_change(edge, candidate.visible_face, candidate.user_id, mark));
+            changed.extend(state_change(
+                edge,
+                candidate.visible_face,
+                candidate.user_id,
+                mark,
+                page.as_deref(),
+            ));
         }
         // A looked-up subject that is not a candidate any more is neither related nor followed.
         let viewer = self.viewer_mut(key.index);
@@ -559,6 +586,7 @@ impl VisibilityGraph {
                     continue;
                 }
                 let (conn, mark, is_live) = (viewer.conn, viewer.mark(), viewer.has_initial_state);
+                let page = viewer.page.clone();
                 let edge = self.edge_mut(watcher, subject);
                 let Some(edge_face) = edge.face else { continue };
                 if !is_live {
@@ -572,7 +600,7 @@ impl VisibilityGraph {
                     Some(face) if face.face == Face::Public => 1,
                     Some(_) => 2,
                 };
-                if let Some(presence) = state_change(edge, visible_face, *user, mark) {
+                if let Some(presence) = state_change(edge, visible_face, *user, mark, page.as_deref()) {
                     self.mark_told(watcher);
                     to[group].0.get_or_insert(presence);
                     to[group].1.push(conn);
@@ -647,13 +675,23 @@ fn typing_state(TypingUser { conversation_id, user_id }: TypingUser, is_typing: 
 
 /// Returns the change for the viewer at this edge and records it as delivered. States arrive in the order of their
 /// snapshots: a pass skips edges with a lookup in flight, and reads them again after it.
+///
+/// With a page, the presence of a user who left it is delivered once more, which shows that; then nothing is until the
+/// user comes back.
 fn state_change(
     edge: &mut Edge,
     visible_face: Option<VersionedFace>,
     user: UserId,
     mark: u32,
+    page: Option<&str>,
 ) -> Option<Arc<Presence>> {
     let presence = match visible_face {
+        Some(face) if page.is_some() && face.presence.current_page.as_deref() != page => {
+            if std::mem::replace(&mut edge.delivered, Delivered::Nothing) == Delivered::Nothing {
+                return None;
+            }
+            face.presence
+        }
         Some(face) => {
             let delivered = Delivered::State(face.face);
             if edge.delivered == delivered && edge.digest == face.digest {

@@ -13,5 +13,6 @@ mod graph;
 mod pending;
 mod task;
 
+pub use graph::Interest;
 pub use pending::{PendingChanges, VisibilityNotifications};
 pub use task::{Resume, ResumeSettings, Visibility, VisibilityTask};

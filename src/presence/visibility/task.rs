@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    graph::{GraphUpdate, Resumed, ViewerKey, VisibilityGraph},
+    graph::{GraphUpdate, Interest, Resumed, ViewerKey, VisibilityGraph},
     pending::{PendingBatch, PendingChanges},
 };
 use crate::{
@@ -67,10 +67,11 @@ const MAX_RESUME_WINDOW: Duration = Duration::from_secs(3_600);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 enum Command {
-    Join { conn: ConnId, user: UserId, principal: Principal, follows: Vec<UserId>, resume: Resume },
+    Join { conn: ConnId, user: UserId, principal: Principal, interest: Interest, resume: Resume },
     Leave { conn: ConnId },
     SetPrincipal { conn: ConnId, principal: Principal },
     Follow { conn: ConnId, users: Vec<UserId> },
+    SetPage { conn: ConnId, page: Option<Arc<str>> },
 }
 
 /// Whether a connection can be resumed.
@@ -157,17 +158,17 @@ impl Visibility {
         (Self { commands: sender }, task)
     }
 
-    /// Adds a connection. It receives the state of all visible users among its relations and `follows`, or what differs
-    /// from the state at the position that it resumes, then every change.
+    /// Adds a connection. It receives the state of all visible users among its relations and those that it follows, as
+    /// far as they are on its page, or what differs from the state at the position that it resumes, then every change.
     pub async fn join(
         &self,
         conn: ConnId,
         user: UserId,
         principal: Principal,
-        follows: Vec<UserId>,
+        interest: Interest,
         resume: Resume,
     ) {
-        self.send(Command::Join { conn, user, principal, follows, resume }).await;
+        self.send(Command::Join { conn, user, principal, interest, resume }).await;
     }
 
     pub async fn leave(&self, conn: ConnId) {
@@ -182,6 +183,11 @@ impl Visibility {
     /// Adds followed users to a connection, as far as they are visible.
     pub async fn follow(&self, conn: ConnId, users: Vec<UserId>) {
         self.send(Command::Follow { conn, users }).await;
+    }
+
+    /// Replaces the page whose users a connection receives; `None` for all users.
+    pub async fn set_page(&self, conn: ConnId, page: Option<Arc<str>>) {
+        self.send(Command::SetPage { conn, page }).await;
     }
 
     async fn send(&self, command: Command) {
@@ -296,8 +302,8 @@ impl VisibilityTask {
 
     async fn handle_command(&mut self, command: Command) {
         let key = match command {
-            Command::Join { conn, user, principal, follows, resume } => {
-                self.join(conn, (user, principal), follows, resume).await
+            Command::Join { conn, user, principal, interest, resume } => {
+                self.join(conn, (user, principal), interest, resume).await
             }
             Command::Leave { conn } if self.resume.window.is_zero() => {
                 self.graph.remove_viewer(conn);
@@ -310,6 +316,7 @@ impl VisibilityTask {
             }
             Command::SetPrincipal { conn, principal } => self.graph.set_principal(conn, principal),
             Command::Follow { conn, users } => self.graph.follow(conn, &users, MAX_FOLLOWED_USERS),
+            Command::SetPage { conn, page } => self.graph.set_page(conn, page),
         };
         self.due.extend(key);
     }
@@ -318,11 +325,13 @@ impl VisibilityTask {
         &mut self,
         conn: ConnId,
         (user, principal): (UserId, Principal),
-        follows: Vec<UserId>,
+        interest: Interest,
         resume: Resume,
     ) -> Option<ViewerKey> {
-        if let Resume::From(position) = resume {
-            let follows = (&*follows, MAX_FOLLOWED_USERS);
+        if let Resume::From(position) = resume
+            && interest.page.is_none()
+        {
+            let follows = (&*interest.follows, MAX_FOLLOWED_USERS);
             if let Some(resumed) = self.graph.resume(conn, &principal, (user, position), follows) {
                 let Resumed { key, replaced, updates } = resumed;
                 metrics::counter!(metric::RESUMES, "result" => "resumed").increment(1);
@@ -332,7 +341,7 @@ impl VisibilityTask {
             }
             metrics::counter!(metric::RESUMES, "result" => "full").increment(1);
         }
-        Some(self.graph.add_viewer(conn, user, principal, follows, resume != Resume::Never))
+        Some(self.graph.add_viewer(conn, user, principal, interest, resume != Resume::Never))
     }
 
     /// Closes the connection whose viewer another one resumed. Its client has left it.

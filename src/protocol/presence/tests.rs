@@ -172,7 +172,10 @@ fn errors_name_their_field() {
             json!({"type": "typing", "data": {"conversation_id": CONVERSATION, "is_typing": 1}}),
             "data.is_typing",
         ),
+        (json!({"type": "subscribe", "data": {}}), "data.user_ids"),
         (json!({"type": "subscribe", "data": {"user_ids": []}}), "data.user_ids"),
+        (json!({"type": "subscribe", "data": {"current_page": 7}}), "data.current_page"),
+        (json!({"type": "subscribe", "data": {"current_page": "x".repeat(2049)}}), "data.current_page"),
         (json!({"type": "subscribe", "data": {"user_ids": [ALICE, 7]}}), "data.user_ids[1]"),
         (json!({"type": "subscribe", "data": {"user_ids": vec![ALICE; 1001]}}), "data.user_ids"),
         (json!({"type": "auth"}), "token"),
@@ -195,8 +198,15 @@ fn the_other_messages_are_decoded() {
     assert!(matches!(typing, Ok(ClientMessage::Typing { is_typing: false, .. })));
     let subscribe = decode_json(&json!({"type": "subscribe", "data": {"user_ids": vec![ALICE; 1000]}}));
     assert!(
-        matches!(subscribe, Ok(ClientMessage::Subscribe(Subscription { user_ids })) if user_ids.len() == 1000)
+        matches!(subscribe, Ok(ClientMessage::Subscribe(Subscription { user_ids: Some(ids), current_page: None })) if ids.len() == 1000)
     );
+    for (data, page) in
+        [(json!({"current_page": "/a"}), Some("/a".to_owned())), (json!({"currentPage": null}), None)]
+    {
+        let subscribe = decode_json(&json!({"type": "subscribe", "data": data}));
+        let expected = Subscription { user_ids: None, current_page: Some(page) };
+        assert_eq!(subscribe, Ok(ClientMessage::Subscribe(expected)));
+    }
     let auth = decode_json(&json!({"type": "auth", "token": "t"}));
     assert_eq!(auth, Ok(ClientMessage::Authenticate(Token::new("t".into()))));
 }

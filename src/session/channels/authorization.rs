@@ -21,7 +21,8 @@ use crate::{
 /// The messages that these rights allow to receive.
 pub(super) const fn receive_mask(rights: ReadRights) -> ReceiveMask {
     let broadcasts = if rights.broadcast { ReceiveMask::BROADCASTS } else { ReceiveMask::NONE };
-    let presence = if rights.presence { ReceiveMask::PRESENCE } else { ReceiveMask::NONE };
+    let presence =
+        if rights.presence { ReceiveMask::PRESENCE.union(ReceiveMask::OCCUPANCY) } else { ReceiveMask::NONE };
     broadcasts.union(presence)
 }
 
@@ -162,8 +163,12 @@ impl ChannelsSession {
             mask.intersects(ReceiveMask::PRESENCE) && !before.intersects(ReceiveMask::PRESENCE);
         if !regains_presence || !presence.enabled {
             allowed.set(mask);
+            if regains_presence && presence.occupancy.is_some() {
+                services.presence.resend_occupancy(&channel.topic);
+            }
             return;
         }
+        let subscribed = presence.receive_mask(true);
         // This fails only when the server is stopping, and then the connection closes too.
         let Ok(mut reserved) = services.hub.reserve(2).await else {
             return;
@@ -172,8 +177,11 @@ impl ChannelsSession {
         allowed.set(mask);
         services.presence.with_state(&channel.topic, |state| {
             let state = replies.push_frame(channel, "presence_state", &String::from_utf8_lossy(&state));
-            reserved.set_mask(&channel.topic, channel.id, ReceiveMask::ALL, conn, Some(state));
+            reserved.set_mask(&channel.topic, channel.id, subscribed, conn, Some(state));
         });
+        if subscribed.intersects(ReceiveMask::OCCUPANCY) {
+            services.presence.resend_occupancy(&channel.topic);
+        }
     }
 
     /// Sends presence diffs to a channel that did not ask for presence but now tracks, if it may read
@@ -184,13 +192,16 @@ impl ChannelsSession {
         else {
             return;
         };
-        if presence.enabled || presence.receives_diffs || !private_access.rights.presence {
+        let receives_diffs = presence.enabled || presence.receives_diffs;
+        // A channel that asked for counts tracks without the list.
+        if receives_diffs || presence.occupancy.is_some() || !private_access.rights.presence {
             return;
         }
         presence.receives_diffs = true;
+        let subscribed = presence.receive_mask(true);
         // This fails only when the server is stopping, and then the connection closes too.
         if let Ok(mut reserved) = self.services.hub.reserve(1).await {
-            reserved.set_mask(&channel.topic, channel.id, ReceiveMask::ALL, conn, None::<WireFrame>);
+            reserved.set_mask(&channel.topic, channel.id, subscribed, conn, None::<WireFrame>);
         }
     }
 }

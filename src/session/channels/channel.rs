@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{private_access::PrivateAccess, subscription::ChannelSubscription};
 use crate::{
     auth::Principal,
-    channels::presence::{PresenceKey, PresenceRef},
+    channels::presence::{OccupancyWatch, PresenceKey, PresenceRef},
+    hub::ReceiveMask,
     model::{ChannelId, Topic},
     presence::channel_users::UserGuard,
     protocol::phoenix::{Payload, Push, UserPush},
@@ -66,6 +67,8 @@ pub(super) struct Joined {
 pub(super) struct Presence {
     /// The client asked for presence in its join.
     pub enabled: bool,
+    /// The client asked for counts in its join.
+    pub occupancy: Option<OccupancyWatch>,
     /// The client did not ask for presence, but receives diffs because it tracks in a private topic.
     pub receives_diffs: bool,
     /// Key of the channel; generated on first use if the client gave none.
@@ -79,6 +82,17 @@ pub(super) struct Presence {
 /// Times of the last presence pushes in milliseconds, on a clock that wraps around.
 #[derive(Debug, Default)]
 pub(super) struct PushTimes(VecDeque<u32>);
+
+impl Presence {
+    /// The messages that the channel subscribed to.
+    pub(super) fn receive_mask(&self, is_private: bool) -> ReceiveMask {
+        let counts = if self.occupancy.is_some() { ReceiveMask::OCCUPANCY } else { ReceiveMask::NONE };
+        // All members of a public topic receive presence diffs, unless they asked for counts instead.
+        let receives_diffs = self.enabled || self.receives_diffs || !is_private && self.occupancy.is_none();
+        let diffs = if receives_diffs { ReceiveMask::PRESENCE } else { ReceiveMask::NONE };
+        ReceiveMask::BROADCASTS.union(counts).union(diffs)
+    }
+}
 
 impl PushTimes {
     /// Records a push at `now`. Returns false if there were already `max` within `window`.

@@ -29,6 +29,8 @@ pub(super) struct ChannelConfig {
     pub presence_key: Option<Box<str>>,
     /// Whether the channel receives presence; `None` for the default of the server.
     pub presence_enabled: Option<bool>,
+    /// Whether the channel receives the counts of its presence.
+    pub presence_occupancy: bool,
     /// Requested Postgres changes, as sent.
     pub changes: Vec<Box<RawValue>>,
     /// Maximum wait of the join for its Postgres changes; `None` if the reply does not wait for them.
@@ -113,6 +115,7 @@ impl ChannelConfig {
             replication_ready: lenient(&broadcast, "replication_ready"),
             presence_key: present(&presence, "key").map(parse_key).filter(|key| !key.is_empty()),
             presence_enabled: presence.get("enabled").and_then(|raw| parse_bool(raw)),
+            presence_occupancy: lenient(&presence, "occupancy"),
             changes: parse_changes(present(&fields, "postgres_changes"))?,
             changes_timeout: present(&fields, "postgres_changes_options").and_then(parse_changes_timeout),
             is_legacy: false,
@@ -212,7 +215,7 @@ mod tests {
             "null",
             r#"{"broadcast":null,"presence":null,"postgres_changes":null,"private":null}"#,
             r#"{"broadcast":{"ack":5,"self":[]},"presence":"x","postgres_changes":"x","foo":1}"#,
-            r#"{"presence":{"enabled":[],"key":""},"postgres_changes":[null],"private":"FALSE"}"#,
+            r#"{"presence":{"enabled":[],"occupancy":1,"key":""},"postgres_changes":[null],"private":"FALSE"}"#,
         ] {
             let config = config(json);
             let flags = [
@@ -221,8 +224,9 @@ mod tests {
                 config.presence_enabled.is_some(),
                 config.private,
                 config.replication_ready,
+                config.presence_occupancy,
             ];
-            assert_eq!(flags, [false; 5], "{json}");
+            assert_eq!(flags, [false; 6], "{json}");
             assert!(config.changes.is_empty() && config.presence_key.is_none() && config.replay.is_none());
         }
     }

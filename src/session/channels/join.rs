@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     channels::presence::PresenceKey,
-    hub::{AllowedMask, Member, ReceiveMask, ReservedCommands},
+    hub::{AllowedMask, Member, ReservedCommands},
     model::{ChannelId, Topic},
     protocol::phoenix::{Payload, Push, ReplyStatus},
     transport::{Connection, frame::WireFrame},
@@ -152,13 +152,18 @@ impl ChannelsSession {
         let channel = &mut self.channels[index];
         let AcceptedJoin { principal, token_hash, rights, replay, changes: (echo, prepared), config } =
             accepted;
-        let ChannelConfig { ack, receives_own, presence_key, presence_enabled, .. } = config;
-        let presence_enabled = presence_enabled.unwrap_or(services.presence_by_default);
+        let ChannelConfig { ack, receives_own, presence_key, presence_enabled, presence_occupancy, .. } =
+            config;
+        let presence_enabled =
+            presence_enabled.unwrap_or(services.presence_by_default && !presence_occupancy);
+        let is_private = channel.topic.private;
         let presence = Presence {
             enabled: presence_enabled,
+            occupancy: presence_occupancy.then(|| services.presence.watch_occupancy(&channel.topic)),
             key: presence_key.map(PresenceKey::from),
             ..Presence::default()
         };
+        let mask = presence.receive_mask(is_private);
         let joined = Joined {
             principal,
             user_guard,
@@ -175,7 +180,6 @@ impl ChannelsSession {
         let reference = if let Stage::Joining { reference, .. } = previous_stage { reference } else { None };
         let response = format!("{{\"postgres_changes\":{echo}}}");
         let mut frames = vec![replies.reply_frame(channel, reference.as_deref(), ReplyStatus::Ok, &response)];
-        let is_private = channel.topic.private;
         let allowed = is_private.then(|| AllowedMask::new(receive_mask(rights)));
         if let Some(allowed) = &allowed {
             // Before it is a member: it must receive nothing that it lost the right to meanwhile.
@@ -199,8 +203,6 @@ impl ChannelsSession {
             );
             known
         });
-        // All members of a public topic receive presence diffs.
-        let mask = if is_private && !presence_enabled { ReceiveMask::BROADCASTS } else { ReceiveMask::ALL };
         let member = Member {
             channel: channel.id,
             connection: Arc::clone(conn),
@@ -210,19 +212,25 @@ impl ChannelsSession {
         };
         let topic = channel.topic.clone();
         let join = || {
-            if presence_enabled && rights.presence {
-                services.presence.with_state(&channel.topic, |state| {
+            if !rights.presence || !(presence_enabled || presence_occupancy) {
+                return reserved.join(topic, member, WireFrame::concat(&frames));
+            }
+            services.presence.with_presence(&channel.topic, |mut presence| {
+                if presence_enabled {
+                    let state = presence.encoded_state();
                     let state =
                         replies.push_frame(channel, "presence_state", &String::from_utf8_lossy(&state));
                     if is_rejoin {
                         frames.push(state.clone());
                     }
                     frames.push(state);
-                    reserved.join(topic, member, WireFrame::concat(&frames));
-                });
-            } else {
+                }
+                if presence_occupancy {
+                    let occupancy = presence.first_occupancy().to_json();
+                    frames.push(replies.push_frame(channel, "presence_occupancy", &occupancy));
+                }
                 reserved.join(topic, member, WireFrame::concat(&frames));
-            }
+            });
         };
         let subscription = match (prepared, events) {
             (Some(prepared), Some(events)) => {

@@ -4,6 +4,8 @@
 
 pub mod predicate;
 
+use std::fmt;
+
 use super::inspect::inspect_string;
 
 /// Comparison operator of a filter. In SQL: `=`, `<>`, `<`, `<=`, `>`, `>=`, `= any (list)`, `~~`, `~~*`, `~`, `~*`, `is`
@@ -137,6 +139,14 @@ impl Filter {
     pub fn describe(&self) -> String {
         let (column, value) = (inspect_string(&self.column), inspect_string(&self.value));
         format!("{{{column}, \"{}\", {value}, {}}}", self.operator.as_str(), self.negated)
+    }
+}
+
+/// As clients write it, but with the operand as it is stored. Truncated after 500 characters.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let negation = if self.negated { "not." } else { "" };
+        write!(f, "{}={negation}{}.{:.500}", self.column, self.operator.as_str(), self.value)
     }
 }
 

@@ -23,6 +23,10 @@ impl ReservedDiff for RecordingSink<'_> {
     fn send(self: Box<Self>, _topic: &Topic, payload: Bytes) {
         self.0.0.lock().push(Command::Diff(payload));
     }
+
+    fn send_occupancy(self: Box<Self>, _topic: &Topic, _occupancy: Occupancy) {
+        unreachable!("nobody watches the occupancy");
+    }
 }
 
 impl DiffSink for Mailbox {

@@ -80,7 +80,7 @@ impl VisibilityGraph {
         let bytes = viewer.bytes();
         let is_known = viewer.has_initial_state
             || viewer.resume.as_ref().is_some_and(|resume| resume.resumed_from.is_some());
-        if !is_known || viewer.resume.is_none() || bytes > max_bytes {
+        if !is_known || viewer.resume.is_none() || viewer.page.is_some() || bytes > max_bytes {
             self.remove_viewer(conn);
             return;
         }
@@ -139,7 +139,9 @@ impl VisibilityGraph {
         (follows, max_follows): (&[UserId], usize),
     ) -> Option<Resumed> {
         let index = self.by_user.get(&user)?.iter().copied().find(|index| {
-            let resume = self.viewer(*index).resume.as_ref();
+            let viewer = self.viewer(*index);
+            // What was left out for a page is unknown.
+            let resume = viewer.resume.as_ref().filter(|_| viewer.page.is_none());
             resume.is_some_and(|resume| {
                 resume.id == position.viewer && (resume.oldest..resume.mark).contains(&position.mark)
             })

@@ -37,7 +37,7 @@ fn viewer_with_initial_state(
     candidates: Vec<Candidate>,
 ) -> (ViewerKey, ConnId, UserId) {
     let (conn, user) = (ConnId::for_test(conn), UserId::random());
-    let key = graph.add_viewer(conn, user, Principal::for_user(user), Vec::new(), false);
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default(), false);
     assert!(matches!(graph.begin_lookup(key), Some((_, _, None))), "a new viewer needs a full lookup");
     let updates = graph.apply_lookup(key, lookup_state(candidates));
     assert!(matches!(&updates[..], [GraphUpdate::InitialState(to, _, _)] if *to == conn));
@@ -84,7 +84,7 @@ fn an_invalidation_during_a_lookup_causes_another_lookup() {
     let (mut graph, ann) = (VisibilityGraph::default(), UserId::random());
     let conn = ConnId::for_test(1);
     let user = UserId::random();
-    let key = graph.add_viewer(conn, user, Principal::for_user(user), Vec::new(), false);
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default(), false);
     graph.begin_lookup(key).expect("a new viewer needs a lookup");
 
     // The viewer has no edge to Ann yet but is returned: the lookup in flight may add an edge that is already invalid.
@@ -233,7 +233,7 @@ fn resumable_viewer(
     candidates: Vec<Candidate>,
 ) -> (ViewerKey, Position) {
     let conn = ConnId::for_test(conn);
-    let key = graph.add_viewer(conn, user, Principal::for_user(user), Vec::new(), true);
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default(), true);
     graph.begin_lookup(key).expect("a new viewer needs a lookup");
     match &graph.apply_lookup(key, lookup_state(candidates))[..] {
         [GraphUpdate::InitialState(_, _, Some(state))] => (key, state.position),
@@ -369,4 +369,39 @@ fn parked_viewers_are_bounded_by_time_memory_and_user() {
         resume(&mut graph, 41 + conn, user, many[2]).expect("known");
     }
     assert!(graph.parked.queue.len() < 100, "entries of resumed viewers are removed");
+}
+
+#[test]
+fn a_viewer_of_a_page_receives_its_users_and_once_who_left_it() {
+    let (mut graph, ann, bob) = (VisibilityGraph::default(), UserId::random(), UserId::random());
+    let (conn, user) = (ConnId::for_test(1), UserId::random());
+    let on = |user, version, page: &str| {
+        let mut face = face(user, Face::Public, version);
+        let presence = Presence { current_page: Some(page.to_owned()), ..(*face.presence).clone() };
+        face.presence = Arc::new(presence);
+        face
+    };
+    let seen = |face: VersionedFace| Candidate {
+        visible_face: Some(face.clone()),
+        ..visible(face.presence.user_id, 1)
+    };
+    let interest = Interest { page: Some("/a".into()), ..Interest::default() };
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), interest, false);
+    graph.begin_lookup(key).expect("a new viewer needs a lookup");
+    let (on_page, elsewhere) = (on(ann, 1, "/a"), on(bob, 1, "/b"));
+    let updates = graph.apply_lookup(key, lookup_state(vec![seen(on_page.clone()), seen(elsewhere)]));
+    assert_eq!(updates, [GraphUpdate::InitialState(conn, vec![on_page.presence], None)]);
+
+    let left = on(ann, 2, "/b");
+    let expected = GraphUpdate::Presence(left.presence.clone(), vec![conn]);
+    assert_eq!(graph.apply_faces(&[ann], vec![left]), [expected]);
+    assert_eq!(graph.apply_faces(&[ann, bob], vec![on(ann, 3, "/c"), on(bob, 2, "/c")]), []);
+    let back = on(ann, 4, "/a");
+    let expected = GraphUpdate::Presence(back.presence.clone(), vec![conn]);
+    assert_eq!(graph.apply_faces(&[ann], vec![back]), [expected]);
+
+    // A former face that is not shown on the page is not hidden either.
+    assert_eq!(graph.apply_faces(&[bob], Vec::new()), []);
+    graph.set_page(conn, None).expect("a viewer");
+    graph.begin_lookup(key).expect("all subjects are looked up again");
 }

@@ -1,0 +1,112 @@
+//! Routes for operators, with the service role: what the nodes hold, actions, and their audit log.
+
+mod actions;
+mod audit;
+mod channels;
+mod connections;
+mod explain;
+mod live;
+mod nodes;
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::{ApiError, Authenticated, HttpState, middleware::RequestId};
+use crate::{auth::Principal, model::NodeId};
+
+/// Maximum and default number of items of a page.
+const MAX_PAGE: usize = 200;
+const DEFAULT_PAGE: usize = 50;
+
+/// Routes under `/api/v1/system` for operators.
+pub fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default()
+        .merge(connections::routes())
+        .merge(live::routes())
+        .merge(channels::routes())
+        .merge(nodes::routes())
+        .merge(actions::routes())
+        .merge(audit::routes())
+}
+
+/// Routes for operators that need the module presence.
+pub fn presence_routes() -> OpenApiRouter<HttpState> {
+    nodes::presence_routes().merge(explain::routes())
+}
+
+/// A caller with the service role.
+struct Operator {
+    caller: Principal,
+    /// `x-request-id` of the request.
+    request_id: String,
+}
+
+impl FromRequestParts<HttpState> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Self::Rejection> {
+        let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
+        require_service_role(&caller)?;
+        let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.clone());
+        Ok(Self { caller, request_id: request_id.unwrap_or_default() })
+    }
+}
+
+pub(super) fn require_service_role(caller: &Principal) -> Result<(), ApiError> {
+    if caller.is_service() {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden("this route requires role service_role"))
+    }
+}
+
+/// One page of a list of all nodes.
+#[derive(Serialize, ToSchema)]
+struct NodesPage<T> {
+    /// Items of the page.
+    data: Vec<T>,
+    /// Number of items in all pages. A channel counts once for each node and hub shard that has members.
+    total: usize,
+    /// Cursor of the next page; `null` on the last one.
+    #[schema(required)]
+    next_cursor: Option<String>,
+    /// IDs of nodes that did not answer: their items are missing.
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    unanswered: Vec<NodeId>,
+}
+
+impl<T> NodesPage<T> {
+    /// Keeps the first `limit` items; the cursor is that of the last one.
+    fn new(
+        mut data: Vec<T>,
+        (total, limit): (usize, usize),
+        unanswered: Vec<NodeId>,
+        cursor: impl Fn(&T) -> String,
+    ) -> Self {
+        let has_more = data.len() > limit;
+        data.truncate(limit);
+        let next_cursor = data.last().filter(|_| has_more).map(cursor);
+        Self { data, total, next_cursor, unanswered }
+    }
+}
+
+fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(DEFAULT_PAGE);
+    if (1..=MAX_PAGE).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(ApiError::invalid("limit", format!("must be between 1 and {MAX_PAGE}")))
+    }
+}
+
+/// A filter text: at most `max` characters.
+fn checked_text(field: &str, text: Option<String>, max: usize) -> Result<Option<String>, ApiError> {
+    match text {
+        Some(text) if text.chars().count() > max => {
+            Err(ApiError::invalid(field, format!("must have at most {max} characters")))
+        }
+        text => Ok(text.filter(|text| !text.is_empty())),
+    }
+}
