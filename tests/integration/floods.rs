@@ -147,8 +147,9 @@ fn p99(mut times: Vec<Duration>) -> Duration {
     times[(times.len() * 99).div_ceil(100) - 1]
 }
 
-/// Times below this are noise of a machine with two cores, which the flood's requests share.
-const NOISE: Duration = Duration::from_millis(50);
+/// Times below this are noise of a machine with two cores, which the clients of the flood share: on the development machine
+/// the 99th percentile is 36 to 75 ms without the flood and 75 to 130 ms in it.
+const NOISE: Duration = Duration::from_millis(75);
 
 #[testkit::test(exclusive)]
 async fn a_flood_of_one_user_does_not_delay_writes_of_others(db: Arc<TestDatabase>) {
