@@ -27,6 +27,7 @@ pub mod on_behalf_of;
 pub mod openai;
 pub mod openapi;
 pub mod operator;
+mod page;
 pub mod people;
 pub mod presence;
 pub mod privacy;

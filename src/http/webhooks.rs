@@ -11,10 +11,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    ApiError, Authenticated, HttpState, Json, OptionalJson, Path, Query, ValidJson,
+    ApiError, HttpState, Json, OptionalJson, Path, Query, ValidJson,
     field_errors::{given, nullable},
     ids::Success,
-    operator::require_service_role,
+    operator::Operator,
 };
 use crate::{
     auth::Principal,
@@ -242,9 +242,8 @@ fn check_url(client: &WebhookClient, url: &str) -> Result<(), ApiError> {
 )]
 async fn list(
     State(database): State<Database>,
-    Authenticated(caller): Authenticated,
+    Operator { caller, .. }: Operator,
 ) -> Result<impl IntoResponse, ApiError> {
-    require_service_role(&caller)?;
     Ok(Json(webhooks::list::<Webhook>(&database, &caller).await?))
 }
 
@@ -267,10 +266,9 @@ async fn list(
 async fn create(
     State(database): State<Database>,
     State(client): State<WebhookClient>,
-    Authenticated(caller): Authenticated,
+    Operator { caller, .. }: Operator,
     ValidJson(new): ValidJson<NewWebhook>,
 ) -> Result<impl IntoResponse, ApiError> {
-    require_service_role(&caller)?;
     check_url(&client, &new.url)?;
     let webhook = json!({
         "url": new.url,
@@ -302,11 +300,10 @@ async fn create(
 async fn update(
     State(database): State<Database>,
     State(client): State<WebhookClient>,
-    Authenticated(caller): Authenticated,
+    Operator { caller, .. }: Operator,
     Path(id): Path<Uuid>,
     ValidJson(changes): ValidJson<WebhookChanges>,
 ) -> Result<impl IntoResponse, ApiError> {
-    require_service_role(&caller)?;
     if let Some(url) = &changes.url {
         check_url(&client, url)?;
     }
@@ -325,10 +322,9 @@ async fn update(
 )]
 async fn remove(
     State(database): State<Database>,
-    Authenticated(caller): Authenticated,
+    Operator { caller, .. }: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<impl IntoResponse, ApiError> {
-    require_service_role(&caller)?;
     if !webhooks::delete(&database, &caller, id).await? {
         return Err(ApiError::NotFound);
     }
@@ -395,11 +391,10 @@ struct DeadLetter {
 )]
 async fn dead_letters(
     State(database): State<Database>,
-    Authenticated(caller): Authenticated,
+    Operator { caller, .. }: Operator,
     Path(id): Path<Uuid>,
     Query(DeadLetterQuery { after, limit }): Query<DeadLetterQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    require_service_role(&caller)?;
     let limit = limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
         return Err(ApiError::invalid("limit", "must be from 1 to 1000"));
@@ -440,11 +435,10 @@ struct Resent {
 )]
 async fn resend(
     State(database): State<Database>,
-    Authenticated(caller): Authenticated,
+    Operator { caller, .. }: Operator,
     Path(id): Path<Uuid>,
     OptionalJson(ResendBody { ids }): OptionalJson<ResendBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    require_service_role(&caller)?;
     let resent = webhooks::resend(&database, &caller, id, ids.as_deref()).await?;
     Ok(Json(Resent { resent: resent.ok_or(ApiError::NotFound)? }))
 }
@@ -478,10 +472,9 @@ struct TestResult {
 async fn test(
     State(database): State<Database>,
     State(client): State<WebhookClient>,
-    Authenticated(caller): Authenticated,
+    Operator { caller, .. }: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<impl IntoResponse, ApiError> {
-    require_service_role(&caller)?;
     let (url, secrets) = target(&database, &caller, id).await?;
     let started = Instant::now();
     let outcome = client.send_test(&url, &secrets).await;

@@ -25,8 +25,11 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::{
-    ApiError, Authenticated, HttpState, Json, Query, context::context_user::authorize_and_count,
-    ids::Success, on_behalf_of::OnBehalfOf,
+    ApiError, Authenticated, HttpState, Json, Query,
+    context::context_user::authorize_and_count,
+    ids::Success,
+    on_behalf_of::OnBehalfOf,
+    page::{self, DEFAULT_ROWS},
 };
 use crate::{
     auth::Principal,
@@ -34,10 +37,6 @@ use crate::{
     limits::{Allowance, LimitClass},
     model::UserId,
 };
-
-/// Maximum and default number of rows of a page.
-const MAX_PAGE: u32 = 200;
-const DEFAULT_PAGE: u32 = 50;
 
 /// Routes for what is known about a user, under `/api/v1`.
 pub fn routes() -> OpenApiRouter<HttpState> {
@@ -100,7 +99,7 @@ struct PageQuery {
 
 impl PageQuery {
     fn limit(&self) -> Result<i32, ApiError> {
-        checked_limit(self.limit, DEFAULT_PAGE)
+        checked_limit(self.limit, DEFAULT_ROWS.into())
     }
 
     /// Time and ID of the last row of the page before.
@@ -116,12 +115,7 @@ impl PageQuery {
 }
 
 fn checked_limit(limit: Option<u32>, default: u32) -> Result<i32, ApiError> {
-    let limit = limit.unwrap_or(default);
-    if (1..=MAX_PAGE).contains(&limit) {
-        Ok(limit.try_into().expect("the maximum is an i32"))
-    } else {
-        Err(ApiError::invalid("limit", format!("must be between 1 and {MAX_PAGE}")))
-    }
+    Ok(page::checked_limit(limit, default)?.try_into().expect("the maximum is an i32"))
 }
 
 /// One page of a list.
@@ -161,10 +155,8 @@ async fn list<T: Stored>(
 
 fn page_of<T>(mut rows: Vec<Row<T>>, limit: i32) -> Page<T> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = rows.len() > limit;
-    rows.truncate(limit);
     let cursor = |row: &Row<T>| format!("{}_{}", row.at.as_microsecond(), row.id);
-    let next_cursor = rows.last().filter(|_| more).map(cursor);
+    let next_cursor = page::cut(&mut rows, limit, cursor);
     Page { data: rows.into_iter().map(|row| row.item).collect(), next_cursor }
 }
 

@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    super::{ApiError, HttpState, Json, Query},
+    super::{ApiError, HttpState, Json, Query, page},
     Operator, checked_limit,
 };
 use crate::{
@@ -97,8 +97,6 @@ async fn list_audit(
     // One more tells whether there is a next page.
     let wanted = i32::try_from(limit + 1).expect("is at most 201");
     let mut data = operator::audit(&database, &caller, cursor, filters, wanted).await?;
-    let has_more = data.len() > limit;
-    data.truncate(limit);
-    let next_cursor = data.last().filter(|_| has_more).map(|last| last.id);
+    let next_cursor = page::cut(&mut data, limit, |last| last.id);
     Ok(Json(AuditPage { data, next_cursor }))
 }

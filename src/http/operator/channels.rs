@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     super::{ApiError, HttpState, Json, Query},
-    NodesPage, Operator, checked_limit, checked_text,
+    NodesList, NodesPage, Operator, checked_limit, checked_text,
 };
 use crate::{
     model::{ChannelState, ConnectionName, NodeId, SubscriptionState, UserId},
@@ -70,22 +70,19 @@ async fn list_channels(
     let search = checked_text("search", query.search, MAX_FILTER_CHARS)?;
     let wanted = message::Query::Channels(ChannelQuery { search, after, limit: limit + 1 });
     let answers = exchange.ask(wanted, query.node).await?;
-    let (mut channels, mut total, mut unanswered) = (BTreeMap::new(), 0, answers.unanswered);
-    for (node, answer) in answers.answers {
-        let Answer::Channels(part) = answer else {
-            unanswered.push(node);
-            continue;
-        };
-        total += part.total;
-        for channel in part.items {
-            *channels.entry((channel.topic, channel.private)).or_insert(0) += channel.members;
-        }
+    let NodesList { data, total, unanswered } = NodesList::new(answers, |answer| match answer {
+        Answer::Channels(part) => Some(part),
+        _ => None,
+    });
+    let mut channels = BTreeMap::new();
+    for channel in data {
+        *channels.entry((channel.topic, channel.private)).or_insert(0) += channel.members;
     }
     let channel = |((topic, private), members)| ChannelState { topic, private, members };
     let data = channels.into_iter().map(channel).collect();
     let cursor =
         |last: &ChannelState| format!("{}:{}", if last.private { "private" } else { "public" }, last.topic);
-    Ok(Json(NodesPage::new(data, (total, limit), unanswered, cursor)))
+    Ok(Json(NodesPage::new(NodesList { data, total, unanswered }, limit, cursor)))
 }
 
 /// Filters and page of a list of subscriptions.
@@ -151,16 +148,9 @@ async fn list_subscriptions(
         limit: limit + 1,
     });
     let answers = exchange.ask(wanted, query.node).await?;
-    let (mut data, mut total, mut unanswered) = (Vec::new(), 0, answers.unanswered);
-    for (node, answer) in answers.answers {
-        match answer {
-            Answer::Subscriptions(part) => {
-                data.extend(part.items);
-                total += part.total;
-            }
-            _ => unanswered.push(node),
-        }
-    }
-    let page = NodesPage::<SubscriptionState>::new(data, (total, limit), unanswered, |last| last.id.clone());
-    Ok(Json(page))
+    let list = NodesList::new(answers, |answer| match answer {
+        Answer::Subscriptions(part) => Some(part),
+        _ => None,
+    });
+    Ok(Json(NodesPage::<SubscriptionState>::new(list, limit, |last| last.id.clone())))
 }

@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     super::{ApiError, HttpState, Json, Query},
-    NodesPage, Operator, checked_limit, checked_text,
+    NodesList, NodesPage, Operator, checked_limit, checked_text,
 };
 use crate::{
     model::{ConnectionName, ConnectionState, DeviceId, NodeId, UserId},
@@ -118,16 +118,10 @@ async fn list_connections(
         limit: limit + 1,
     });
     let answers = exchange.ask(wanted, query.node).await?;
-    let (mut data, mut total, mut unanswered) = (Vec::new(), 0, answers.unanswered);
     // Ordered by node, and within a node by number, as the IDs are.
-    for (node, answer) in answers.answers {
-        match answer {
-            Answer::Connections(part) => {
-                data.extend(part.items);
-                total += part.total;
-            }
-            _ => unanswered.push(node),
-        }
-    }
-    Ok(Json(NodesPage::<ConnectionState>::new(data, (total, limit), unanswered, |last| last.id.clone())))
+    let list = NodesList::new(answers, |answer| match answer {
+        Answer::Connections(part) => Some(part),
+        _ => None,
+    });
+    Ok(Json(NodesPage::<ConnectionState>::new(list, limit, |last| last.id.clone())))
 }

@@ -13,12 +13,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{ApiError, Authenticated, HttpState, middleware::RequestId};
-use crate::{auth::Principal, model::NodeId};
-
-/// Maximum and default number of items of a page.
-const MAX_PAGE: usize = 200;
-const DEFAULT_PAGE: usize = 50;
+use super::{ApiError, Authenticated, HttpState, middleware::RequestId, page};
+use crate::{
+    auth::Principal,
+    model::NodeId,
+    operator::{
+        Answers,
+        message::{Answer, Part},
+    },
+};
 
 /// Routes under `/api/v1/system` for operators.
 pub fn routes() -> OpenApiRouter<HttpState> {
@@ -37,8 +40,8 @@ pub fn presence_routes() -> OpenApiRouter<HttpState> {
 }
 
 /// A caller with the service role.
-struct Operator {
-    caller: Principal,
+pub(super) struct Operator {
+    pub(super) caller: Principal,
     /// `x-request-id` of the request.
     request_id: String,
 }
@@ -48,17 +51,11 @@ impl FromRequestParts<HttpState> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Self::Rejection> {
         let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
-        require_service_role(&caller)?;
+        if !caller.is_service() {
+            return Err(ApiError::forbidden("this route requires role service_role"));
+        }
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.clone());
         Ok(Self { caller, request_id: request_id.unwrap_or_default() })
-    }
-}
-
-pub(super) fn require_service_role(caller: &Principal) -> Result<(), ApiError> {
-    if caller.is_service() {
-        Ok(())
-    } else {
-        Err(ApiError::forbidden("this route requires role service_role"))
     }
 }
 
@@ -80,25 +77,41 @@ struct NodesPage<T> {
 impl<T> NodesPage<T> {
     /// Keeps the first `limit` items; the cursor is that of the last one.
     fn new(
-        mut data: Vec<T>,
-        (total, limit): (usize, usize),
-        unanswered: Vec<NodeId>,
+        NodesList { mut data, total, unanswered }: NodesList<T>,
+        limit: usize,
         cursor: impl Fn(&T) -> String,
     ) -> Self {
-        let has_more = data.len() > limit;
-        data.truncate(limit);
-        let next_cursor = data.last().filter(|_| has_more).map(cursor);
+        let next_cursor = page::cut(&mut data, limit, cursor);
         Self { data, total, next_cursor, unanswered }
     }
 }
 
-fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
-    let limit = limit.unwrap_or(DEFAULT_PAGE);
-    if (1..=MAX_PAGE).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(ApiError::invalid("limit", format!("must be between 1 and {MAX_PAGE}")))
+/// The items of all nodes that answered, ordered by node.
+struct NodesList<T> {
+    data: Vec<T>,
+    total: usize,
+    unanswered: Vec<NodeId>,
+}
+
+impl<T> NodesList<T> {
+    /// Collects the parts of the answers. A node whose answer has none has not answered.
+    fn new(Answers { answers, unanswered, .. }: Answers, part: impl Fn(Answer) -> Option<Part<T>>) -> Self {
+        let mut list = Self { data: Vec::new(), total: 0, unanswered };
+        for (node, answer) in answers {
+            match part(answer) {
+                Some(part) => {
+                    list.data.extend(part.items);
+                    list.total += part.total;
+                }
+                None => list.unanswered.push(node),
+            }
+        }
+        list
     }
+}
+
+fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+    page::checked_limit(limit, page::DEFAULT_ROWS.into())
 }
 
 /// A filter text: at most `max` characters.
