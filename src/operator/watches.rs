@@ -12,9 +12,12 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum connections that are watched at the same time.
 const MAX_WATCHED: usize = 64;
 
+/// Rings, and when each was read last.
+type Rings = HashMap<ConnId, (Arc<Watch>, Instant)>;
+
 /// The rings in use.
 #[derive(Default)]
-pub(super) struct Watches(Mutex<HashMap<ConnId, (Arc<Watch>, Instant)>>);
+pub(super) struct Watches(Mutex<Rings>);
 
 impl Watches {
     /// The ring of a connection; `None` if the connection is not open.
@@ -24,7 +27,7 @@ impl Watches {
     pub(super) fn get(&self, hub: &Hub, id: ConnId) -> Result<Option<Arc<Watch>>, TooMany> {
         let mut watches = self.0.lock();
         let now = Instant::now();
-        watches.retain(|_, (_, read_at)| now.duration_since(*read_at) < IDLE_LIMIT);
+        retain_read(&mut watches, now);
         let Some(connection) = hub.connection(id) else {
             watches.remove(&id);
             return Ok(None);
@@ -43,9 +46,12 @@ impl Watches {
 
     /// Drops the rings that nobody reads any more.
     pub(super) fn drop_idle(&self) {
-        let now = Instant::now();
-        self.0.lock().retain(|_, (_, read_at)| now.duration_since(*read_at) < IDLE_LIMIT);
+        retain_read(&mut self.0.lock(), Instant::now());
     }
+}
+
+fn retain_read(watches: &mut Rings, now: Instant) {
+    watches.retain(|_, (_, read_at)| now.duration_since(*read_at) < IDLE_LIMIT);
 }
 
 /// Too many connections are watched.

@@ -257,8 +257,7 @@ impl BusWriter {
                     self.purge().await;
                     continue;
                 }
-                () = self.queue.wait_until_nonempty(), if self.unwritten.is_none() => {}
-                () = std::future::ready(()), if self.unwritten.is_some() => {}
+                () = self.wait_for_work() => {}
             }
             rounds_left = PURGE_ROUNDS;
             match self.write_batch().await {
@@ -305,6 +304,12 @@ impl BusWriter {
             }
         }
         posted
+    }
+
+    async fn wait_for_work(&self) {
+        if self.unwritten.is_none() {
+            self.queue.wait_until_nonempty().await;
+        }
     }
 
     async fn purge(&self) {
