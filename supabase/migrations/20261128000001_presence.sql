@@ -2481,16 +2481,17 @@ $$;
 comment on function rollcall_internal.record_face_changes is 'Records events and sessions of faces that changed.';
 
 -- Definer: see record_face_changes.
--- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it; the statement before it
+-- uses qualified names and no operators, and is all that a change of faces costs while nobody asks for events.
 create function rollcall_internal.on_faces_inserted_record() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
   v_settings rollcall.event_settings;
 begin
-  perform rollcall_internal.check_search_path();
   select s.* into v_settings from rollcall.event_settings s where s.records_presence or s.presence_sessions;
   if found then
+    perform rollcall_internal.check_search_path();
     perform rollcall_internal.record_face_changes(array(
       select (n.user_id, n.face, 'offline', n.reach, 'offline', n.status, n.custom_status, n.last_seen, false)
         ::rollcall_internal.face_change
@@ -2510,11 +2511,11 @@ declare
   v_settings rollcall.event_settings;
   v_changes rollcall_internal.face_change[];
 begin
-  perform rollcall_internal.check_search_path();
   select s.* into v_settings from rollcall.event_settings s where s.records_presence or s.presence_sessions;
   if not found then
     return null;
   end if;
+  perform rollcall_internal.check_search_path();
   v_changes := array(
     select (n.user_id, n.face, o.reach, n.reach, o.status, n.status, n.custom_status, n.last_seen,
       (o.status, o.custom_status) is distinct from (n.status, n.custom_status))::rollcall_internal.face_change
@@ -2539,9 +2540,9 @@ as $$
 declare
   v_settings rollcall.event_settings;
 begin
-  perform rollcall_internal.check_search_path();
   select s.* into v_settings from rollcall.event_settings s where s.records_presence or s.presence_sessions;
   if found then
+    perform rollcall_internal.check_search_path();
     perform rollcall_internal.record_face_changes(array(
       select (o.user_id, o.face, o.reach, 'offline', o.status, 'offline', null, null, false)
         ::rollcall_internal.face_change
