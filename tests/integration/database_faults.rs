@@ -3,35 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use rollcall::pg::{Connection, Database, PgError};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use testkit::harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT};
+use testkit::{
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
+    stopped_process::StoppedProcess,
+};
 
 const STATUS_PATH: &str = "/api/presence/status";
 const HEALTH_PATH: &str = "/realtime/v1/api/health";
 
-/// A stopped server process; continues when dropped.
-struct StoppedBackend(Pid);
-
-impl StoppedBackend {
-    fn stop(pid: i32) -> Self {
-        let pid = Pid::from_raw(pid);
-        kill(pid, Signal::SIGSTOP).expect("the backend runs");
-        Self(pid)
-    }
-}
-
-impl Drop for StoppedBackend {
-    fn drop(&mut self) {
-        kill(self.0, Signal::SIGCONT).ok();
-    }
+/// Stops a server process until the result is dropped.
+fn stop(pid: i32) -> StoppedProcess {
+    StoppedProcess::stop(Pid::from_raw(pid)).expect("the backend runs")
 }
 
 /// Process of the server connection that the next statement uses.
@@ -64,7 +52,7 @@ async fn a_write_that_was_given_up_never_overwrites_a_later_one(db: Arc<TestData
 
     // The stopped backend has not read the statement, so it cannot be cancelled either: a cancel request has no effect
     // between statements.
-    let stopped = StoppedBackend::stop(pid);
+    let stopped = stop(pid);
     let error = write_value(&database, Duration::from_millis(300), "older").await.expect_err("no answer");
     assert!(matches!(error, PgError::Unavailable(_)), "{error:?}");
     write_value(&database, WAIT_TIMEOUT, "newer").await.expect("another connection");
@@ -89,7 +77,8 @@ async fn a_status_answered_503_never_overwrites_a_later_one(db: Arc<TestDatabase
         )
         .await
         .expect("the backends");
-    let stopped: Vec<StoppedBackend> = rows.iter().map(|row| StoppedBackend::stop(row.get(0))).collect();
+    let pids: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+    let stopped: Vec<StoppedProcess> = pids.iter().copied().map(stop).collect();
 
     let response = node.post(&user, STATUS_PATH, json!({"status": "busy"})).await;
     assert!(response.header("retry-after").is_some(), "{response:?}");
@@ -98,7 +87,6 @@ async fn a_status_answered_503_never_overwrites_a_later_one(db: Arc<TestDatabase
     while node.post(&user, STATUS_PATH, json!({"status": "dnd"})).await.status != 200 {
         assert!(started.elapsed() < 3 * WAIT_TIMEOUT, "a later write is accepted");
     }
-    let pids: Vec<i32> = stopped.iter().map(|backend| backend.0.as_raw()).collect();
     drop(stopped);
 
     // The backend that carried the write reads it now, and ends because its connection was closed.

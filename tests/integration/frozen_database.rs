@@ -2,15 +2,13 @@
 
 use std::{process::Command, sync::Arc, time::Duration};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use serde_json::json;
 use testkit::{
     cluster::Cluster,
     harness::{TestDatabase, User},
     phoenix::{Frame, SerializerVersion},
+    stopped_process::StoppedProcess,
 };
 use tokio::time::{Instant, sleep};
 
@@ -18,34 +16,16 @@ const TOPIC: &str = "realtime:room";
 const PAUSE: Duration = Duration::from_secs(15);
 const LEASE: Duration = Duration::from_secs(3);
 
-/// All processes of a cluster, stopped until this is dropped, also when the test fails.
-struct StoppedCluster(Vec<Pid>);
-
-impl StoppedCluster {
-    fn stop(cluster: &Cluster) -> Self {
-        let postmaster = cluster.postmaster_pid();
-        // The postmaster first, so that it starts no further process.
-        kill(postmaster, Signal::SIGSTOP).expect("PostgreSQL runs");
-        let mut stopped = Self(vec![postmaster]);
-        let listed =
-            Command::new("pgrep").args(["-P", &postmaster.to_string()]).output().expect("pgrep runs");
-        let children = String::from_utf8(listed.stdout).expect("numbers");
-        for child in children.lines() {
-            let child = Pid::from_raw(child.parse().expect("a number"));
-            if kill(child, Signal::SIGSTOP).is_ok() {
-                stopped.0.push(child);
-            }
-        }
-        stopped
-    }
-}
-
-impl Drop for StoppedCluster {
-    fn drop(&mut self) {
-        for pid in self.0.iter().rev() {
-            kill(*pid, Signal::SIGCONT).ok();
-        }
-    }
+/// Stops all processes of a cluster until the result is dropped.
+fn stop(cluster: &Cluster) -> Vec<StoppedProcess> {
+    let postmaster = cluster.postmaster_pid();
+    // The postmaster first, so that it starts no further process.
+    let mut stopped = vec![StoppedProcess::stop(postmaster).expect("PostgreSQL runs")];
+    let listed = Command::new("pgrep").args(["-P", &postmaster.to_string()]).output().expect("pgrep runs");
+    let children = String::from_utf8(listed.stdout).expect("numbers");
+    let children = children.lines().map(|child| Pid::from_raw(child.parse().expect("a number")));
+    stopped.extend(children.filter_map(StoppedProcess::stop));
+    stopped
 }
 
 fn broadcast_number(frame: &Frame) -> Option<i64> {
@@ -86,7 +66,7 @@ async fn a_database_that_stands_still_loses_no_broadcast_and_no_presence(_: Arc<
         }
     };
     send(20).await;
-    let stopped = StoppedCluster::stop(&cluster);
+    let stopped = stop(&cluster);
     for _ in 0..10 {
         send(1).await;
         sleep(PAUSE / 10).await;

@@ -6,15 +6,13 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use serde_json::json;
 use testkit::{
     client::Socket,
     harness::{TestDatabase, TestServer, User},
     phoenix::SerializerVersion,
+    stopped_process::StoppedProcess,
 };
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, NoTls};
@@ -250,31 +248,18 @@ async fn a_relay_whose_connections_end_starts_again(db: Arc<TestDatabase>) {
     assert!(slowest < Duration::from_secs(2), "a change took {slowest:?}");
 }
 
-/// A process that is stopped until this is dropped, also when the test fails. While it is, no database of the cluster can
-/// be dropped, so such tests run alone.
-struct StoppedProcess(Pid);
-
-impl StoppedProcess {
-    /// Stops the process that sends the log to the relay.
-    async fn log_sender(db: &TestDatabase) -> Self {
-        let row = db
-            .query_row(
-                "select r.pid from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
-                 where s.database = current_database() and s.slot_name like 'rollcall_relay_%'
-                 order by r.backend_start desc limit 1",
-                &[],
-            )
-            .await;
-        let process = Self(Pid::from_raw(row.get(0)));
-        kill(process.0, Signal::SIGSTOP).expect("a process of this user");
-        process
-    }
-}
-
-impl Drop for StoppedProcess {
-    fn drop(&mut self) {
-        kill(self.0, Signal::SIGCONT).ok();
-    }
+/// Stops the process that sends the log to the relay. While it is stopped, no database of the cluster can be dropped, so
+/// such tests run alone.
+async fn stop_log_sender(db: &TestDatabase) -> StoppedProcess {
+    let row = db
+        .query_row(
+            "select r.pid from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
+             where s.database = current_database() and s.slot_name like 'rollcall_relay_%'
+             order by r.backend_start desc limit 1",
+            &[],
+        )
+        .await;
+    StoppedProcess::stop(Pid::from_raw(row.get(0))).expect("a process of this user")
 }
 
 async fn wait_for_end_of_lease(db: &TestDatabase) {
@@ -285,7 +270,7 @@ async fn wait_for_end_of_lease(db: &TestDatabase) {
 #[testkit::test(exclusive)]
 async fn a_stream_that_stands_still_ends_the_lease(db: Arc<TestDatabase>) {
     let (node, mut pair) = relaying_node(&db).await;
-    let sender = StoppedProcess::log_sender(&db).await;
+    let sender = stop_log_sender(&db).await;
     pair.block(&db).await;
     wait_for_end_of_lease(&db).await;
     // A change that comes later is sent without the log.
@@ -317,7 +302,7 @@ async fn a_broadcast_that_overtakes_a_revocation_is_not_delivered(db: Arc<TestDa
     staying.join_private(topic, &stays.token, json!({})).await;
     let mut going = node.channel_client(SerializerVersion::V2).await;
     going.join_private(topic, &goes.token, json!({})).await;
-    let sender = StoppedProcess::log_sender(&db).await;
+    let sender = stop_log_sender(&db).await;
     // The revocation stays in the log; the broadcast is sent directly.
     db.execute("delete from public.members where user_id = $goes", &ids).await;
     wait_for_end_of_lease(&db).await;

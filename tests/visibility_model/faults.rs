@@ -2,12 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use testkit::harness::TestDatabase;
+use testkit::{harness::TestDatabase, stopped_process::StoppedProcess};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_postgres::Client;
 
@@ -42,15 +39,6 @@ impl Drop for Faults {
     }
 }
 
-/// A process that stands still until this is dropped.
-struct StoppedProcess(Pid);
-
-impl Drop for StoppedProcess {
-    fn drop(&mut self) {
-        kill(self.0, Signal::SIGCONT).ok();
-    }
-}
-
 async fn cause(sql: &Client, rng: &mut StdRng) {
     let hold = Duration::from_millis(rng.random_range(200..MAX_HOLD));
     match rng.random_range(0..10) {
@@ -72,12 +60,11 @@ async fn cause(sql: &Client, rng: &mut StdRng) {
             let statement =
                 format!("select pid {SERVER_CONNECTIONS} order by state = 'active' desc, random() limit 1");
             if let Some(row) = sql.query_opt(&statement, &[]).await.expect("the own connection stays open") {
-                let process = Pid::from_raw(row.get(0));
-                if kill(process, Signal::SIGSTOP).is_ok() {
-                    let stopped = StoppedProcess(process);
+                let stopped = StoppedProcess::stop(Pid::from_raw(row.get(0)));
+                if stopped.is_some() {
                     sleep(hold).await;
-                    drop(stopped);
                 }
+                drop(stopped);
             }
         }
         // Version numbers that go back. The trigger of the statement would set the version itself.

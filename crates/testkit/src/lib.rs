@@ -25,6 +25,7 @@ pub mod pages;
 pub mod phoenix;
 pub mod presence_client_state;
 mod run;
+pub mod stopped_process;
 pub mod wire;
 
 pub use rollcall_testkit_macros::test;
