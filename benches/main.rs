@@ -18,6 +18,7 @@ mod presence_clients;
 mod presence_socket;
 mod raw_relay;
 mod reads;
+mod reconnects;
 mod report;
 mod revocation;
 mod server;
@@ -45,13 +46,14 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "latency",
     "writes",
     "reads",
     "fan_out",
     "memory",
     "revocation",
+    "reconnects",
     "channels.fan_out",
     "channels.presence",
     "channels.joins",
@@ -108,6 +110,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "fan_out" => fan_out::run(plan, cluster, &mut report).await,
             "memory" => memory::run(plan, cluster, &mut report).await,
             "revocation" => revocation::run(plan, cluster, &mut report).await,
+            "reconnects" => reconnects::run(plan, cluster, &mut report).await,
             "channels.fan_out" => channels::fan_out::run(plan, cluster, &mut report).await,
             "channels.presence" => channels::presence::run(plan, cluster, &mut report).await,
             "channels.joins" => channels::joins::run(plan, cluster, &mut report).await,

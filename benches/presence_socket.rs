@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
+    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -13,6 +14,7 @@ use testkit::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    time::timeout,
 };
 
 /// A socket and its read buffer.
@@ -21,6 +23,16 @@ pub struct PresenceSocket {
     buffer: Vec<u8>,
     /// Number of consumed bytes in the buffer.
     consumed: usize,
+    /// Bytes of the first message, and whether it held only differences.
+    pub first_bytes: usize,
+    pub is_resumed: bool,
+    position: String,
+}
+
+/// The position in a message, if it has one.
+fn position_of(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once(r#""position":""#)?;
+    Some(rest.split_once('"')?.0.to_owned())
 }
 
 /// Returns a text frame that sets a status.
@@ -40,6 +52,26 @@ impl PresenceSocket {
         Self::open_with(server, user, index, &format!("&user_ids={}", user.id)).await
     }
 
+    /// Opens a presence socket with the position of an earlier one, or an empty one.
+    pub async fn open_resumable(
+        server: SocketAddr,
+        user: &User,
+        index: usize,
+        position: &str,
+    ) -> Result<Self> {
+        Self::open_with(server, user, index, &format!("&resume={position}")).await
+    }
+
+    /// The last position, after reading until nothing arrives for `quiet`.
+    pub async fn read_position(&mut self, quiet: Duration) -> Result<String> {
+        while let Ok(message) = timeout(quiet, self.next_message()).await {
+            if let Some(position) = position_of(&String::from_utf8_lossy(message?)) {
+                self.position = position;
+            }
+        }
+        Ok(self.position.clone())
+    }
+
     async fn open_with(server: SocketAddr, user: &User, index: usize, query: &str) -> Result<Self> {
         let tcp = TcpSocket::new_v4()?;
         let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(index / 2_000)?);
@@ -52,7 +84,14 @@ impl PresenceSocket {
             user.token
         );
         stream.write_all(head.as_bytes()).await?;
-        let mut socket = Self { stream, buffer: Vec::with_capacity(512), consumed: 0 };
+        let mut socket = Self {
+            stream,
+            buffer: Vec::with_capacity(512),
+            consumed: 0,
+            first_bytes: 0,
+            is_resumed: false,
+            position: String::new(),
+        };
         let end = loop {
             ensure!(
                 socket.stream.read_buf(&mut socket.buffer).await? > 0,
@@ -67,6 +106,10 @@ impl PresenceSocket {
         socket.consumed = end;
         let first = socket.next_message().await?;
         ensure!(first.starts_with(br#"{"type":"initial_state""#), "{}", String::from_utf8_lossy(first));
+        let first = String::from_utf8_lossy(first).into_owned();
+        socket.first_bytes = first.len();
+        socket.is_resumed = first.contains(r#""resumed":true"#);
+        socket.position = position_of(&first).unwrap_or_default();
         Ok(socket)
     }
 

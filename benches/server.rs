@@ -48,6 +48,11 @@ pub struct Server {
 impl Server {
     /// Starts a server with default settings but without rate limits.
     pub async fn start(database: &Database) -> Result<Self> {
+        Self::start_with(database, &[]).await
+    }
+
+    /// [`start`](Self::start) with further settings.
+    pub async fn start_with(database: &Database, settings: &[(&str, &str)]) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = File::options().create(true).append(true).open(database.dir.join("server.log"))?;
         let binary = std::env::var_os(BINARY_VARIABLE).unwrap_or_else(|| server_binary().into());
@@ -57,6 +62,7 @@ impl Server {
             .env("JWT_SECRET", SECRET)
             .env("PORT", port.to_string())
             .envs(UNLIMITED.map(|name| (name, "0")))
+            .envs(settings.iter().copied())
             .env_remove("RUST_LOG")
             .current_dir(&database.dir)
             .stdin(Stdio::null())

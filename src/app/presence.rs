@@ -55,7 +55,7 @@ pub(super) async fn new(
     let outbox_ids = Arc::new(PendingIds::default());
     let (writer, writer_task) = Writer::new(database.clone());
     let (visibility, visibility_task) =
-        Visibility::new(database.clone(), hub.clone(), pending_changes.clone());
+        Visibility::new(database.clone(), hub.clone(), pending_changes.clone(), config.resume);
     let device_tracker = DeviceTracker::new(writer.clone(), deps.node, config.timeouts);
     let lease = NodeLease::new(
         database.clone(),

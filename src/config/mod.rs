@@ -31,7 +31,7 @@ use crate::{
     limits::LimitSettings,
     operator::OperatorSettings,
     pg::{Connector, DatabaseSettings},
-    presence::devices::DeviceTimeouts,
+    presence::{devices::DeviceTimeouts, visibility::ResumeSettings},
     settings::{ParseResult, Problem, port},
     transport::AcceptSettings,
     webhooks::WebhookSettings,
@@ -91,6 +91,8 @@ pub struct Config {
     pub limits: LimitSettings,
     #[command(flatten)]
     pub timeouts: DeviceTimeouts,
+    #[command(flatten)]
+    pub resume: ResumeSettings,
     #[command(flatten)]
     pub webhooks: WebhookSettings,
     /// Line of the log about variables without effect.

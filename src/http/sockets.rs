@@ -18,7 +18,7 @@ use crate::{
     auth::Principal,
     hub::Hub,
     model::{DeviceId, sanitize},
-    presence::visibility::Interest,
+    presence::visibility::{Interest, Resume},
     protocol::{Dialect, Frame},
     session::{
         event_stream::Listening,
@@ -161,6 +161,20 @@ struct SocketQuery {
     #[serde(alias = "deviceId")]
     #[param(value_type = Option<DeviceId>, nullable = false)]
     device_id: Option<String>,
+    /// Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
+    /// tells positions. An unknown or old position brings the full state.
+    #[param(nullable = false)]
+    resume: Option<String>,
+}
+
+impl SocketQuery {
+    fn resume(&self) -> Resume {
+        match self.resume.as_deref() {
+            None => Resume::Never,
+            // Of another version of the server, or of no server.
+            Some(position) => position.parse().map_or(Resume::Later, Resume::From),
+        }
+    }
 }
 
 /// A page whose users a socket receives.
@@ -197,7 +211,9 @@ async fn upgrade(
         }
         Err(error) => return Err(error),
     };
-    let session = open_session(shared, caller, device, query, page)?;
+    // The other dialects have no frame for positions.
+    let resume = if endpoint.dialect == Dialect::Presence { query.resume() } else { Resume::Never };
+    let session = open_session(shared, caller, device, query, page, resume)?;
     Ok(Upgrade::from_parts(&mut parts)?.accept(&hub, options, session))
 }
 
@@ -207,6 +223,7 @@ fn open_session(
     device: Option<DeviceId>,
     query: SocketQuery,
     PageQuery { current_page }: PageQuery,
+    resume: Resume,
 ) -> Result<PresenceSession, ApiError> {
     let follows = query.user_ids.as_deref().map(parse_user_ids).transpose()?.unwrap_or_default();
     // As pages are stored.
@@ -214,7 +231,7 @@ fn open_session(
     let query_device = query.device_id.map(DeviceId::try_from).transpose();
     let query_device = query_device.map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
     let device = device.or(query_device).unwrap_or_else(DeviceId::unnamed);
-    Ok(PresenceSession::new(shared, caller, device, Interest { follows, page })?)
+    Ok(PresenceSession::new(shared, caller, device, Interest { follows, page }, resume)?)
 }
 
 /// Streams presence changes as server-sent events.
@@ -222,8 +239,9 @@ fn open_session(
 /// The messages of `/api/presence/subscribe`, each as the `data` of an event, for clients and proxies without WebSocket:
 /// `curl -N`, `EventSource`, edge runtimes. As with a socket, the device is online while the stream is open. The first
 /// event is named `open`; then `initial_state` and the changes follow without a name. The last event of a stream that the
-/// server ends is named `close` and has `code` and `reason`. After a reconnect the full state is sent again, and the
-/// `open` event says `"resumed": false`. Changes are sent over the other routes, with the same device ID.
+/// server ends is named `close` and has `code` and `reason`. Positions are the IDs of events: a reconnect with
+/// `Last-Event-ID` gets only what changed, and its `initial_state` says `"resumed": true`. Changes are sent over the other
+/// routes, with the same device ID.
 #[utoipa::path(
     get, path = "/api/presence/events", operation_id = "presenceEvents", tag = "Sockets",
     params(
@@ -232,7 +250,7 @@ fn open_session(
         ("X-Device-ID" = Option<DeviceId>, Header,
             description = "ID of the device that opens the stream; preferred to the query."),
         ("Last-Event-ID" = Option<String>, Header,
-            description = "ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows."),
+            description = "ID of the last event, as browsers send it; preferred to `resume`."),
     ),
     responses((status = 200, description = "A stream of events that ends when the client disconnects.",
         content((String = "text/event-stream")))),
@@ -248,7 +266,13 @@ async fn presence_events(
     let (mut parts, _) = request.into_parts();
     let caller = authenticate(&parts, &shared.verifier, &gateway, query.token.as_deref()).await?;
     caller.require_user()?;
-    let session = Listening(open_session(shared, caller, device, query, page)?);
+    let last = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let resume = match (last, query.resume()) {
+        (Some(position), _) => Resume::From(position),
+        (None, Resume::Never) => Resume::Later,
+        (None, resume) => resume,
+    };
+    let session = Listening(open_session(shared, caller, device, query, page, resume)?);
     respond_with_events(&mut parts, &hub, Dialect::PresenceEvents.into(), session)
         .map_err(|error| ApiError::unavailable(error.to_string()))
 }

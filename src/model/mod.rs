@@ -10,6 +10,7 @@ pub mod milliseconds;
 mod module;
 mod operator;
 mod operator_state;
+mod position;
 mod presence;
 mod relations;
 mod secret;
@@ -31,6 +32,7 @@ pub use operator_state::{
     BindingState, ChannelState, ConnectionName, ConnectionState, InvalidConnectionName, LoadSample,
     MessageState, NodeReport, SubscriptionState,
 };
+pub use position::{InvalidPosition, Position};
 pub use presence::{Presence, PresenceSummary, TypingState, TypingUser};
 pub use relations::{Block, Contact, ContactStatus, Conversation};
 pub use secret::Secret;

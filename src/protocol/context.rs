@@ -85,7 +85,8 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         ServerMessage::Custom(event) => ServerFrame::Broadcast { data: event },
         ServerMessage::Error(error) => ServerFrame::Error(error),
         ServerMessage::Connected(_)
-        | ServerMessage::InitialState(_)
+        | ServerMessage::InitialState { .. }
+        | ServerMessage::Position(_)
         | ServerMessage::Presence(_)
         | ServerMessage::Typing(_)
         | ServerMessage::StatusAck(_)

@@ -58,7 +58,7 @@ fn presence_update(payload: &Map<String, Value>) -> Result<ClientMessage, WireEr
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
     let frame = match message {
         ServerMessage::Connected(welcome) => ServerFrame::ConnectionAck(ConnectionAckPayload::from(welcome)),
-        ServerMessage::InitialState(presences) => {
+        ServerMessage::InitialState { presences, .. } => {
             for presence in presences {
                 json::write_json(&ServerFrame::PresenceUpdate(PresenceJson::from(&**presence)), out);
                 out.push(b'\n');
@@ -83,7 +83,9 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
                 out,
             ));
         }
-        ServerMessage::ContextSync(_) | ServerMessage::BundleReady { .. } => return None,
+        ServerMessage::ContextSync(_) | ServerMessage::BundleReady { .. } | ServerMessage::Position(_) => {
+            return None;
+        }
     };
     Some(json::write_json(&frame, out))
 }

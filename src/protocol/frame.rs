@@ -16,4 +16,7 @@ pub enum FrameKind {
     /// frames stay together and in order.
     TextLines,
     Binary,
+    /// A server-sent event with an ID: the first line is the ID, the others are the data, which may be empty. Sockets have
+    /// no such frame.
+    Identified,
 }

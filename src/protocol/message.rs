@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::WireError;
 use crate::model::{
     ConversationId, ConversationKey, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId,
-    Presence, Status, TypingState, UserId,
+    Position, Presence, Status, TypingState, UserId,
 };
 
 /// A message of the server.
@@ -18,8 +18,15 @@ use crate::model::{
 pub enum ServerMessage {
     /// The first message of a socket.
     Connected(Welcome),
-    /// All presences visible to the viewer: the first state of a socket, and after a resync.
-    InitialState(Vec<Arc<Presence>>),
+    /// The first state of a socket: all presences visible to the viewer, or those that differ from the state that the
+    /// client has.
+    InitialState {
+        presences: Vec<Arc<Presence>>,
+        /// Present if the client can be resumed.
+        position: Option<StatePosition>,
+    },
+    /// The position of everything that was sent before.
+    Position(Position),
     /// The presence of one user changed.
     Presence(Arc<Presence>),
     /// A user started or stopped typing.
@@ -46,6 +53,14 @@ pub enum ServerMessage {
     },
     /// An error in a client message or in the session.
     Error(WireError),
+}
+
+/// The position of a state, and what the state contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatePosition {
+    /// Whether the state holds only what differs from the one that the client has.
+    pub resumed: bool,
+    pub position: Position,
 }
 
 /// Information about the client's own connection.

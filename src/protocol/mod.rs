@@ -29,7 +29,8 @@ pub(crate) use fields::Fields;
 pub use frame::{Frame, FrameKind};
 pub use json::{InvalidTime, Rfc3339};
 pub use message::{
-    Background, ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome,
+    Background, ClientMessage, ContextUpdate, ServerMessage, StatePosition, StatusUpdate, Subscription,
+    Token, Welcome,
 };
 pub(crate) use message::{background_fits, max_chars};
 pub use spec::{ConnectionPolicy, DialectSpec, Framing, IdlePolicy, PresenceCodec, ShutdownClose};

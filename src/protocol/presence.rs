@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    Background, ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription,
-    WireError,
+    Background, ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatePosition, StatusUpdate,
+    Subscription, WireError,
     json::{self, BodyField, Envelope, ParsedDeviceId, Rfc3339},
     spec::{ConnectionPolicy, DialectSpec, Framing, PresenceCodec},
 };
@@ -32,7 +32,11 @@ pub(super) const EVENTS: DialectSpec = DialectSpec {
     framing: Framing::EventStream,
     max_message_bytes: 0,
     policy: ConnectionPolicy::EVENTS,
-    presence_codec: Some(PresenceCodec { includes_other_users: true, decode, encode_into }),
+    presence_codec: Some(PresenceCodec {
+        includes_other_users: true,
+        decode,
+        encode_into: encode_event_into,
+    }),
 };
 
 /// Decodes one client frame.
@@ -102,11 +106,16 @@ fn subscribe(data: &Map<String, Value>) -> Result<ClientMessage, WireError> {
 /// Appends a message as JSON; `None` for acknowledgements and other messages that this dialect does not have.
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
     let frame = match message {
-        ServerMessage::InitialState(presences) => ServerFrame::InitialState {
+        ServerMessage::InitialState { presences, position } => ServerFrame::InitialState {
             data: InitialState {
                 presences: presences.iter().map(|presence| PresenceJson::from(&**presence)).collect(),
+                resumed: position.map(|position| position.resumed),
+                position: position.map(|position| position.position.to_string()),
             },
         },
+        ServerMessage::Position(position) => {
+            ServerFrame::Position { data: PositionPayload { position: position.to_string() } }
+        }
         ServerMessage::Presence(presence) => {
             ServerFrame::PresenceUpdate { data: PresenceJson::from(&**presence) }
         }
@@ -125,10 +134,27 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
     Some(json::write_json(&frame, out))
 }
 
+/// As [`encode_into`]. The position is the ID of the event, which browsers send when they reconnect. Without a state, the
+/// event has no data, and browsers only remember its ID.
+fn encode_event_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
+    let position = match message {
+        ServerMessage::InitialState { position: Some(StatePosition { position, .. }), .. }
+        | ServerMessage::Position(position) => position,
+        _ => return encode_into(message, out),
+    };
+    out.extend_from_slice(position.to_string().as_bytes());
+    out.push(b'\n');
+    if matches!(message, ServerMessage::InitialState { .. }) {
+        encode_into(message, out)?;
+    }
+    Some(FrameKind::Identified)
+}
+
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ServerFrame<'a> {
     InitialState { data: InitialState<'a> },
+    Position { data: PositionPayload },
     PresenceUpdate { data: PresenceJson<'a> },
     TypingUpdate { data: TypingPayload },
     Broadcast { data: &'a CustomEvent },
@@ -138,6 +164,15 @@ enum ServerFrame<'a> {
 #[derive(Serialize)]
 struct InitialState<'a> {
     presences: Vec<PresenceJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PositionPayload {
+    position: String,
 }
 
 /// Presence of a user, as the caller may see it.

@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use uuid::Uuid;
-
 use super::channels::ChannelsSession;
 use crate::{
     hub::Hub,
@@ -11,11 +9,9 @@ use crate::{
     transport::{CloseCode, CloseReason, Connection, Flow, Session, frame::WireFrame},
 };
 
-/// First event of each stream. The ID makes browsers send `Last-Event-ID` when they reconnect. Nothing is resumed: the
-/// full state follows, and the event says so.
+/// First event of each stream.
 fn opening() -> WireFrame {
-    let id = Uuid::new_v4().to_string();
-    WireFrame::event("open", Some(&id), r#"{"resumed":false}"#)
+    WireFrame::event("open", None, "{}")
 }
 
 /// A session whose client only listens.

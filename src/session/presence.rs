@@ -12,7 +12,10 @@ use crate::{
     lifecycle::ErrorChain,
     model::{DeviceId, UserId, sanitize},
     pg::PgError,
-    presence::{PresenceError, PresenceService, WriteError, visibility::Interest},
+    presence::{
+        PresenceError, PresenceService, WriteError,
+        visibility::{Interest, Resume},
+    },
     protocol::{
         ClientMessage, ContextUpdate, ErrorCode, FieldError, Frame, ServerMessage, StatusUpdate,
         Subscription, Token, Welcome, WireError,
@@ -36,6 +39,7 @@ pub struct PresenceSession {
     user: UserId,
     device: DeviceId,
     interest: Interest,
+    resume: Resume,
 }
 
 impl PresenceSession {
@@ -49,9 +53,10 @@ impl PresenceSession {
         principal: Principal,
         device: DeviceId,
         interest: Interest,
+        resume: Resume,
     ) -> Result<Self, AuthError> {
         let user = principal.require_user()?;
-        Ok(Self { services, principal, user, device, interest })
+        Ok(Self { services, principal, user, device, interest, resume })
     }
 
     /// Wakes the session when its token expires.
@@ -202,7 +207,7 @@ impl Session for PresenceSession {
             self.services
                 .presence
                 .visibility()
-                .join(conn.id(), self.user, self.principal.clone(), interest)
+                .join(conn.id(), self.user, self.principal.clone(), interest, self.resume)
                 .await;
         }
         match self.services.presence.devices().socket_opened(self.user, &self.device).await {

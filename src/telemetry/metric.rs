@@ -84,6 +84,10 @@ metrics! {
 
     /// Visibility edges (viewer to subject) held in memory.
     Gauge VISIBILITY_EDGES = "rollcall_visibility_edges", Count, &[];
+    /// Memory for what closed presence sockets and streams were told, so that they can be resumed.
+    Gauge RESUME_BYTES = "rollcall_resume_bytes", Bytes, &[];
+    /// Presence sockets and streams that presented a position, by whether they got differences or the full state.
+    Counter RESUMES = "rollcall_resumes_total", Count, &[("result", &["resumed", "full"])];
     /// Full reads of all visible presence: after a lost LISTEN connection, a changed policy, or an expired snapshot.
     Counter VISIBILITY_RESYNCS = "rollcall_visibility_resyncs_total", Count, &[];
     /// Time of a query that checks row-level security.

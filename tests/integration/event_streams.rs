@@ -29,10 +29,9 @@ async fn next_message(stream: &mut EventStream) -> Value {
     serde_json::from_str(&event.data).expect("JSON")
 }
 
-async fn opened(stream: &mut EventStream) -> String {
+async fn opened(stream: &mut EventStream) {
     let open = next(stream).await;
-    assert_eq!((open.name.as_str(), open.data.as_str()), ("open", r#"{"resumed":false}"#));
-    open.id.expect("an ID")
+    assert_eq!((open.name.as_str(), open.data.as_str(), open.id), ("open", "{}", None));
 }
 
 /// The `close` event, behind which the stream ends.
@@ -84,9 +83,10 @@ async fn presence_events_have_the_messages_of_a_socket(db: Arc<TestDatabase>) {
     let mut socket = node.socket_with(&friend, "&device_id=pc").await;
     let request = node.stream_request(EVENTS_PATH).bearer_auth(&viewer.token).header("x-device-id", "tab");
     let mut stream = node.event_stream(request).await;
-    let first_id = opened(&mut stream).await;
+    opened(&mut stream).await;
     let initial = next_message(&mut stream).await;
-    assert_eq!(initial["type"], "initial_state");
+    assert_eq!((&initial["type"], &initial["data"]["resumed"]), (&json!("initial_state"), &json!(false)));
+    assert_eq!(json!(stream.last_id), initial["data"]["position"]);
     assert_eq!(initial["data"]["presences"][0]["user_id"], json!(friend.id));
     // The device is online while the stream is open.
     socket.wait_until("online", |socket| socket.shows_online(viewer.id)).await;
@@ -105,15 +105,18 @@ async fn presence_events_have_the_messages_of_a_socket(db: Arc<TestDatabase>) {
         (&pushed["type"], &pushed["data"]["payload"]["text"]),
         (&json!("broadcast"), &json!("a\nb\u{2028}"))
     );
+    let last_id = stream.last_id.clone().expect("a position");
     drop(stream);
     socket.wait_until("offline", |socket| socket.shows_offline(viewer.id)).await;
 
-    // A reconnect gets the full state, and is told so.
+    // A reconnect with the ID that a browser sends gets what changed since.
     let request =
-        node.stream_request(EVENTS_PATH).bearer_auth(&viewer.token).header("last-event-id", &first_id);
+        node.stream_request(EVENTS_PATH).bearer_auth(&viewer.token).header("last-event-id", &last_id);
     let mut stream = node.event_stream(request).await;
-    assert_ne!(opened(&mut stream).await, first_id);
-    assert_eq!(next_message(&mut stream).await["type"], "initial_state");
+    opened(&mut stream).await;
+    let state = next_message(&mut stream).await;
+    assert_eq!((&state["type"], &state["data"]["resumed"]), (&json!("initial_state"), &json!(true)));
+    assert_ne!(state["data"]["position"], json!(last_id));
 }
 
 #[testkit::test]

@@ -38,22 +38,45 @@ const FAULTY_SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct HistoryStats {
     pub frames: usize,
     pub steps: usize,
+    /// Connections that were told differences only.
+    pub resumed: usize,
 }
 
 /// A change and the interface it uses.
 #[derive(Debug, Clone)]
 enum Step {
-    Rest { user: usize, status: &'static str, custom: String },
-    Type { user: usize, is_typing: bool },
-    Frame { viewer: usize, status: &'static str, custom: String },
+    Rest {
+        user: usize,
+        status: &'static str,
+        custom: String,
+    },
+    Type {
+        user: usize,
+        is_typing: bool,
+    },
+    Frame {
+        viewer: usize,
+        status: &'static str,
+        custom: String,
+    },
     Sql(String),
-    Reconnect { viewer: usize },
+    /// `closes`: with a close handshake. `reads`: what was sent before was received.
+    Reconnect {
+        viewer: usize,
+        resumes: bool,
+        closes: bool,
+        reads: bool,
+    },
 }
 
 struct Viewer {
     user: usize,
     socket: Option<Socket>,
     received: ReceivedStates,
+    /// Node of the socket.
+    node: usize,
+    /// Position of the last state or later, to resume from.
+    position: String,
     /// Typing users according to the socket.
     typists: HashSet<Uuid>,
 }
@@ -74,6 +97,9 @@ struct History {
     viewers: Vec<Viewer>,
     /// Frames of earlier sockets of the viewers.
     past_connections: Vec<ReceivedStates>,
+    /// Sockets that their clients left without closing them.
+    abandoned: Vec<Socket>,
+    resumed: usize,
     /// Commit log entries of these users have a higher number.
     log_start: i64,
     connections: Vec<Client>,
@@ -109,6 +135,8 @@ pub async fn run(
         tag: 0,
         viewers: Vec::new(),
         past_connections: Vec::new(),
+        abandoned: Vec::new(),
+        resumed: 0,
         log_start: 0,
         connections,
     };
@@ -134,7 +162,7 @@ pub async fn run(
         }
     }
     idle_connections.lock().push(history.connections);
-    Ok(HistoryStats { frames, steps })
+    Ok(HistoryStats { frames, steps, resumed: history.resumed })
 }
 
 impl History {
@@ -160,16 +188,33 @@ impl History {
             };
             let viewer = self.users[user].id;
             let received = ReceivedStates { viewer, follows, frames: HashMap::new() };
-            self.viewers.push(Viewer { user, socket: None, received, typists: HashSet::new() });
-            self.connect(user).await;
+            self.viewers.push(Viewer {
+                user,
+                socket: None,
+                received,
+                node: 0,
+                position: String::new(),
+                typists: HashSet::new(),
+            });
+            self.connect(user, false).await;
         }
     }
 
-    async fn connect(&mut self, viewer: usize) {
-        let node = self.nodes.choose(&mut self.rng).expect("there are two").clone();
+    async fn connect(&mut self, viewer: usize, resumes: bool) {
+        // Only the node of the last connection can resume it.
+        let stays = resumes && self.rng.random_bool(0.8);
+        let other = self.rng.random_range(0..self.nodes.len());
         let viewer_state = &mut self.viewers[viewer];
+        if !stays {
+            viewer_state.node = other;
+        }
+        let node = self.nodes[viewer_state.node].clone();
         let ids: Vec<String> = viewer_state.received.follows.iter().map(Uuid::to_string).collect();
-        let query = if ids.is_empty() { String::new() } else { format!("&user_ids={}", ids.join(",")) };
+        let mut query = if ids.is_empty() { String::new() } else { format!("&user_ids={}", ids.join(",")) };
+        query += "&resume=";
+        if resumes {
+            query += &viewer_state.position;
+        }
         let user = &self.users[viewer_state.user];
         // Server-sent events are the same session over another transport.
         let socket = if self.has_faults {
@@ -197,8 +242,8 @@ impl History {
         let mut concurrent = Vec::new();
         for step in &steps {
             match step {
-                Step::Reconnect { viewer } => {
-                    self.reconnect(*viewer).await;
+                Step::Reconnect { viewer, resumes, closes, reads } => {
+                    self.reconnect(*viewer, *resumes, *closes, *reads).await;
                 }
                 Step::Frame { viewer, status, custom } => {
                     let mut frame =
@@ -257,22 +302,20 @@ impl History {
         status == 200
     }
 
-    async fn reconnect(&mut self, viewer: usize) {
-        // Pending frames are read first, so that the record is complete.
-        self.receive_until(viewer, Instant::now()).await;
-        if let Some(socket) = self.viewers[viewer].socket.take() {
-            socket.close().await;
+    async fn reconnect(&mut self, viewer: usize, resumes: bool, closes: bool, reads: bool) {
+        if reads {
+            self.receive_until(viewer, Instant::now()).await;
         }
         let viewer_state = &mut self.viewers[viewer];
-        let fresh = ReceivedStates {
-            frames: HashMap::new(),
-            follows: viewer_state.received.follows.clone(),
-            ..viewer_state.received
-        };
-        self.past_connections.push(std::mem::replace(&mut viewer_state.received, fresh));
-        // A new socket starts with the users typing at that time; it does not report who stopped.
-        viewer_state.typists.clear();
-        self.connect(viewer).await;
+        if let Some(socket) = viewer_state.socket.take() {
+            viewer_state.position = socket.last_state().position;
+            if closes {
+                socket.close().await;
+            } else {
+                self.abandoned.push(socket);
+            }
+        }
+        self.connect(viewer, resumes).await;
     }
 
     fn random_step(&mut self) -> Step {
@@ -299,8 +342,13 @@ impl History {
                 ))
             }
             52..60 => Step::Type { user: self.random_user(), is_typing: self.rng.random_bool(0.7) },
-            60..64 => Step::Reconnect { viewer: self.rng.random_range(0..VIEWERS) },
-            64..72 => {
+            60..66 => Step::Reconnect {
+                viewer: self.rng.random_range(0..VIEWERS),
+                resumes: self.rng.random_bool(0.8),
+                closes: self.rng.random_bool(0.6),
+                reads: self.rng.random_bool(0.5),
+            },
+            66..72 => {
                 // In one transaction: visibility changes together with a new state.
                 let (user, status) = (self.random_user(), self.random_status());
                 let relation = self.random_relation_change();
@@ -429,7 +477,8 @@ impl History {
 
     /// Reads the frames that arrive until a deadline, and records them.
     async fn receive_until(&mut self, viewer: usize, until: Instant) {
-        let Viewer { socket: Some(socket), received, typists, .. } = &mut self.viewers[viewer] else {
+        let Self { viewers, past_connections, resumed, .. } = self;
+        let Viewer { socket: Some(socket), received, typists, .. } = &mut viewers[viewer] else {
             return;
         };
         while let Some(event) = socket.receive(until).await {
@@ -448,7 +497,19 @@ impl History {
                 continue;
             }
             let faces = match frame["type"].as_str() {
-                Some("initial_state") => frame["data"]["presences"].as_array().cloned().unwrap_or_default(),
+                Some("initial_state") => {
+                    // A new socket starts with the users typing at that time; it does not report who stopped.
+                    typists.clear();
+                    if frame["data"]["resumed"] == true {
+                        *resumed += 1;
+                    } else {
+                        // A full state replaces what the client shows.
+                        let follows = received.follows.clone();
+                        let fresh = ReceivedStates { frames: HashMap::new(), follows, ..*received };
+                        past_connections.push(std::mem::replace(received, fresh));
+                    }
+                    frame["data"]["presences"].as_array().cloned().unwrap_or_default()
+                }
                 Some("presence_update") => vec![frame["data"].clone()],
                 Some("error") if self.has_faults => Vec::new(),
                 other => panic!("an unexpected frame {other:?}: {frame}"),

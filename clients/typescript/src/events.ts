@@ -64,7 +64,7 @@ export class EventStreamTransport implements WebSocketLike {
     this.#end(code, reason);
   }
 
-  /** Opens the stream, or another one that replaces it. The server sends the full state first. */
+  /** Opens the stream, or another one that replaces it and resumes at its position. */
   async #read(): Promise<void> {
     const replaced = this.#stream;
     const stream = new AbortController();
@@ -78,9 +78,13 @@ export class EventStreamTransport implements WebSocketLike {
       // The device stays online in between.
       replaced.abort();
       if (!response.ok || !response.body) return this.#endOf(stream);
-      for await (const { name, data } of eventsOf(response.body)) {
+      for await (const { name, id, data } of eventsOf(response.body)) {
         if (stream !== this.#stream) return;
-        if (name === "open" && this.readyState === 0) {
+        if (id !== undefined) this.#query.set("resume", id);
+        if (data === "") {
+          // An event that carries a position only.
+          this.onmessage?.({ data: JSON.stringify({ type: "position", data: { position: id } }) });
+        } else if (name === "open" && this.readyState === 0) {
           this.readyState = OPEN;
           this.onopen?.({});
         } else if (name === "message") {
@@ -138,11 +142,21 @@ export class EventStreamTransport implements WebSocketLike {
   }
 }
 
-/** Reads events as the specification of `EventSource` says, without IDs. */
-async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<{ name: string; data: string }> {
+interface StreamEvent {
+  name: string;
+  id: string | undefined;
+  /** Empty for an event that has an ID only. */
+  data: string;
+}
+
+/** Reads events as the specification of `EventSource` says. */
+async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<StreamEvent> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
-  let [rest, name, data] = ["", "message", [] as string[]];
+  let rest = "";
+  let name = "message";
+  let id: string | undefined;
+  let data: string[] = [];
   try {
     for (;;) {
       const { done, value } = await reader.read();
@@ -153,9 +167,10 @@ async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<{ nam
       for (const line of lines) {
         if (line.startsWith("data: ")) data.push(line.slice(6));
         else if (line.startsWith("event: ")) name = line.slice(7);
+        else if (line.startsWith("id: ")) id = line.slice(4);
         else if (line === "") {
-          if (data.length > 0) yield { name, data: data.join("\n") };
-          [name, data] = ["message", []];
+          if (data.length > 0 || id !== undefined) yield { name, id, data: data.join("\n") };
+          [name, id, data] = ["message", undefined, []];
         }
       }
     }

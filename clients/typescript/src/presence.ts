@@ -161,7 +161,7 @@ const MAX_TIMER_MS = 2_147_483_647;
 
 /**
  * Presence of one user on one device, over one WebSocket that reconnects. {@link snapshot} holds the current state and
- * {@link on} reports changes. After a reconnect, the server sends the full state.
+ * {@link on} reports changes. After a reconnect to the same node, the server sends what changed, otherwise the full state.
  */
 export class PresenceClient {
   readonly #options: PresenceOptions;
@@ -183,6 +183,8 @@ export class PresenceClient {
   #stopListening: (() => void) | undefined;
   #socket: WebSocketLike | undefined;
   #token = "";
+  /** Position up to which everything was received; empty at first. */
+  #position = "";
   /** Number of the current attempt; results of earlier attempts are ignored. */
   #attempt = 0;
   #openedAt: number | undefined;
@@ -388,6 +390,7 @@ export class PresenceClient {
       token: this.#token,
       device_id: this.deviceId,
       user_ids: ids.length > 0 ? ids.join(",") : undefined,
+      resume: this.#position,
     });
   }
 
@@ -401,6 +404,7 @@ export class PresenceClient {
       this.#isAwayByPage = false;
       this.#typing.clear();
       this.#token = "";
+      this.#position = "";
       this.#change({ userId, presences: new Map(), typing: new Map() });
     } else if (previous !== userId) {
       this.#change({ userId });
@@ -472,13 +476,19 @@ export class PresenceClient {
       case "initial_state": {
         this.#refusedTokens = 0;
         clearTimeout(this.#timers.connect);
-        const presences = new Map(frame.data.presences.map((presence) => [presence.user_id, presence]));
+        const { resumed = false, position = "" } = frame.data;
+        const presences = new Map(resumed ? this.#snapshot.presences : []);
+        for (const presence of frame.data.presences) presences.set(presence.user_id, presence);
+        this.#position = position;
         this.#change({ connection: "open", presences, typing: new Map(), error: undefined });
         this.#sendPending();
         break;
       }
       case "presence_update":
         this.#change({ presences: new Map(this.#snapshot.presences).set(frame.data.user_id, frame.data) });
+        break;
+      case "position":
+        this.#position = frame.data.position;
         break;
       case "typing_update":
         this.#change({ typing: withTyping(this.#snapshot.typing, frame.data) });

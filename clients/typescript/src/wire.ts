@@ -54,7 +54,8 @@ export interface SocketError {
 
 /** A frame from the server. */
 export type ServerFrame =
-  | { type: "initial_state"; data: { presences: Presence[] } }
+  | { type: "initial_state"; data: { presences: Presence[]; resumed?: boolean; position?: string } }
+  | { type: "position"; data: { position: string } }
   | { type: "presence_update"; data: Presence }
   | { type: "typing_update"; data: TypingState }
   | { type: "broadcast"; data: CustomEvent }

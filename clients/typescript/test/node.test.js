@@ -185,6 +185,63 @@ test("over server-sent events it behaves as over a WebSocket", async () => {
   other.close();
 });
 
+/** A transport that records the frames of its server. */
+function recorded(Transport, frames) {
+  return function open(url) {
+    const record = (listener) => (event) => {
+      frames.push(JSON.parse(event.data));
+      listener(event);
+    };
+    return new Proxy(new Transport(url), {
+      get: (socket, name) => (typeof socket[name] === "function" ? socket[name].bind(socket) : socket[name]),
+      set: (socket, name, value) => {
+        socket[name] = name === "onmessage" ? record(value) : value;
+        return true;
+      },
+    });
+  };
+}
+
+test("a client that reconnects gets only what changed, over a socket and over server-sent events", async () => {
+  const [alice, bob] = ["Alice", "Bob"].map((name) => rollcall.person(name));
+  const other = new PresenceClient({ url: rollcall.url, token: bob.token, deviceId: "resumes", transport: WebSocket });
+  other.connect();
+  const seen = (one, person) => one.snapshot.presences.get(person.user_id)?.availability;
+  for (const Transport of [WebSocket, EventStreamTransport]) {
+    const frames = [];
+    let network;
+    const client = new PresenceClient({
+      url: rollcall.url,
+      token: alice.token,
+      deviceId: `resumed-${Transport.name}`,
+      transport: recorded(Transport, frames),
+      environment: { isHidden: () => false, takeUse: () => false, listen: ({ online }) => ((network = online), () => {}) },
+    });
+    client.connect();
+    await until(() => client.snapshot.connection === "open");
+    other.setStatus({ status: "busy" });
+    await until(() => seen(client, bob) === "busy" && frames.at(-1).type === "position");
+    const before = [...client.snapshot.presences.keys()].sort();
+    network(false);
+    other.setStatus({ status: "dnd" });
+    await until(() => seen(other, bob) === "dnd");
+    network(true);
+    await until(() => client.snapshot.connection === "open" && seen(client, bob) === "dnd");
+    const states = frames.filter(({ type }) => type === "initial_state").map(({ data }) => data);
+    assert.deepEqual(
+      states.map(({ resumed }) => resumed),
+      [false, true],
+    );
+    assert.ok(states[1].presences.length < states[0].presences.length, JSON.stringify(states[1]));
+    // Who did not change is still shown.
+    assert.deepEqual([...client.snapshot.presences.keys()].sort(), before);
+    client.close();
+  }
+  other.setStatus({ status: "online" });
+  await until(() => seen(other, bob) === "online");
+  other.close();
+});
+
 test("a listener that throws affects neither the connection nor other listeners", async (context) => {
   context.mock.method(console, "error", () => {});
   const client = new PresenceClient({ url: rollcall.url, token: rollcall.person("Alice").token, transport: WebSocket });

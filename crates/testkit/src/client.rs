@@ -125,6 +125,18 @@ impl TestServer {
         Ok(Socket::new(Stream::Socket(Box::new(stream))))
     }
 
+    /// Opens a presence socket, or events, of a client that shows what `last` holds.
+    pub async fn resumed(&self, user: &User, query: &str, last: &LastState, is_socket: bool) -> Socket {
+        let query = format!("{query}&resume={}", last.position);
+        let mut socket = if is_socket {
+            self.socket_with(user, &query).await
+        } else {
+            self.events_with(user, &query).await
+        };
+        socket.presences.clone_from(&last.presences);
+        socket
+    }
+
     /// Opens presence events, which behave as a socket that sends nothing.
     pub async fn events_with(&self, user: &User, query: &str) -> Socket {
         let path = format!("/api/presence/events?token={}{query}", user.token);
@@ -193,10 +205,22 @@ pub struct Socket {
     stream: Stream,
     /// Latest presence of each user.
     pub presences: HashMap<Uuid, Value>,
-    /// Number of received messages.
+    /// Number of received messages, without positions.
     pub frames: usize,
+    /// The last position that was received.
+    position: Option<String>,
+    /// Whether the first state held only differences.
+    pub is_resumed: bool,
     /// Whether `bundle_ready` messages are returned. Presence signals cause them asynchronously.
     pub keeps_bundle_events: bool,
+}
+
+/// What a client keeps of a connection to resume it.
+#[derive(Debug, Clone, Default)]
+pub struct LastState {
+    /// Empty: of no connection.
+    pub position: String,
+    pub presences: HashMap<Uuid, Value>,
 }
 
 enum Stream {
@@ -216,7 +240,23 @@ pub enum SocketEvent {
 
 impl Socket {
     fn new(stream: Stream) -> Self {
-        Self { stream, presences: HashMap::new(), frames: 0, keeps_bundle_events: false }
+        Self {
+            stream,
+            presences: HashMap::new(),
+            frames: 0,
+            position: None,
+            is_resumed: false,
+            keeps_bundle_events: false,
+        }
+    }
+
+    /// What the client keeps to resume the connection.
+    pub fn last_state(&self) -> LastState {
+        let position = match &self.stream {
+            Stream::Socket(_) => &self.position,
+            Stream::Events(stream) => &stream.last_id,
+        };
+        LastState { position: position.clone().unwrap_or_default(), presences: self.presences.clone() }
     }
 
     /// Whether it is a stream of events, over which nothing is sent.
@@ -233,7 +273,7 @@ impl Socket {
             let event = stream.next().await?;
             match event.name.as_str() {
                 "message" => return Some(Ok(Message::text(event.data))),
-                "open" => assert_eq!(event.data, r#"{"resumed":false}"#),
+                "open" => assert_eq!(event.data, "{}"),
                 "close" => {
                     let close: Value = serde_json::from_str(&event.data).expect("JSON");
                     let code = u16::try_from(close["code"].as_u64().expect("a code")).expect("a code");
@@ -256,6 +296,10 @@ impl Socket {
                     let frame: Value = serde_json::from_str(&text).expect("the server sends JSON");
                     assert_canonical_times(&frame);
                     if frame["type"] == "bundle_ready" && !self.keeps_bundle_events {
+                        continue;
+                    }
+                    if frame["type"] == "position" {
+                        self.position = frame["data"]["position"].as_str().map(str::to_owned);
                         continue;
                     }
                     // The error that the device was not written may come before the first frame.
@@ -395,8 +439,15 @@ impl Socket {
             Some("initial_state") => {
                 assert_eq!(self.frames, 1, "initial_state is the first frame and is sent once");
                 let faces = frame["data"]["presences"].as_array().expect("a list");
-                self.presences = faces.iter().map(|face| (id(face), face.clone())).collect();
-                assert_eq!(self.presences.len(), faces.len(), "a user is in it twice: {frame}");
+                let count = faces.len();
+                let faces: HashMap<Uuid, Value> = faces.iter().map(|face| (id(face), face.clone())).collect();
+                assert_eq!(faces.len(), count, "a user is in it twice: {frame}");
+                self.is_resumed = frame["data"]["resumed"] == true;
+                self.position = frame["data"]["position"].as_str().map(str::to_owned);
+                if !self.is_resumed {
+                    self.presences.clear();
+                }
+                self.presences.extend(faces);
             }
             // On `/ws` the update has a payload; on the context socket it is about the user's own devices and has none.
             Some("presence_update") if frame["data"].is_object() => {

@@ -19,15 +19,22 @@ pub struct EventStream {
     rest: Vec<u8>,
     /// Comments received so far.
     pub comments: usize,
+    /// ID of the last event that had one, also of events without data.
+    pub last_id: Option<String>,
 }
 
 impl EventStream {
     /// Checks the head of the response.
     pub fn new(response: Response) -> Self {
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
+        Self::new_through_proxy(response)
+    }
+
+    /// As [`Self::new`], for a response from which nginx removed the header that is for it.
+    pub fn new_through_proxy(response: Response) -> Self {
         assert_eq!(response.status().as_u16(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert_eq!(response.headers()["x-accel-buffering"], "no");
-        Self { response, rest: Vec::new(), comments: 0 }
+        Self { response, rest: Vec::new(), comments: 0, last_id: None }
     }
 
     /// The next event; `None` at the end of the stream. May be cancelled.
@@ -60,6 +67,9 @@ impl EventStream {
                 _ if line.starts_with(':') => self.comments += 1,
                 _ => panic!("no line of an event: {line:?}"),
             }
+        }
+        if id.is_some() {
+            self.last_id.clone_from(&id);
         }
         (!data.is_empty()).then(|| Event { name, id, data: data.join("\n") })
     }

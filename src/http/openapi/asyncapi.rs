@@ -129,8 +129,17 @@ pub(super) fn channels() -> Vec<Channel> {
 fn presence() -> Channel {
     let presence = Shape::of::<PresenceJson<'static>>;
     let ids = Shape::list_of(Shape::of::<UserId>(), 1, Subscription::MAX_USERS);
-    let presences =
-        field("presences", Shape::list(presence()), "Presences of all users that the viewer may see.");
+    let presences = field(
+        "presences",
+        Shape::list(presence()),
+        "Presences of all users that the viewer may see; after a resume those that differ from what the client has.",
+    );
+    let resumed = optional(
+        "resumed",
+        Shape::flag(),
+        "Whether `presences` holds only differences. Present if the request had `resume`.",
+    );
+    let position = || Shape::text();
     Channel {
         name: "presence",
         address: "/api/presence/subscribe",
@@ -170,8 +179,25 @@ fn presence() -> Channel {
         server: vec![
             from_server(
                 "initial_state",
-                "Full state: the first message, and again after the server lost its database.",
-                part("data", vec![presences]),
+                "State: the first message. Nobody is typing in it; who is, follows.",
+                part(
+                    "data",
+                    vec![
+                        presences,
+                        resumed,
+                        optional(
+                            "position",
+                            position(),
+                            "Position of the state. Present if the request had `resume`.",
+                        ),
+                    ],
+                ),
+            ),
+            from_server(
+                "position",
+                "Position of everything that was sent before, for `resume`. Sent at most every 2 s after messages, if \
+                 the request had `resume`; over server-sent events it is the ID of an event without data.",
+                part("data", vec![field("position", position(), "Position to resume from: opaque text.")]),
             ),
             from_server(
                 "presence_update",

@@ -23,7 +23,8 @@ use crate::{
     hub::CloseCode,
     model::{DeviceContext, DeviceId, Presence, Reach, Status, TypingState, UserId},
     protocol::{
-        Dialect, Encode, ErrorCode, Frame, Framing, ServerMessage, Welcome, WireError, phoenix::Push,
+        Dialect, Encode, ErrorCode, Frame, Framing, ServerMessage, StatePosition, Welcome, WireError,
+        phoenix::Push,
     },
 };
 
@@ -385,6 +386,7 @@ fn server_messages() -> Vec<ServerMessage> {
         conversation_id: conversation.to_string().parse().expect("is an ID"),
         is_typing: true,
     };
+    let position = "3f0c8b525a0e4b6e9d8b0f8f1f3f9f11.17".parse().expect("is a position");
     let payload = serde_json::value::to_raw_value(&json!({ "order": 17 })).expect("is JSON");
     let event =
         crate::model::CustomEvent { category: crate::model::Category::Custom, event: "paid".into(), payload };
@@ -396,7 +398,11 @@ fn server_messages() -> Vec<ServerMessage> {
             server_time: now,
             heartbeat_interval: std::time::Duration::from_secs(25),
         }),
-        ServerMessage::InitialState(vec![Arc::new(presence.clone())]),
+        ServerMessage::InitialState {
+            presences: vec![Arc::new(presence.clone())],
+            position: Some(StatePosition { resumed: false, position }),
+        },
+        ServerMessage::Position(position),
         ServerMessage::Presence(Arc::new(presence.clone())),
         ServerMessage::Presence(Arc::new(Presence::hidden(user))),
         ServerMessage::Typing(typing),

@@ -56,14 +56,11 @@ struct EventsQuery {
 ///
 /// Joins the channel with the same policies and limits as a socket. The first event is named `open`. Then the messages of
 /// serializer 1.0.0 follow without a name, `phx_reply` to the join first. When the channel is refused or closed, the
-/// stream ends with an event named `close`. After a reconnect the channel is joined again, and the `open` event says
-/// `"resumed": false`.
+/// stream ends with an event named `close`. After a reconnect the channel is joined again.
 #[utoipa::path(
     get, path = "/realtime/v1/sse", operation_id = "channelEvents", tag = "Realtime",
     params(
         EventsQuery,
-        ("Last-Event-ID" = Option<String>, Header,
-            description = "ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows."),
     ),
     responses(
         (status = 200, description = "A stream of events that ends with the channel, or when the client disconnects.",

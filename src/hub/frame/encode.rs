@@ -131,6 +131,7 @@ impl WireFrame {
             FrameKind::Text => opcode::TEXT,
             FrameKind::Binary => opcode::BINARY,
             FrameKind::TextLines => return Self::from_lines(&bytes[MAX_HEADER_BYTES..]),
+            FrameKind::Identified => return None,
         };
         let (header, length) = header(opcode, bytes.len() - MAX_HEADER_BYTES);
         let start = MAX_HEADER_BYTES - length;
@@ -147,6 +148,7 @@ impl WireFrame {
             FrameKind::Text => b"\n",
             FrameKind::TextLines => b"\n\n",
             FrameKind::Binary => return None,
+            FrameKind::Identified => return Self::from_identified_event(payload),
         };
         let mut bytes = Vec::with_capacity(payload.len() + payload.len() / 16 + 16);
         for line in payload.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty()) {
@@ -159,6 +161,18 @@ impl WireFrame {
         }
         if kind == FrameKind::Text {
             bytes.push(b'\n');
+        }
+        Some(Self(bytes.into()))
+    }
+
+    /// Encodes an event with an ID. Without data, its recipient only remembers the ID.
+    fn from_identified_event(payload: &[u8]) -> Option<Self> {
+        let end = payload.iter().position(|byte| *byte == b'\n')?;
+        let (id, data) = (&payload[..end], &payload[end + 1..]);
+        let mut bytes = [b"id: ", id, b"\n"].concat();
+        match Self::from_event(FrameKind::Text, data) {
+            Some(data) => bytes.extend_from_slice(data.as_bytes()),
+            None => bytes.push(b'\n'),
         }
         Some(Self(bytes.into()))
     }

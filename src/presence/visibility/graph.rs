@@ -14,9 +14,13 @@ use smallvec::SmallVec;
 use crate::{
     auth::Principal,
     hub::ConnId,
-    model::{Face, Presence, TypingState, TypingUser, UserId},
+    model::{Face, Position, Presence, TypingState, TypingUser, UserId},
     pg::queries::presence::{Invalidation, LookupState, TypingRecord, VersionedFace},
+    protocol::StatePosition,
 };
+
+pub(super) use resume::ViewerKey;
+use resume::{Parked, ResumeState};
 
 /// Maximum number of subjects looked up individually for one viewer; above it, all are.
 const MAX_SCOPE_SUBJECTS: usize = 500;
@@ -34,7 +38,9 @@ pub struct Interest {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GraphUpdate {
     /// The initial state of a viewer.
-    InitialState(ConnId, Vec<Arc<Presence>>),
+    InitialState(ConnId, Vec<Arc<Presence>>, Option<StatePosition>),
+    /// Everything that was sent to the connection before has this position.
+    Position(ConnId, Position),
     /// A policy raised an error, so this viewer sees no users.
     VisibilityFailed(ConnId),
     /// A typing state, to all viewers that may see it.
@@ -82,23 +88,39 @@ impl RecheckScope {
     }
 }
 
-/// A viewer's index with an epoch; stale once the viewer is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ViewerKey {
-    index: u32,
-    epoch: u32,
-}
-
 /// A subject's index. 4 bytes per edge instead of 16.
 type SubjectIndex = u32;
 
 #[derive(Debug, Clone, Copy)]
 struct Edge {
+    /// The digest of the presence delivered last, if [`Delivered::State`].
+    digest: u64,
     subject: SubjectIndex,
+    /// The viewer's mark at the last delivery ([`parking`]); 0 if nothing was delivered.
+    delivered_at: u32,
     /// The face that row-level security showed last; `None` if it shows none.
     face: Option<Face>,
-    /// The face and the digest of the presence delivered last; `None` if none is shown to the client.
-    delivered: Option<(Face, u64)>,
+    delivered: Delivered,
+}
+
+/// The result of [`VisibilityGraph::resume`].
+pub(super) struct Resumed {
+    pub key: ViewerKey,
+    /// The connection that had the viewer, if it was still open.
+    pub replaced: Option<ConnId>,
+    /// What can be delivered without a lookup.
+    pub updates: Vec<GraphUpdate>,
+}
+
+/// What the client shows of a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivered {
+    /// Nothing, or that the subject is hidden.
+    Nothing,
+    /// The presence with the edge's digest, of this face.
+    State(Face),
+    /// Any of what was delivered: the client may not have received the last of it.
+    Unknown,
 }
 
 struct Viewer {
@@ -112,8 +134,10 @@ struct Viewer {
     edges: Vec<Edge>,
     /// Users whose typing was delivered to the viewer.
     typing_users: SmallVec<[TypingUser; 1]>,
-    /// Whether the initial state was delivered.
+    /// Whether the initial state was delivered to the connection. Nothing else is delivered before.
     has_initial_state: bool,
+    /// Present if the viewer may be resumed by another connection.
+    resume: Option<Box<ResumeState>>,
     /// Subjects to look up. Nothing is delivered about them before.
     invalid: RecheckScope,
     /// Subjects of the lookup in flight; also invalid.
@@ -121,6 +145,17 @@ struct Viewer {
 }
 
 impl Viewer {
+    /// Adds followed users, up to `max` in total. Those that it follows already are not looked up again.
+    fn follow(&mut self, users: &[UserId], max: usize) {
+        let mut known: HashSet<UserId> = self.follows.iter().copied().collect();
+        let room = max.saturating_sub(known.len());
+        let new: Vec<UserId> = users.iter().copied().filter(|user| known.insert(*user)).take(room).collect();
+        if !new.is_empty() {
+            self.follows.extend(&new);
+            self.invalid.add(Some(&new));
+        }
+    }
+
     fn is_invalid(&self, subject: UserId) -> bool {
         self.invalid.contains(subject) || self.in_flight.contains(subject)
     }
@@ -160,6 +195,9 @@ pub(super) struct VisibilityGraph {
     /// Viewers with a lookup in flight.
     in_flight: HashSet<u32>,
     edge_count: usize,
+    /// Viewers that were told something since their last position. May contain removed ones.
+    unpositioned: Vec<u32>,
+    parked: Parked,
 }
 
 impl VisibilityGraph {
@@ -174,6 +212,7 @@ impl VisibilityGraph {
         user: UserId,
         principal: Principal,
         Interest { follows, page }: Interest,
+        is_resumable: bool,
     ) -> ViewerKey {
         let viewer = Viewer {
             conn,
@@ -184,6 +223,7 @@ impl VisibilityGraph {
             edges: Vec::new(),
             typing_users: SmallVec::new(),
             has_initial_state: false,
+            resume: is_resumable.then(Box::default),
             invalid: RecheckScope::All,
             in_flight: RecheckScope::Empty,
         };
@@ -198,11 +238,16 @@ impl VisibilityGraph {
     }
 
     pub(super) fn remove_viewer(&mut self, conn: ConnId) {
-        let Some(index) = self.by_conn.remove(&conn) else { return };
+        if let Some(index) = self.by_conn.remove(&conn) {
+            self.remove(index);
+        }
+    }
+
+    fn remove(&mut self, index: u32) {
         self.in_flight.remove(&index);
         let slot = &mut self.viewers[index as usize];
         slot.0 = slot.0.wrapping_add(1);
-        let viewer = slot.1.take().expect("by_conn contains only existing viewers");
+        let viewer = slot.1.take().expect("indices refer to existing viewers");
         self.free_viewers.push(index);
         if let Some(indices) = self.by_user.get_mut(&viewer.user) {
             indices.retain(|other| *other != index);
@@ -231,12 +276,7 @@ impl VisibilityGraph {
     pub(super) fn follow(&mut self, conn: ConnId, users: &[UserId], max: usize) -> Option<ViewerKey> {
         let index = *self.by_conn.get(&conn)?;
         let viewer = self.viewer_mut(index);
-        for user in users {
-            if viewer.follows.len() < max && !viewer.follows.contains(user) {
-                viewer.follows.push(*user);
-            }
-        }
-        viewer.invalid.add(Some(users));
+        viewer.follow(users, max);
         Some(self.key(index))
     }
 
@@ -259,7 +299,8 @@ impl VisibilityGraph {
             (None, None) => {
                 // This also happens after missed notifications, which may include the end of typing.
                 self.typing.retain(|_, typing| !typing.delivered_to.is_empty());
-                self.by_conn.values().copied().collect()
+                let slots = (0..).zip(&self.viewers);
+                slots.filter(|(_, (_, viewer))| viewer.is_some()).map(|(index, _)| index).collect()
             }
             (None, Some(subjects)) => {
                 let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
@@ -292,13 +333,13 @@ impl VisibilityGraph {
     }
 
     /// Begins a lookup for a viewer. Returns its principal, its followed users and the subjects (`None` for all).
-    /// Returns `None` if the viewer is gone, has a lookup in flight, or has no invalid subjects.
+    /// Returns `None` if the viewer is gone or parked, has a lookup in flight, or has no invalid subjects.
     pub(super) fn begin_lookup(
         &mut self,
         key: ViewerKey,
     ) -> Option<(Principal, Vec<UserId>, Option<Vec<UserId>>)> {
         let viewer = self.current_viewer_mut(key)?;
-        if viewer.invalid.is_empty() || !viewer.in_flight.is_empty() {
+        if viewer.is_parked() || viewer.invalid.is_empty() || !viewer.in_flight.is_empty() {
             return None;
         }
         viewer.in_flight = std::mem::take(&mut viewer.invalid);
@@ -332,15 +373,32 @@ impl VisibilityGraph {
         self.lookup_failed(key);
         let Some(viewer) = self.current_viewer_mut(key) else { return Vec::new() };
         viewer.invalid = RecheckScope::All;
-        let conn = viewer.conn;
         let is_first = !std::mem::replace(&mut viewer.has_initial_state, true);
-        let lost: Vec<SubjectIndex> =
-            viewer.edges.iter_mut().filter_map(|edge| edge.delivered.take().map(|_| edge.subject)).collect();
-        let mut updates: Vec<GraphUpdate> =
-            is_first.then(|| GraphUpdate::InitialState(conn, Vec::new())).into_iter().collect();
-        updates.extend(lost.into_iter().map(|subject| {
-            GraphUpdate::Presence(Arc::new(Presence::hidden(self.subjects[subject as usize].id)), vec![conn])
-        }));
+        let mark = viewer.mark();
+        let mut lost: Vec<SubjectIndex> = Vec::new();
+        for edge in &mut viewer.edges {
+            if std::mem::replace(&mut edge.delivered, Delivered::Nothing) != Delivered::Nothing {
+                edge.delivered_at = mark;
+                lost.push(edge.subject);
+            }
+        }
+        let conn = viewer.conn;
+        let mut updates = Vec::new();
+        if is_first {
+            // A full state, which replaces what a resumed client shows.
+            if let Some(resume) = &mut viewer.resume {
+                resume.forget_resumed();
+            }
+            updates.push(self.initial_state(key.index, Vec::new()));
+        } else {
+            updates.extend(lost.into_iter().map(|subject| {
+                GraphUpdate::Presence(
+                    Arc::new(Presence::hidden(self.subjects[subject as usize].id)),
+                    vec![conn],
+                )
+            }));
+            self.mark_told(key.index);
+        }
         updates.extend(self.apply_viewer_typing(key.index, &RecheckScope::All, &[]));
         updates
     }
@@ -348,13 +406,16 @@ impl VisibilityGraph {
     /// The connection of a viewer, if it still exists.
     pub(super) fn conn(&self, key: ViewerKey) -> Option<ConnId> {
         let (epoch, viewer) = self.viewers.get(key.index as usize)?;
-        viewer.as_ref().filter(|_| *epoch == key.epoch).map(|viewer| viewer.conn)
+        let viewer = viewer.as_ref().filter(|viewer| *epoch == key.epoch && !viewer.is_parked());
+        viewer.map(|viewer| viewer.conn)
     }
 
     /// Whether a viewer has invalid subjects.
     pub(super) fn needs_lookup(&self, key: ViewerKey) -> bool {
         let viewer = self.viewers.get(key.index as usize).filter(|(epoch, _)| *epoch == key.epoch);
-        viewer.and_then(|(_, viewer)| viewer.as_ref()).is_some_and(|viewer| !viewer.invalid.is_empty())
+        viewer
+            .and_then(|(_, viewer)| viewer.as_ref())
+            .is_some_and(|viewer| !viewer.is_parked() && !viewer.invalid.is_empty())
     }
 
     /// Applies the result of a lookup. It may be delivered even on edges that became invalid since: it is what
@@ -370,23 +431,21 @@ impl VisibilityGraph {
         let is_first = !std::mem::replace(&mut viewer.has_initial_state, true);
         let scope = std::mem::take(&mut viewer.in_flight);
 
-        let mut initial = Vec::new();
-        let mut updates = Vec::new();
+        let mark = viewer.mark();
+        let mut changed = Vec::new();
         let mut candidate_ids: HashSet<UserId> = HashSet::with_capacity(candidates.len());
         for candidate in candidates {
             candidate_ids.insert(candidate.user_id);
             let subject = self.watch(candidate.user_id, key.index);
             let edge = self.edge_mut(key.index, subject);
             edge.face = candidate.visible_face.as_ref().map(|face| face.face);
-            if let Some(presence) =
-                state_change(edge, candidate.visible_face, candidate.user_id, page.as_deref())
-            {
-                if is_first {
-                    initial.push(presence)
-                } else {
-                    updates.push(GraphUpdate::Presence(presence, vec![conn]))
-                }
-            }
+            changed.extend(state_change(
+                edge,
+                candidate.visible_face,
+                candidate.user_id,
+                mark,
+                page.as_deref(),
+            ));
         }
         // A looked-up subject that is not a candidate any more is neither related nor followed.
         let viewer = self.viewer_mut(key.index);
@@ -398,13 +457,21 @@ impl VisibilityGraph {
         self.viewer_mut(key.index).edges = kept;
         for edge in lost {
             let id = self.subjects[edge.subject as usize].id;
-            if edge.delivered.is_some() {
-                updates.push(GraphUpdate::Presence(Arc::new(Presence::hidden(id)), vec![conn]));
+            let viewer = self.viewer_mut(key.index);
+            if edge.delivered != Delivered::Nothing {
+                changed.push(Arc::new(Presence::hidden(id)));
+                viewer.take_back(id, mark);
+            } else if edge.delivered_at > 0 {
+                viewer.take_back(id, edge.delivered_at);
             }
             self.unwatch(edge.subject, key.index);
         }
+        let mut updates = Vec::new();
         if is_first {
-            updates.insert(0, GraphUpdate::InitialState(conn, initial));
+            updates.push(self.initial_state(key.index, changed));
+        } else if !changed.is_empty() {
+            self.mark_told(key.index);
+            updates.extend(changed.into_iter().map(|presence| GraphUpdate::Presence(presence, vec![conn])));
         }
         self.viewer_mut(key.index).edges.shrink_to_fit();
         updates.extend(self.apply_viewer_typing(key.index, &scope, &typing_users));
@@ -518,16 +585,23 @@ impl VisibilityGraph {
                 if viewer.is_invalid(*user) {
                     continue;
                 }
-                let (conn, page) = (viewer.conn, viewer.page.clone());
+                let (conn, mark, is_live) = (viewer.conn, viewer.mark(), viewer.has_initial_state);
+                let page = viewer.page.clone();
                 let edge = self.edge_mut(watcher, subject);
                 let Some(edge_face) = edge.face else { continue };
+                if !is_live {
+                    // Read when the viewer is resumed.
+                    self.viewer_mut(watcher).invalid.add(Some(&[*user]));
+                    continue;
+                }
                 let visible_face = faces.iter().find(|face| face.face == edge_face).cloned();
                 let group = match &visible_face {
                     None => 0,
                     Some(face) if face.face == Face::Public => 1,
                     Some(_) => 2,
                 };
-                if let Some(presence) = state_change(edge, visible_face, *user, page.as_deref()) {
+                if let Some(presence) = state_change(edge, visible_face, *user, mark, page.as_deref()) {
+                    self.mark_told(watcher);
                     to[group].0.get_or_insert(presence);
                     to[group].1.push(conn);
                 }
@@ -572,7 +646,9 @@ impl VisibilityGraph {
         });
         let viewer_entry = self.viewer_mut(viewer);
         if let Err(position) = viewer_entry.edge_position(subject) {
-            viewer_entry.edges.insert(position, Edge { subject, face: None, delivered: None });
+            let (delivered, delivered_at) = viewer_entry.reclaim(user);
+            let edge = Edge { digest: 0, subject, delivered_at, face: None, delivered };
+            viewer_entry.edges.insert(position, edge);
             self.subjects[subject as usize].watchers.push(viewer);
             self.edge_count += 1;
         }
@@ -606,19 +682,35 @@ fn state_change(
     edge: &mut Edge,
     visible_face: Option<VersionedFace>,
     user: UserId,
+    mark: u32,
     page: Option<&str>,
 ) -> Option<Arc<Presence>> {
-    match visible_face {
+    let presence = match visible_face {
         Some(face) if page.is_some() && face.presence.current_page.as_deref() != page => {
-            edge.delivered.take().map(|_| face.presence)
+            if std::mem::replace(&mut edge.delivered, Delivered::Nothing) == Delivered::Nothing {
+                return None;
+            }
+            face.presence
         }
         Some(face) => {
-            let state = Some((face.face, face.digest));
-            (std::mem::replace(&mut edge.delivered, state) != state).then_some(face.presence)
+            let delivered = Delivered::State(face.face);
+            if edge.delivered == delivered && edge.digest == face.digest {
+                return None;
+            }
+            (edge.delivered, edge.digest) = (delivered, face.digest);
+            face.presence
         }
-        None => edge.delivered.take().map(|_| Arc::new(Presence::hidden(user))),
-    }
+        None if edge.delivered == Delivered::Nothing => return None,
+        None => {
+            edge.delivered = Delivered::Nothing;
+            Arc::new(Presence::hidden(user))
+        }
+    };
+    edge.delivered_at = mark;
+    Some(presence)
 }
 
+mod parking;
+mod resume;
 #[cfg(test)]
 mod tests;

@@ -15,4 +15,4 @@ mod task;
 
 pub use graph::Interest;
 pub use pending::{PendingChanges, VisibilityNotifications};
-pub use task::{Visibility, VisibilityTask};
+pub use task::{Resume, ResumeSettings, Visibility, VisibilityTask};

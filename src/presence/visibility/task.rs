@@ -6,6 +6,7 @@
 //! flight are read again after it, so that no change is lost between the two.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
@@ -20,15 +21,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    graph::{GraphUpdate, Interest, ViewerKey, VisibilityGraph},
+    graph::{GraphUpdate, Interest, Resumed, ViewerKey, VisibilityGraph},
     pending::{PendingBatch, PendingChanges},
 };
 use crate::{
     auth::Principal,
     backoff::Backoff,
-    hub::{ConnId, Delivery, Encodable, Hub, StateKey},
+    hub::{CloseCode, ConnId, Delivery, Encodable, Hub, StateKey},
     lifecycle::ErrorChain,
-    model::{TypingUser, UserId},
+    model::{Position, TypingUser, UserId},
     pg::{
         Connection, Database, PgError,
         queries::{
@@ -37,6 +38,7 @@ use crate::{
         },
     },
     protocol::{ErrorCode, ServerMessage, WireError},
+    settings::{Limit, duration_within, limit},
     telemetry::metric,
 };
 
@@ -57,15 +59,62 @@ const COMMAND_QUEUE_CAPACITY: usize = 4_096;
 /// Maximum age of the snapshot. An older one may miss log entries that were purged (after two minutes, see
 /// rollcall.sweep).
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(60);
+/// Time between what a viewer is sent and its position. What was sent within it before a reconnect is sent again.
+const POSITION_INTERVAL: Duration = Duration::from_secs(2);
+/// Maximum of [`ResumeSettings::window`].
+const MAX_RESUME_WINDOW: Duration = Duration::from_secs(3_600);
 /// Pauses after a policy error or a database error: doubling, with jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 enum Command {
-    Join { conn: ConnId, user: UserId, principal: Principal, interest: Interest },
+    Join { conn: ConnId, user: UserId, principal: Principal, interest: Interest, resume: Resume },
     Leave { conn: ConnId },
     SetPrincipal { conn: ConnId, principal: Principal },
     Follow { conn: ConnId, users: Vec<UserId> },
     SetPage { conn: ConnId, page: Option<Arc<str>> },
+}
+
+/// Whether a connection can be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// The client knows no positions.
+    Never,
+    /// The client will be told positions.
+    Later,
+    /// The client presents the position of its previous connection.
+    From(Position),
+}
+
+/// How long and how much is kept of closed connections.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Limits (0 disables)")]
+pub struct ResumeSettings {
+    /// Time after the close of a presence socket or stream within which a client that reconnects to the same node gets
+    /// only what changed; 0 means never
+    #[arg(
+        id = "resume-window",
+        long = "resume-window",
+        env = "RESUME_WINDOW",
+        default_value = "2m",
+        value_parser = duration_within(Duration::ZERO..=MAX_RESUME_WINDOW)
+    )]
+    pub window: Duration,
+    /// Memory for what closed presence sockets and streams were told, in MB (1,000,000 bytes) on this node. Above it, the
+    /// oldest are forgotten, and their clients get the full state
+    #[arg(
+        id = "resume-memory-mb",
+        long = "resume-memory-mb",
+        env = "RESUME_MEMORY_MB",
+        default_value = "64",
+        value_parser = limit
+    )]
+    pub memory_mb: Limit,
+}
+
+impl ResumeSettings {
+    fn max_bytes(&self) -> usize {
+        self.memory_mb.map_or(usize::MAX, |mb| mb.get() as usize * 1_000_000)
+    }
 }
 
 /// Handle of the visibility task, for sessions.
@@ -77,13 +126,20 @@ pub struct Visibility {
 impl Visibility {
     /// Creates the visibility task and its handle.
     #[must_use]
-    pub fn new(database: Database, hub: Hub, pending: Arc<PendingChanges>) -> (Self, VisibilityTask) {
+    pub fn new(
+        database: Database,
+        hub: Hub,
+        pending: Arc<PendingChanges>,
+        resume: ResumeSettings,
+    ) -> (Self, VisibilityTask) {
         let (sender, commands) = mpsc::channel(COMMAND_QUEUE_CAPACITY);
         let task = VisibilityTask {
             database,
             hub,
             pending,
             commands,
+            resume,
+            positions_due_at: None,
             graph: VisibilityGraph::default(),
             snapshot: None,
             cluster: None,
@@ -102,10 +158,17 @@ impl Visibility {
         (Self { commands: sender }, task)
     }
 
-    /// Adds a connection. It receives the initial state of all visible users among its relations and those that it
-    /// follows, as far as they are on its page, then every change.
-    pub async fn join(&self, conn: ConnId, user: UserId, principal: Principal, interest: Interest) {
-        self.send(Command::Join { conn, user, principal, interest }).await;
+    /// Adds a connection. It receives the state of all visible users among its relations and those that it follows, as
+    /// far as they are on its page, or what differs from the state at the position that it resumes, then every change.
+    pub async fn join(
+        &self,
+        conn: ConnId,
+        user: UserId,
+        principal: Principal,
+        interest: Interest,
+        resume: Resume,
+    ) {
+        self.send(Command::Join { conn, user, principal, interest, resume }).await;
     }
 
     pub async fn leave(&self, conn: ConnId) {
@@ -139,6 +202,9 @@ pub struct VisibilityTask {
     hub: Hub,
     pending: Arc<PendingChanges>,
     commands: mpsc::Receiver<Command>,
+    resume: ResumeSettings,
+    /// When viewers are told their next positions.
+    positions_due_at: Option<Instant>,
     graph: VisibilityGraph,
     /// The last snapshot read and its time; `None` before the first pass.
     snapshot: Option<(String, Instant)>,
@@ -190,7 +256,8 @@ impl VisibilityTask {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let paused_until = self.not_before;
-            let wake_at = self.next_wake_at();
+            let expires_at = self.graph.expire_parked(Instant::now());
+            let wake_at = self.next_wake_at().into_iter().chain(expires_at).min();
             select! {
                 () = stop.cancelled() => return,
                 Some(done) = self.lookups.join_next_with_id(), if !self.lookups.is_empty() => {
@@ -201,7 +268,7 @@ impl VisibilityTask {
                     self.on_lookup_done(id, results).await;
                 }
                 command = self.commands.recv() => match command {
-                    Some(command) => self.handle_command(command),
+                    Some(command) => self.handle_command(command).await,
                     None => return,
                 },
                 () = self.pending.ready(), if paused_until.is_none() => {
@@ -215,10 +282,12 @@ impl VisibilityTask {
                 }
             }
             while let Ok(command) = self.commands.try_recv() {
-                self.handle_command(command);
+                self.handle_command(command).await;
             }
             self.start_lookups();
+            self.tell_positions().await;
             metrics::gauge!(metric::VISIBILITY_EDGES).set(self.graph.edge_count() as f64);
+            metrics::gauge!(metric::RESUME_BYTES).set(self.graph.parked_bytes() as f64);
         }
     }
 
@@ -228,16 +297,21 @@ impl VisibilityTask {
             .iter()
             .filter(|(key, _)| self.graph.needs_lookup(**key))
             .map(|(_, s)| s.not_before);
-        self.not_before.into_iter().chain(quarantined).min()
+        self.not_before.into_iter().chain(self.positions_due_at).chain(quarantined).min()
     }
 
-    fn handle_command(&mut self, command: Command) {
+    async fn handle_command(&mut self, command: Command) {
         let key = match command {
-            Command::Join { conn, user, principal, interest } => {
-                Some(self.graph.add_viewer(conn, user, principal, interest))
+            Command::Join { conn, user, principal, interest, resume } => {
+                self.join(conn, (user, principal), interest, resume).await
+            }
+            Command::Leave { conn } if self.resume.window.is_zero() => {
+                self.graph.remove_viewer(conn);
+                None
             }
             Command::Leave { conn } => {
-                self.graph.remove_viewer(conn);
+                let expires_at = Instant::now() + self.resume.window;
+                self.graph.park(conn, expires_at, self.resume.max_bytes());
                 None
             }
             Command::SetPrincipal { conn, principal } => self.graph.set_principal(conn, principal),
@@ -245,6 +319,51 @@ impl VisibilityTask {
             Command::SetPage { conn, page } => self.graph.set_page(conn, page),
         };
         self.due.extend(key);
+    }
+
+    async fn join(
+        &mut self,
+        conn: ConnId,
+        (user, principal): (UserId, Principal),
+        interest: Interest,
+        resume: Resume,
+    ) -> Option<ViewerKey> {
+        if let Resume::From(position) = resume
+            && interest.page.is_none()
+        {
+            let follows = (&*interest.follows, MAX_FOLLOWED_USERS);
+            if let Some(resumed) = self.graph.resume(conn, &principal, (user, position), follows) {
+                let Resumed { key, replaced, updates } = resumed;
+                metrics::counter!(metric::RESUMES, "result" => "resumed").increment(1);
+                self.deliver(updates).await;
+                self.close_replaced(replaced).await;
+                return Some(key);
+            }
+            metrics::counter!(metric::RESUMES, "result" => "full").increment(1);
+        }
+        Some(self.graph.add_viewer(conn, user, principal, interest, resume != Resume::Never))
+    }
+
+    /// Closes the connection whose viewer another one resumed. Its client has left it.
+    async fn close_replaced(&self, replaced: Option<ConnId>) {
+        let Some(connection) = replaced.and_then(|conn| self.hub.connection(conn)) else { return };
+        let reason = Cow::Borrowed("resumed by another connection");
+        // Fails only at shutdown, when all connections are closed.
+        let _ = self.hub.close(&connection, CloseCode::ServiceRestart, reason).await;
+    }
+
+    /// Tells viewers the position of what they were sent, some time after it.
+    async fn tell_positions(&mut self) {
+        let now = Instant::now();
+        match self.positions_due_at {
+            None if self.graph.has_unpositioned() => self.positions_due_at = Some(now + POSITION_INTERVAL),
+            Some(due_at) if due_at <= now => {
+                self.positions_due_at = None;
+                let positions = self.graph.positions();
+                self.deliver(positions).await;
+            }
+            _ => {}
+        }
     }
 
     // One pass --------------------------------------------------------------------------------------------------
@@ -527,8 +646,12 @@ impl VisibilityTask {
             return;
         }
         let deliveries = updates.into_iter().map(|update| match update {
-            GraphUpdate::InitialState(conn, presences) => {
-                delivery(None, ServerMessage::InitialState(presences), vec![conn])
+            GraphUpdate::InitialState(conn, presences, position) => {
+                delivery(None, ServerMessage::InitialState { presences, position }, vec![conn])
+            }
+            // Not a state, which could overtake others.
+            GraphUpdate::Position(conn, position) => {
+                delivery(None, ServerMessage::Position(position), vec![conn])
             }
             GraphUpdate::VisibilityFailed(conn) => {
                 let message = "A row-level security policy failed for you, so no presence is shown. The server retries.";

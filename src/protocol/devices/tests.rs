@@ -111,7 +111,8 @@ fn server_messages_match_the_protocol() {
 fn the_initial_state_is_one_frame_per_user() {
     let mut out = Vec::new();
     let other = Presence { custom_status: Some("two\nlines".into()), ..alice() };
-    let both = ServerMessage::InitialState(vec![Arc::new(alice()), Arc::new(other)]);
+    let both =
+        ServerMessage::InitialState { presences: vec![Arc::new(alice()), Arc::new(other)], position: None };
     assert_eq!(encode_into(&both, &mut out), Some(FrameKind::TextLines));
     let lines: Vec<Value> = String::from_utf8(out)
         .expect("UTF-8")

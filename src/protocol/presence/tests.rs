@@ -75,10 +75,13 @@ fn optional_fields_are_omitted_and_last_seen_is_always_present() {
 
 #[test]
 fn the_initial_state_lists_presences() {
-    let frame = encoded(&ServerMessage::InitialState(vec![Arc::new(alice())]));
+    let frame = encoded(&ServerMessage::InitialState { presences: vec![Arc::new(alice())], position: None });
     assert_eq!(frame["type"], "initial_state");
     assert_eq!(frame["data"]["presences"][0]["user_id"], ALICE);
-    assert_eq!(encoded(&ServerMessage::InitialState(Vec::new()))["data"], json!({"presences": []}));
+    assert_eq!(
+        encoded(&ServerMessage::InitialState { presences: Vec::new(), position: None })["data"],
+        json!({"presences": []})
+    );
 }
 
 #[test]

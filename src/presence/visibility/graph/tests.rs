@@ -37,10 +37,10 @@ fn viewer_with_initial_state(
     candidates: Vec<Candidate>,
 ) -> (ViewerKey, ConnId, UserId) {
     let (conn, user) = (ConnId::for_test(conn), UserId::random());
-    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default());
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default(), false);
     assert!(matches!(graph.begin_lookup(key), Some((_, _, None))), "a new viewer needs a full lookup");
     let updates = graph.apply_lookup(key, lookup_state(candidates));
-    assert!(matches!(&updates[..], [GraphUpdate::InitialState(to, _)] if *to == conn));
+    assert!(matches!(&updates[..], [GraphUpdate::InitialState(to, _, _)] if *to == conn));
     (key, conn, user)
 }
 
@@ -84,7 +84,7 @@ fn an_invalidation_during_a_lookup_causes_another_lookup() {
     let (mut graph, ann) = (VisibilityGraph::default(), UserId::random());
     let conn = ConnId::for_test(1);
     let user = UserId::random();
-    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default());
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default(), false);
     graph.begin_lookup(key).expect("a new viewer needs a lookup");
 
     // The viewer has no edge to Ann yet but is returned: the lookup in flight may add an edge that is already invalid.
@@ -217,6 +217,160 @@ fn typing_found_by_a_lookup_is_delivered_once() {
     assert_eq!(graph.apply_typing(&[record]), (vec![], vec![]));
 }
 
+// Resuming ---------------------------------------------------------------------------------------------------------
+
+const MB: usize = 1_000_000;
+
+fn later(seconds: u64) -> tokio::time::Instant {
+    tokio::time::Instant::now() + std::time::Duration::from_secs(seconds)
+}
+
+/// Adds a viewer that can be resumed, and returns the position of its initial state.
+fn resumable_viewer(
+    graph: &mut VisibilityGraph,
+    conn: u32,
+    user: UserId,
+    candidates: Vec<Candidate>,
+) -> (ViewerKey, Position) {
+    let conn = ConnId::for_test(conn);
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), Interest::default(), true);
+    graph.begin_lookup(key).expect("a new viewer needs a lookup");
+    match &graph.apply_lookup(key, lookup_state(candidates))[..] {
+        [GraphUpdate::InitialState(_, _, Some(state))] => (key, state.position),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn resume(graph: &mut VisibilityGraph, conn: u32, user: UserId, position: Position) -> Option<Resumed> {
+    graph.resume(ConnId::for_test(conn), &Principal::for_user(user), (user, position), (&[], 10))
+}
+
+/// The presences of the only update, a state, and its position.
+fn state(updates: &[GraphUpdate]) -> (Vec<Arc<Presence>>, StatePosition) {
+    match updates {
+        [GraphUpdate::InitialState(_, presences, Some(position))] => (presences.clone(), *position),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_state_that_overtook_a_position_is_sent_again() {
+    let (mut graph, viewer) = (VisibilityGraph::default(), UserId::random());
+    let [ann, bob] = [UserId::random(), UserId::random()];
+    let (_, first) = resumable_viewer(&mut graph, 1, viewer, vec![visible(ann, 1), visible(bob, 1)]);
+    graph.apply_faces(&[ann, bob], vec![face(ann, Face::Public, 2), face(bob, Face::Public, 2)]);
+    let [GraphUpdate::Position(_, second)] = graph.positions()[..] else { panic!("a position") };
+    assert_eq!(graph.positions(), [], "nothing was told since");
+    // Ann's newer state replaces the older one in the outbox, where it is behind the position.
+    graph.apply_faces(&[ann], vec![face(ann, Face::Public, 3)]);
+    graph.park(ConnId::for_test(1), later(60), MB);
+
+    let resumed = resume(&mut graph, 2, viewer, second).expect("known");
+    assert_eq!(resumed.updates, []);
+    let (_, _, subjects) = graph.begin_lookup(resumed.key).expect("needs a lookup");
+    assert_eq!(subjects, Some(vec![ann]));
+    let (told, position) = state(&graph.apply_lookup(resumed.key, lookup_state(vec![visible(ann, 3)])));
+    assert_eq!(told, [face(ann, Face::Public, 3).presence]);
+    assert!(position.resumed);
+
+    // From the first position, both are unknown.
+    graph.park(ConnId::for_test(2), later(60), MB);
+    let resumed = resume(&mut graph, 3, viewer, first).expect("known");
+    graph.begin_lookup(resumed.key).expect("needs a lookup");
+    let (told, _) =
+        state(&graph.apply_lookup(resumed.key, lookup_state(vec![visible(ann, 3), not_visible(bob)])));
+    assert_eq!(told, [face(ann, Face::Public, 3).presence, Arc::new(Presence::hidden(bob))]);
+}
+
+#[test]
+fn a_subject_that_was_taken_back_without_the_client_knowing_is_taken_back_again() {
+    let (mut graph, viewer, ann) = (VisibilityGraph::default(), UserId::random(), UserId::random());
+    let (key, position) = resumable_viewer(&mut graph, 1, viewer, vec![visible(ann, 1)]);
+    graph.invalidate(&Invalidation { viewers: Some(vec![viewer]), subjects: Some(vec![ann]) });
+    graph.begin_lookup(key).expect("needs a lookup");
+    assert_eq!(graph.apply_lookup(key, lookup_state(Vec::new())).len(), 1);
+    assert!(!graph.is_watched(ann));
+    for conn in 2..4 {
+        // No lookup is needed: she is nobody that the viewer is interested in.
+        let resumed = resume(&mut graph, conn, viewer, position).expect("known");
+        assert_eq!(resumed.replaced, Some(ConnId::for_test(conn - 1)));
+        assert_eq!(state(&resumed.updates).0, [Arc::new(Presence::hidden(ann))]);
+    }
+    // She is of interest again, and hidden: an edge remembers what the list did.
+    let key = {
+        let resumed = resume(&mut graph, 4, viewer, position).expect("known");
+        state(&resumed.updates);
+        graph.invalidate(&Invalidation { viewers: Some(vec![viewer]), subjects: Some(vec![ann]) });
+        resumed.key
+    };
+    graph.begin_lookup(key).expect("needs a lookup");
+    assert_eq!(graph.apply_lookup(key, lookup_state(vec![not_visible(ann)])), []);
+    let resumed = resume(&mut graph, 5, viewer, position).expect("known");
+    graph.begin_lookup(resumed.key).expect("needs a lookup");
+    let (told, _) = state(&graph.apply_lookup(resumed.key, lookup_state(vec![not_visible(ann)])));
+    assert_eq!(told, [Arc::new(Presence::hidden(ann))]);
+}
+
+#[test]
+fn nothing_is_looked_up_or_delivered_while_a_viewer_is_parked() {
+    let (mut graph, viewer, ann) = (VisibilityGraph::default(), UserId::random(), UserId::random());
+    let (_, position) = resumable_viewer(&mut graph, 1, viewer, vec![visible(ann, 1)]);
+    graph.park(ConnId::for_test(1), later(60), MB);
+    assert!(graph.parked_bytes() > 0);
+    assert_eq!(graph.apply_faces(&[ann], vec![face(ann, Face::Public, 2)]), []);
+    for key in graph.invalidate(&invalidate_all()) {
+        assert!(graph.begin_lookup(key).is_none() && !graph.needs_lookup(key));
+    }
+    let resumed = resume(&mut graph, 2, viewer, position).expect("known");
+    assert_eq!(graph.parked_bytes(), 0);
+    assert!(matches!(graph.begin_lookup(resumed.key), Some((_, _, None))));
+    // A change before the first state waits for it.
+    assert_eq!(graph.apply_faces(&[ann], vec![face(ann, Face::Public, 3)]), []);
+    let (told, _) = state(&graph.apply_lookup(resumed.key, lookup_state(vec![visible(ann, 1)])));
+    assert_eq!(told, []);
+}
+
+#[test]
+fn parked_viewers_are_bounded_by_time_memory_and_user() {
+    let (mut graph, ann) = (VisibilityGraph::default(), UserId::random());
+    let users: Vec<UserId> = (0..4).map(|_| UserId::random()).collect();
+    let positions: Vec<Position> = (0..4)
+        .zip(&users)
+        .map(|(conn, user)| resumable_viewer(&mut graph, conn, *user, vec![visible(ann, 1)]).1)
+        .collect();
+    graph.park(ConnId::for_test(0), later(1), MB);
+    let one = graph.parked_bytes();
+    graph.park(ConnId::for_test(1), later(60), MB);
+    assert!(graph.expire_parked(later(2)).is_some_and(|due| due > later(2)));
+    assert_eq!(graph.parked_bytes(), one);
+    assert!(resume(&mut graph, 10, users[0], positions[0]).is_none(), "expired");
+    graph.park(ConnId::for_test(2), later(60), one);
+    assert_eq!(graph.parked_bytes(), one);
+    assert!(resume(&mut graph, 10, users[1], positions[1]).is_none(), "the oldest made room");
+    graph.park(ConnId::for_test(3), later(60), one - 1);
+    assert!(resume(&mut graph, 10, users[3], positions[3]).is_none(), "too large");
+    assert!(resume(&mut graph, 10, users[0], positions[2]).is_none(), "of another user");
+    assert!(resume(&mut graph, 10, users[2], positions[2]).is_some());
+
+    let user = UserId::random();
+    let many: Vec<Position> = (20..30)
+        .map(|conn| {
+            let (_, position) = resumable_viewer(&mut graph, conn, user, vec![visible(ann, 1)]);
+            graph.park(ConnId::for_test(conn), later(60), MB);
+            position
+        })
+        .collect();
+    assert_eq!(graph.parked_bytes(), 8 * one);
+    assert!(
+        resume(&mut graph, 40, user, many[1]).is_none() && resume(&mut graph, 40, user, many[2]).is_some()
+    );
+    for conn in 0..1_000 {
+        graph.park(ConnId::for_test(40 + conn), later(60), MB);
+        resume(&mut graph, 41 + conn, user, many[2]).expect("known");
+    }
+    assert!(graph.parked.queue.len() < 100, "entries of resumed viewers are removed");
+}
+
 #[test]
 fn a_viewer_of_a_page_receives_its_users_and_once_who_left_it() {
     let (mut graph, ann, bob) = (VisibilityGraph::default(), UserId::random(), UserId::random());
@@ -232,11 +386,11 @@ fn a_viewer_of_a_page_receives_its_users_and_once_who_left_it() {
         ..visible(face.presence.user_id, 1)
     };
     let interest = Interest { page: Some("/a".into()), ..Interest::default() };
-    let key = graph.add_viewer(conn, user, Principal::for_user(user), interest);
+    let key = graph.add_viewer(conn, user, Principal::for_user(user), interest, false);
     graph.begin_lookup(key).expect("a new viewer needs a lookup");
     let (on_page, elsewhere) = (on(ann, 1, "/a"), on(bob, 1, "/b"));
     let updates = graph.apply_lookup(key, lookup_state(vec![seen(on_page.clone()), seen(elsewhere)]));
-    assert_eq!(updates, [GraphUpdate::InitialState(conn, vec![on_page.presence])]);
+    assert_eq!(updates, [GraphUpdate::InitialState(conn, vec![on_page.presence], None)]);
 
     let left = on(ann, 2, "/b");
     let expected = GraphUpdate::Presence(left.presence.clone(), vec![conn]);
