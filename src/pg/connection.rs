@@ -121,13 +121,15 @@ impl Connection {
 
     /// Prepares a statement. `statement_timeout` and `lock_timeout` bound this too.
     pub(super) async fn prepare<'a>(&self, statement: &'a str) -> Result<Prepared<'a>, PgError> {
+        let (limits, prepared) = join!(self.send_limits(), self.prepare_within_limits(statement));
+        limits?;
+        prepared
+    }
+
+    /// Prepares a statement on a session whose limits were sent before.
+    async fn prepare_within_limits<'a>(&self, statement: &'a str) -> Result<Prepared<'a>, PgError> {
         match &self.parameter_types {
-            None => {
-                let (limits, prepared) =
-                    join!(self.send_limits(), self.track(self.client().prepare_cached(statement)));
-                limits?;
-                Ok(Prepared::Named(prepared?))
-            }
+            None => Ok(Prepared::Named(self.track(self.client().prepare_cached(statement)).await?)),
             Some(types) => Ok(Prepared::Unnamed(statement, types.get_or_describe(statement).await?)),
         }
     }
@@ -175,10 +177,16 @@ impl Connection {
     /// writes whose order matters use [`write`](Self::write).
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
         let run = async {
-            let statement = self.prepare(statement).await?;
             if self.parameter_types.is_none() {
-                return self.query_prepared(&statement, params).await;
+                // The limits are sent first; the statement does not wait for their response.
+                let (limits, rows) = join!(self.send_limits(), async {
+                    let statement = self.prepare_within_limits(statement).await?;
+                    self.query_prepared(&statement, params).await
+                });
+                limits?;
+                return rows;
             }
+            let statement = self.prepare(statement).await?;
             // Not `try_join`: all responses must arrive before the connection is returned.
             let (begin, rows, end) = join!(
                 self.begin_transaction(),
@@ -198,10 +206,15 @@ impl Connection {
     /// rows, so a later write of the same rows is applied after it.
     pub async fn write(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
         let run = async {
-            let statement = self.prepare(statement).await?;
-            let (begin, rows) = join!(self.begin_transaction(), self.query_prepared(&statement, params));
-            let end = if begin.is_ok() && rows.is_ok() { "commit" } else { "rollback" };
-            let end = self.end_transaction(end).await;
+            // The limits are sent first; the statement does not wait for their response.
+            let (limits, result) = join!(self.send_limits(), async {
+                let statement = self.prepare_within_limits(statement).await?;
+                Ok::<_, PgError>(join!(self.begin_transaction(), self.query_prepared(&statement, params)))
+            });
+            let (begin, rows) = result?;
+            let is_complete = limits.is_ok() && begin.is_ok() && rows.is_ok();
+            let end = self.end_transaction(if is_complete { "commit" } else { "rollback" }).await;
+            limits?;
             begin?;
             let rows = rows?;
             end?;
