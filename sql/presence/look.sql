@@ -1,9 +1,27 @@
--- What each of some viewers sees, evaluated by row-level security as that viewer (rollcall_internal.visible_presences).
+-- What each of some viewers sees, evaluated by row-level security as that viewer (rollcall_internal.visible_users).
 -- $1 role text[], $2 claims text[], $3 whether to include all users bool[], $4 followed users uuid[] and $5 the end of each
 -- viewer's list int[], $6 users to include uuid[] and $7 the end of each viewer's list int[].
--- Returns one row per viewer and candidate (face is null where it is not visible), one with a conversation_id per viewer and
--- typing user, and one with `error` where a policy raised. The error `later` means that this viewer and those after it were
--- not queried.
-select viewer, user_id, related, face::text, status::text, reach::text, last_seen, custom_status, activity, current_page, idle_since,
-  version, conversation_id, id_is_number, error
-from rollcall_internal.visible_presences($1, $2, $3, $4, $5, $6, $7)
+-- Returns up to three rows per viewer, one for each face with the related and the followed users whose face that viewer sees
+-- (face is null for those who are not visible); one row with a conversation_id per viewer and conversation in which the
+-- related users type; one row with `error` where a policy raised; then, without a viewer, each face that any of them sees.
+-- The error `later` means that this viewer and those after it were not queried.
+-- One snapshot for all: a face is never newer than the answer of row-level security about it.
+with seen as materialized (
+  select s.viewer, s.face, s.related, s.followed, s.conversation_id, s.id_is_number, s.error
+  from rollcall_internal.visible_users($1, $2, $3, $4, $5, $6, $7) s
+)
+select s.viewer, s.face::text, s.related, s.followed, s.conversation_id, s.id_is_number, s.error,
+  null::uuid as user_id, null::text as status, null::text as reach, null::timestamptz as last_seen,
+  null::text as custom_status, null::text as activity, null::text as current_page, null::timestamptz as idle_since,
+  null::bigint as version
+from seen s
+union all
+select null, p.face::text, null, null, null, null, null,
+  p.user_id, p.status::text, p.reach::text, p.last_seen, p.custom_status, p.activity, p.current_page, p.idle_since, p.version
+from (
+  select distinct s.face, u.id
+  from seen s
+  cross join lateral unnest(s.related || s.followed) u (id)
+  where s.face is not null
+) shown
+join rollcall.user_presence p on p.user_id = shown.id and p.face = shown.face

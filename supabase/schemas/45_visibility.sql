@@ -5,22 +5,23 @@
 -- For each viewer, as that viewer: which of its relations and followed users it sees. With p_full[i] all of them,
 -- otherwise those in p_scope. A policy that raises for one viewer yields one row with `error` for that viewer only.
 --   p_follow and p_scope hold the viewers' lists one after the other; p_*_end[i] is where the i-th list ends.
--- Returns one row per viewer and candidate (face is null where the candidate is not visible), and one row with a
--- conversation_id per user that the viewer may see type. Half a second after the start no further viewer is queried:
--- the next one has one row with the error `later`, and those after it have none. So viewers with many relations do not
--- use up the timeout of the statement together.
+-- Returns up to three rows per viewer with candidates, one for each face that it sees of them and one (face is null)
+-- for those of whom it sees none; and one row per conversation in which the viewer may see users type, who are in
+-- `related`. Half a second after the start no further viewer is queried: the next one has one row with the error
+-- `later`, and those after it have none. So viewers with many relations do not use up the timeout of the statement
+-- together.
+-- Stable, so that all viewers are queried in the snapshot of the calling statement, which reads the faces too.
 -- Invoker: it assumes the viewers' roles, which only the server's login role may. Without a search_path of its own,
 -- because it evaluates users' policies: each viewer's role sets its own.
 -- Over 60 lines: two result sets and the error row share the role.
-create function rollcall_internal.visible_presences(
+create function rollcall_internal.visible_users(
   p_role text[], p_claims text[], p_full boolean[],
   p_follow uuid[], p_follow_end int[], p_scope uuid[], p_scope_end int[]
 ) returns table (
-  viewer int, user_id uuid, related boolean, face rollcall.presence_face, status rollcall.presence_status,
-  reach rollcall.presence_reach, last_seen timestamptz, custom_status text, activity text, current_page text,
-  idle_since timestamptz, version bigint, conversation_id text, id_is_number boolean, error text
+  viewer int, face rollcall.presence_face, related uuid[], followed uuid[], conversation_id text, id_is_number boolean,
+  error text
 )
-  language plpgsql volatile security invoker
+  language plpgsql stable security invoker
 as $$
 #variable_conflict use_column
 declare
@@ -36,54 +37,52 @@ declare
     order by o.place
   );
   v_last_start constant timestamptz := clock_timestamp() + interval '500 milliseconds';
+  v_full boolean;
   v_follow uuid[];
   v_scope uuid[];
 begin
   for i in 1 .. pg_catalog.cardinality(p_role) loop
     if i > 1 and clock_timestamp() > v_last_start then
-      return query select i, null::uuid, null::boolean, null::rollcall.presence_face, null::rollcall.presence_status,
-        null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
-        null::bigint, null::text, null::boolean, 'later'::text;
+      return query select i, null::rollcall.presence_face, null::uuid[], null::uuid[], null::text, null::boolean,
+        'later'::text;
       exit;
     end if;
+    v_full := p_full[i];
     v_follow := p_follow[coalesce(p_follow_end[i - 1], 0) + 1 : p_follow_end[i]];
     v_scope := p_scope[coalesce(p_scope_end[i - 1], 0) + 1 : p_scope_end[i]];
     begin
       perform set_config('role', p_role[i], true), set_config('request.jwt.claims', p_claims[i], true),
         set_config('search_path', v_paths[i], true);
       return query
-        select i, candidate.id, candidate.related, p.face, p.status, p.reach, p.last_seen, p.custom_status,
-          p.activity, p.current_page, p.idle_since, p.version, null::text, null::boolean, null::text
+        select i, p.face, array_agg(candidate.id) filter (where candidate.related),
+          array_agg(candidate.id) filter (where not candidate.related), null::text, null::boolean, null::text
         from (
-          select either.id, bool_or(either.related) as related
-          from (
-            select r.id, true as related from rollcall.my_relations() as r (id)
-            union all
-            select f.id, false from pg_catalog.unnest(v_follow) as f (id)
-          ) either
-          where p_full[i] or either.id = any (v_scope)
-          group by either.id
+          with relation as materialized (select r.id from rollcall.my_relations() as r (id))
+          select r.id, true as related from relation r where v_full or r.id = any (v_scope)
+          union all
+          select f.id, false from pg_catalog.unnest(v_follow) as f (id)
+          where (v_full or f.id = any (v_scope)) and f.id not in (select r.id from relation r)
         ) candidate
-        left join rollcall.user_presence p on p.user_id = candidate.id;
+        left join rollcall.user_presence p on p.user_id = candidate.id
+        group by p.face;
       return query
-        select i, t.user_id, true, null::rollcall.presence_face, null::rollcall.presence_status,
-          null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
-          null::bigint, t.conversation_id, t.id_is_number, null::text
+        select i, null::rollcall.presence_face, array_agg(t.user_id), null::uuid[], t.conversation_id, t.id_is_number,
+          null::text
         from rollcall.my_conversation_ids() as mine (id)
         join rollcall.typing_indicators t on t.conversation_id = mine.id
-        where p_full[i] or t.user_id = any (v_scope);
+        where v_full or t.user_id = any (v_scope)
+        group by t.conversation_id, t.id_is_number;
     exception when others then
-      return query select i, null::uuid, null::boolean, null::rollcall.presence_face, null::rollcall.presence_status,
-        null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
-        null::bigint, null::text, null::boolean, sqlstate::text;
+      return query select i, null::rollcall.presence_face, null::uuid[], null::uuid[], null::text, null::boolean,
+        sqlstate::text;
     end;
   end loop;
   perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true),
     set_config('search_path', v_own_path, true);
 end
 $$;
-comment on function rollcall_internal.visible_presences is
-  'What each of several viewers sees, queried with that viewers role and claims.';
+comment on function rollcall_internal.visible_users is
+  'Whom each of several viewers sees, queried with that viewers role and claims.';
 
 -- Followed tables -----------------------------------------------------------------------------------------------------
 

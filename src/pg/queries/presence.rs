@@ -407,9 +407,12 @@ pub async fn look_up(
         [&roles, &claims, &full, &follows, &follow_ends, &subjects, &subject_ends];
     let rows = database.query_with_timeout(timeout, statement, &params).await?;
     let mut results: Vec<LookupResult> = queries.iter().map(|_| Ok(LookupState::default())).collect();
-    // Positions of candidates by viewer: a member of a large team has thousands.
-    let mut positions: HashMap<(i32, UserId), usize> = HashMap::new();
-    for row in &rows {
+    let (answers, faces): (Vec<&Row>, Vec<&Row>) =
+        rows.iter().partition(|row| row.get::<_, Option<i32>>("viewer").is_some());
+    // Shared by all viewers that see them.
+    let faces: HashMap<(UserId, Face), VersionedFace> =
+        faces.into_iter().map(face_from_row).map(|face| ((face.presence.user_id, face.face), face)).collect();
+    for row in answers {
         let viewer: i32 = row.get("viewer");
         let result = usize::try_from(viewer - 1).ok().and_then(|index| results.get_mut(index));
         let result = result.expect("the statement numbers viewers in the order given");
@@ -421,24 +424,26 @@ pub async fn look_up(
             *result = Err(sqlstate);
             continue;
         }
-        let Ok(LookupState { candidates, typing_users }) = result else { continue };
+        let Ok(state) = result else { continue };
+        let related = row.get::<_, Option<Vec<UserId>>>("related").unwrap_or_default();
         if let Some(conversation) = row.get("conversation_id") {
             let conversation_id = ConversationKey::stored(conversation, row.get("id_is_number"));
-            typing_users.push(TypingUser { conversation_id, user_id: row.get("user_id") });
+            let typing = |user_id| TypingUser { conversation_id: conversation_id.clone(), user_id };
+            state.typing_users.extend(related.into_iter().map(typing));
             continue;
         }
-        let visible_face = row.get::<_, Option<Face>>("face").map(|_| face_from_row(row));
-        let candidate = Candidate { user_id: row.get("user_id"), related: row.get("related"), visible_face };
-        let position = *positions.entry((viewer, candidate.user_id)).or_insert(candidates.len());
-        match candidates.get_mut(position) {
-            // Only a role that bypasses row-level security sees both faces. It gets the trusted one.
-            Some(previous) => {
-                if candidate.visible_face.as_ref().is_some_and(|face| face.face == Face::Trusted) {
-                    *previous = candidate;
-                }
-            }
-            None => candidates.push(candidate),
+        let followed = row.get::<_, Option<Vec<UserId>>>("followed").unwrap_or_default();
+        let face: Option<Face> = row.get("face");
+        for (users, related) in [(related, true), (followed, false)] {
+            state.candidates.extend(users.into_iter().map(|user_id| Candidate {
+                user_id,
+                related,
+                visible_face: face.and_then(|face| faces.get(&(user_id, face)).cloned()),
+            }));
         }
+    }
+    for state in results.iter_mut().flatten() {
+        state.remove_duplicates();
     }
     for ((result, query), replaced) in results.iter_mut().zip(queries).zip(&replaced) {
         if let Ok(state) = result
@@ -531,6 +536,14 @@ async fn replace_unknown_follows(
 }
 
 impl LookupState {
+    /// Keeps one face of each candidate. Only a role that bypasses row-level security sees both faces, and gets the trusted
+    /// one.
+    fn remove_duplicates(&mut self) {
+        let face = |candidate: &Candidate| candidate.visible_face.as_ref().map(|face| face.face);
+        self.candidates.sort_unstable_by_key(|it| (it.user_id, face(it) != Some(Face::Trusted)));
+        self.candidates.dedup_by_key(|candidate| candidate.user_id);
+    }
+
     /// Takes out the users who stood in for unknown ones, which are not visible.
     fn restore(&mut self, query: &LookupQuery, replaced: &Replaced) {
         let stand_ins: HashSet<UserId> = replaced.iter().map(|(_, stand_in)| *stand_in).collect();
