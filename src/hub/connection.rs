@@ -16,7 +16,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     CloseCode, CloseReason, ConnId, ConnectionOptions, Link, Outbox, Overflow, Permit, Queued, StateKey,
@@ -71,6 +71,8 @@ struct Output {
     last_progress: u64,
     /// The ring of the operators that watch this connection.
     watch: WatchSlot,
+    /// Notified when all frames are written.
+    read_report: Option<oneshot::Sender<()>>,
 }
 
 /// Life-cycle stage of a connection.
@@ -116,6 +118,7 @@ impl Connection {
                 stage: Stage::Open,
                 last_progress: 0,
                 watch: None,
+                read_report: None,
             }),
             signals: Signals::default(),
             last_received: AtomicU64::new(shard.uptime_ms()),
@@ -332,6 +335,25 @@ impl Connection {
         }
     }
 
+    /// Reports when all queued frames are written. Replaces an earlier report.
+    pub(super) fn report_read(&self, report: oneshot::Sender<()>) {
+        self.output.lock().read_report = Some(report);
+    }
+
+    /// Whether frames are queued and the socket accepted nothing for this time.
+    pub(super) fn is_stalled(&self, time: Duration) -> bool {
+        let output = self.output.lock();
+        !output.outbox.is_empty() && self.shard.uptime_ms() >= output.last_progress + millis(time)
+    }
+
+    /// Closes because the peer reads too slowly.
+    pub(crate) fn close_slow(&self) {
+        let mut output = self.output.lock();
+        if output.stage == Stage::Open {
+            self.begin_closing_slow(&mut output);
+        }
+    }
+
     /// Makes the session's `on_wake` run soon. Several calls before it runs count once.
     pub fn wake(&self) {
         self.signals.raise(Signal::WAKE);
@@ -485,14 +507,18 @@ impl Connection {
             }
         }
         queued.map_err(|Overflow| {
-            self.shard.counters().slow_consumers_closed.add(1);
-            // The queued frames would not be read in time, so their memory is freed now.
-            let code = CloseCode::TryAgainLater;
-            output.outbox.drop_unsent();
-            output.outbox.push_last(self.close_frame(code, code.reason()));
-            self.begin_closing(output, CloseReason::Server(code));
+            self.begin_closing_slow(output);
             SendError::Slow
         })
+    }
+
+    fn begin_closing_slow(&self, output: &mut Output) {
+        self.shard.counters().slow_consumers_closed.add(1);
+        // The queued frames would not be read in time, so their memory is freed now.
+        let code = CloseCode::TryAgainLater;
+        output.outbox.drop_unsent();
+        output.outbox.push_last(self.close_frame(code, code.reason()));
+        self.begin_closing(output, CloseReason::Server(code));
     }
 
     fn begin_closing(&self, output: &mut Output, reason: CloseReason) {
@@ -523,6 +549,12 @@ impl Connection {
         if !output.outbox.is_empty() && (written > 0 || !was_blocked) {
             output.last_progress = self.shard.uptime_ms();
         }
+        if output.outbox.is_empty()
+            && let Some(report) = output.read_report.take()
+        {
+            // The task may wait no longer.
+            let _ = report.send(());
+        }
         self.shard.counters().bytes_sent.add(written);
     }
 
@@ -533,6 +565,7 @@ impl Connection {
             output.stage = Stage::Ended(reason);
         }
         output.outbox = Outbox::new(self.shard.settings().outbox);
+        output.read_report = None;
         self.signals.take(Signal::BLOCKED);
         self.signals.raise(Signal::ABORT);
     }

@@ -53,6 +53,9 @@ pub struct ConnectionSettings {
     pub message_rate: MessageRateLimits,
     /// Limits of queued frames.
     pub outbox: OutboxLimits,
+    /// A client whose socket accepts nothing for this time, while states are held back for it, is closed as a slow
+    /// consumer; default 30 s.
+    pub stall_timeout: Duration,
     /// Timeout of the close handshake, including the flush of queued frames; default 5 s.
     pub close_timeout: Duration,
     /// Timeout of the session's `on_close`; default 10 s.
@@ -65,6 +68,7 @@ impl Default for ConnectionSettings {
             heartbeat: Heartbeat::default(),
             message_rate: MessageRateLimits::default(),
             outbox: OutboxLimits::default(),
+            stall_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             session_close_timeout: Duration::from_secs(10),
         }

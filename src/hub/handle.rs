@@ -107,6 +107,7 @@ struct Inner {
     shards: Box<[(Arc<Shard>, mpsc::Sender<Command>)]>,
     next_shard: AtomicUsize,
     is_closing: AtomicBool,
+    connection_settings: ConnectionSettings,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -128,6 +129,7 @@ impl Hub {
             shards,
             next_shard: AtomicUsize::new(0),
             is_closing: AtomicBool::new(false),
+            connection_settings: settings.connections,
             stop,
             tasks: tasks.clone(),
         }))
@@ -165,8 +167,7 @@ impl Hub {
     /// # Errors
     /// [`HubStopped`] if the hub has stopped.
     pub async fn send(&self, connection: &Arc<Connection>, frame: WireFrame) -> Result<(), HubStopped> {
-        let (_, sender) = self.0.shards.get(connection.id().shard()).ok_or(HubStopped)?;
-        sender.send(Command::Send(Arc::clone(connection), frame)).await.map_err(|_| HubStopped)
+        self.send_command(connection.id(), Command::Send(Arc::clone(connection), frame)).await
     }
 
     /// Closes one connection after everything that was sent to it before, also through topics. Waits while its shard's
@@ -180,8 +181,19 @@ impl Hub {
         code: CloseCode,
         reason: Cow<'static, str>,
     ) -> Result<(), HubStopped> {
-        let (_, sender) = self.0.shards.get(connection.id().shard()).ok_or(HubStopped)?;
-        sender.send(Command::Close(Arc::clone(connection), code, reason)).await.map_err(|_| HubStopped)
+        self.send_command(connection.id(), Command::Close(Arc::clone(connection), code, reason)).await
+    }
+
+    /// Sends a command to the shard of a connection. Waits while the shard's queue is full.
+    pub(super) async fn send_command(&self, id: ConnId, command: Command) -> Result<(), HubStopped> {
+        let (_, sender) = self.0.shards.get(id.shard()).ok_or(HubStopped)?;
+        sender.send(command).await.map_err(|_| HubStopped)
+    }
+
+    /// Settings of all connections.
+    #[must_use]
+    pub fn connection_settings(&self) -> &ConnectionSettings {
+        &self.0.connection_settings
     }
 
     /// Reserves `commands` commands in every shard's queue, waiting until they are available. Reserved commands are

@@ -23,8 +23,8 @@ pub struct OutboxLimits {
     pub stream_bytes_active_reader: usize,
     /// Maximum bytes of state frames; default 1 MiB.
     pub state_bytes: usize,
-    /// Maximum bytes of state frames while the reader makes progress, for changes of many users at once; default 16 MiB,
-    /// about 50,000 users.
+    /// Maximum bytes of state frames while the reader makes progress; default 16 MiB. Presence is delivered in parts of
+    /// `state_bytes`, so only other states may need more.
     pub state_bytes_active_reader: usize,
 }
 

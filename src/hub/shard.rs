@@ -61,6 +61,8 @@ pub(super) enum Command {
     Leave(Topic, ChannelId, Option<(Arc<Connection>, WireFrame)>),
     /// Counts the members of topics.
     CountTopics(Box<TopicQuery>, oneshot::Sender<TopicCounts>),
+    /// Reports when all frames queued so far are written.
+    ReportRead(ConnId, oneshot::Sender<()>),
     /// Sends the frame, then changes the member's receive mask.
     SetMask(Topic, ChannelId, ReceiveMask, Option<(Arc<Connection>, WireFrame)>),
 }
@@ -272,6 +274,14 @@ impl ShardWriter<'_> {
                     self.topics.leave(&topic, channel);
                     if let Some((connection, frame)) = last_frame {
                         self.queue_frame(&connection, frame);
+                    }
+                }
+                Command::ReportRead(id, report) => {
+                    if let Some(connection) = self.shard.get(id) {
+                        connection.report_read(report);
+                        if connection.mark_dirty() {
+                            self.dirty.push(connection);
+                        }
                     }
                 }
                 // The requester may have given up.

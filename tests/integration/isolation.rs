@@ -325,65 +325,6 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<Te
     drop(held);
 }
 
-/// Creates a team of users that are online and share with their team, and of `viewers`.
-async fn create_team(db: &TestDatabase, members: usize, viewers: &[User]) {
-    let ids: Vec<Uuid> = viewers.iter().map(|viewer| viewer.id).collect();
-    db.execute(
-        &format!(
-            "create temporary table members as select gen_random_uuid() as id from generate_series(1, {members});
-             insert into rollcall.teams (name, owner_id) values ('large', $owner);
-             insert into rollcall.presence_settings (user_id, visibility) select id, 'team' from members"
-        ),
-        &[("owner", Uuid::new_v4())],
-    )
-    .await;
-    let join = "insert into rollcall.team_members (team_id, user_id)
-        select t.id, m.id from rollcall.teams t, (select id from members union all select unnest($1::uuid[])) m";
-    db.sql.execute(join, &[&ids]).await.expect("the team is joined");
-    let connect = "insert into rollcall.presence_devices (user_id, device_id) select id, 'd' from members";
-    db.execute(connect, &[]).await;
-}
-
-/// The difference is larger than what a client that does not read may have queued.
-#[testkit::test]
-async fn a_viewer_that_leaves_a_large_team_keeps_its_socket(db: Arc<TestDatabase>) {
-    const MEMBERS: usize = 8_000;
-    let node = db.start_server().await;
-    let viewer = User::new();
-    create_team(&db, MEMBERS, std::slice::from_ref(&viewer)).await;
-    let mut socket = node.socket(&viewer).await;
-    socket.next_message().await;
-    let online = socket.presences.values().filter(|face| face["status"] == "online").count();
-    assert!(online >= MEMBERS, "{online}");
-    db.execute("delete from rollcall.team_members where user_id = $viewer", &[("viewer", viewer.id)]).await;
-    let mut hidden = 0;
-    while hidden < MEMBERS {
-        let message = socket.next_message().await;
-        hidden += usize::from(message["type"] == "presence_update" && message["data"]["status"] == "offline");
-    }
-    // Nor a close frame.
-    socket.expect_no_message(Duration::from_millis(300)).await;
-}
-
-/// Together they take longer than the timeout of a lookup. None is taken for one with a slow policy.
-#[testkit::test(exclusive)]
-async fn many_members_of_a_large_team_connect_at_once(db: Arc<TestDatabase>) {
-    const MEMBERS: usize = 5_000;
-    let viewers = User::many(40);
-    create_team(&db, MEMBERS, &viewers).await;
-    let node = db.start_server().await;
-    let started = Instant::now();
-    let connected = join_all(viewers.iter().map(async |viewer| {
-        let mut socket = node.socket(viewer).await;
-        let initial = socket.next_message().await;
-        assert_eq!(initial["type"], "initial_state");
-        assert!(socket.presences.len() >= MEMBERS);
-        (socket, started.elapsed())
-    }));
-    let sockets = timeout(Duration::from_secs(60), connected).await.expect("all get their initial state");
-    println!("the last of {} got its initial state after {:?}", sockets.len(), started.elapsed());
-}
-
 #[testkit::test]
 async fn rest_says_that_a_policy_raised_and_the_log_names_it(db: Arc<TestDatabase>) {
     let node = db.start_server_process().await;

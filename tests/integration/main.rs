@@ -4,6 +4,7 @@
 //! ([`testkit::harness`]) and uses them like clients ([`testkit::client`]). Run some with
 //! `cargo test --test integration -- <part of a name>`.
 
+mod bursts;
 mod changes_harness;
 mod innocents;
 

@@ -79,6 +79,13 @@ impl TestDatabase {
         node
     }
 
+    /// Starts a server with a changed configuration, which has more fields than there are settings.
+    pub async fn start_server_configured(&self, configure: impl FnOnce(&mut Config)) -> Arc<TestServer> {
+        let node = Arc::new(TestServer::start_on(&self.url, None, |_| {}, configure).await);
+        self.servers.lock().push(node.clone());
+        node
+    }
+
     /// Starts a server in its own process, as an operator would.
     pub async fn start_server_process(&self) -> Arc<TestServer> {
         self.start_server_process_after("true").await
@@ -296,15 +303,20 @@ fn relays_notifications() -> bool {
 impl TestServer {
     /// Starts a server on a database.
     pub async fn start(url: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::start_on(url, None, change).await
+        Self::start_on(url, None, change, |_| {}).await
     }
 
     /// Starts a server that reaches its database through a pooler.
     pub async fn start_pooled(url: &str, direct_url: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::start_on(url, Some(direct_url), change).await
+        Self::start_on(url, Some(direct_url), change, |_| {}).await
     }
 
-    async fn start_on(url: &str, direct_url: Option<&str>, change: impl FnOnce(&mut Settings)) -> Self {
+    async fn start_on(
+        url: &str,
+        direct_url: Option<&str>,
+        change: impl FnOnce(&mut Settings),
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut settings = Settings::from([
             ("PORT", "0"),
             ("DATABASE_URL", url),
@@ -320,7 +332,8 @@ impl TestServer {
             ("NOTIFICATION_RELAY", if relays_notifications() { "true" } else { "false" }),
         ]);
         change(&mut settings);
-        let config = Config::from_settings(&settings).expect("the settings are valid");
+        let mut config = Config::from_settings(&settings).expect("the settings are valid");
+        configure(&mut config);
         let environment = Environment {
             database_url: url.to_owned(),
             direct_url: direct_url.map(str::to_owned),

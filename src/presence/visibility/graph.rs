@@ -11,14 +11,16 @@ use std::{
 
 use smallvec::SmallVec;
 
+use super::pacing::{self, Pacing, PacingLimits};
 use crate::{
     auth::Principal,
     hub::ConnId,
     model::{Face, Position, Presence, TypingState, TypingUser, UserId},
-    pg::queries::presence::{Invalidation, LookupState, TypingRecord, VersionedFace},
+    pg::queries::presence::{Invalidation, LookupState, VersionedFace},
     protocol::StatePosition,
 };
 
+use edge::{Delivered, Edge, Recipient, SubjectIndex};
 pub(super) use resume::ViewerKey;
 use resume::{Parked, ResumeState};
 
@@ -88,21 +90,6 @@ impl RecheckScope {
     }
 }
 
-/// A subject's index. 4 bytes per edge instead of 16.
-type SubjectIndex = u32;
-
-#[derive(Debug, Clone, Copy)]
-struct Edge {
-    /// The digest of the presence delivered last, if [`Delivered::State`].
-    digest: u64,
-    subject: SubjectIndex,
-    /// The viewer's mark at the last delivery ([`parking`]); 0 if nothing was delivered.
-    delivered_at: u32,
-    /// The face that row-level security showed last; `None` if it shows none.
-    face: Option<Face>,
-    delivered: Delivered,
-}
-
 /// The result of [`VisibilityGraph::resume`].
 pub(super) struct Resumed {
     pub key: ViewerKey,
@@ -110,17 +97,6 @@ pub(super) struct Resumed {
     pub replaced: Option<ConnId>,
     /// What can be delivered without a lookup.
     pub updates: Vec<GraphUpdate>,
-}
-
-/// What the client shows of a subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Delivered {
-    /// Nothing, or that the subject is hidden.
-    Nothing,
-    /// The presence with the edge's digest, of this face.
-    State(Face),
-    /// Any of what was delivered: the client may not have received the last of it.
-    Unknown,
 }
 
 struct Viewer {
@@ -142,6 +118,7 @@ struct Viewer {
     invalid: RecheckScope,
     /// Subjects of the lookup in flight; also invalid.
     in_flight: RecheckScope,
+    pacing: Pacing,
 }
 
 impl Viewer {
@@ -162,6 +139,23 @@ impl Viewer {
 
     fn edge_position(&self, subject: SubjectIndex) -> Result<usize, usize> {
         self.edges.binary_search_by_key(&subject, |edge| edge.subject)
+    }
+
+    /// Takes the edges and what was delivered on them, to put them back after changes.
+    fn take_edges(&mut self) -> (Vec<Edge>, Pacing) {
+        (std::mem::take(&mut self.edges), std::mem::take(&mut self.pacing))
+    }
+
+    /// Whether a typing state may be delivered now. Otherwise it is found by a lookup after the client has read.
+    fn admits_typing(&mut self, limits: &PacingLimits) -> bool {
+        let is_admitted = self.admits_typing_refresh(limits);
+        self.pacing.holds_typing |= !is_admitted;
+        is_admitted
+    }
+
+    /// Whether a typing state that was delivered before may be delivered again now.
+    fn admits_typing_refresh(&mut self, limits: &PacingLimits) -> bool {
+        self.pacing.admit(pacing::UPDATE_BYTES, limits.update_bytes)
     }
 }
 
@@ -198,9 +192,26 @@ pub(super) struct VisibilityGraph {
     /// Viewers that were told something since their last position. May contain removed ones.
     unpositioned: Vec<u32>,
     parked: Parked,
+    limits: PacingLimits,
+    /// Viewers whose clients must read before more is delivered.
+    waits: Vec<(ViewerKey, ConnId)>,
+}
+
+/// What follows when a client has read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct AfterRead {
+    pub updates: Vec<GraphUpdate>,
+    /// Users whose state was held back and is read again.
+    pub users: Vec<UserId>,
+    /// Whether the viewer must be looked up.
+    pub needs_lookup: bool,
 }
 
 impl VisibilityGraph {
+    pub(super) fn new(limits: PacingLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     pub(super) fn edge_count(&self) -> usize {
         self.edge_count
     }
@@ -226,6 +237,7 @@ impl VisibilityGraph {
             resume: is_resumable.then(Box::default),
             invalid: RecheckScope::All,
             in_flight: RecheckScope::Empty,
+            pacing: Pacing::default(),
         };
         let index = self.free_viewers.pop().unwrap_or_else(|| {
             self.viewers.push((0, None));
@@ -371,19 +383,27 @@ impl VisibilityGraph {
     /// Hides all users from a viewer whose policies raise an error. All its subjects stay invalid.
     pub(super) fn hide_all(&mut self, key: ViewerKey) -> Vec<GraphUpdate> {
         self.lookup_failed(key);
+        let limits = self.limits;
         let Some(viewer) = self.current_viewer_mut(key) else { return Vec::new() };
         viewer.invalid = RecheckScope::All;
         let is_first = !std::mem::replace(&mut viewer.has_initial_state, true);
-        let mark = viewer.mark();
-        let mut lost: Vec<SubjectIndex> = Vec::new();
-        for edge in &mut viewer.edges {
-            if std::mem::replace(&mut edge.delivered, Delivered::Nothing) != Delivered::Nothing {
-                edge.delivered_at = mark;
-                lost.push(edge.subject);
+        let (conn, mark) = (viewer.conn, viewer.mark());
+        let (mut edges, mut pacing) = viewer.take_edges();
+        let mut updates = Vec::new();
+        for edge in &mut edges {
+            edge.face = None;
+            let id = self.subjects[edge.subject as usize].id;
+            if is_first {
+                edge.release(&mut pacing);
+                if std::mem::replace(&mut edge.delivered, Delivered::Nothing) != Delivered::Nothing {
+                    edge.delivered_at = mark;
+                }
+            } else if let Some(hidden) = edge.change(None, id, Recipient::new(&mut pacing, &limits, mark)) {
+                updates.push(GraphUpdate::Presence(hidden, vec![conn]));
             }
         }
-        let conn = viewer.conn;
-        let mut updates = Vec::new();
+        let viewer = self.viewer_mut(key.index);
+        (viewer.edges, viewer.pacing) = (edges, pacing);
         if is_first {
             // A full state, which replaces what a resumed client shows.
             if let Some(resume) = &mut viewer.resume {
@@ -391,15 +411,10 @@ impl VisibilityGraph {
             }
             updates.push(self.initial_state(key.index, Vec::new()));
         } else {
-            updates.extend(lost.into_iter().map(|subject| {
-                GraphUpdate::Presence(
-                    Arc::new(Presence::hidden(self.subjects[subject as usize].id)),
-                    vec![conn],
-                )
-            }));
             self.mark_told(key.index);
         }
         updates.extend(self.apply_viewer_typing(key.index, &RecheckScope::All, &[]));
+        self.begin_wait(key.index);
         updates
     }
 
@@ -426,46 +441,44 @@ impl VisibilityGraph {
             return Vec::new();
         }
         self.in_flight.remove(&key.index);
+        let mut seen: Vec<(SubjectIndex, Option<VersionedFace>)> = Vec::with_capacity(candidates.len());
+        seen.extend(candidates.into_iter().map(|it| (self.subject(it.user_id), it.visible_face)));
+        seen.sort_unstable_by_key(|(subject, _)| *subject);
+
         let viewer = self.viewer_mut(key.index);
-        let (conn, page) = (viewer.conn, viewer.page.clone());
+        let (conn, page, mark) = (viewer.conn, viewer.page.clone(), viewer.mark());
         let is_first = !std::mem::replace(&mut viewer.has_initial_state, true);
         let scope = std::mem::take(&mut viewer.in_flight);
-
-        let mark = viewer.mark();
+        let (known, mut pacing) = viewer.take_edges();
+        let limits = self.limits;
+        let mut edges: Vec<Edge> = Vec::with_capacity(seen.len());
         let mut changed = Vec::new();
-        let mut candidate_ids: HashSet<UserId> = HashSet::with_capacity(candidates.len());
-        for candidate in candidates {
-            candidate_ids.insert(candidate.user_id);
-            let subject = self.watch(candidate.user_id, key.index);
-            let edge = self.edge_mut(key.index, subject);
-            edge.face = candidate.visible_face.as_ref().map(|face| face.face);
-            changed.extend(state_change(
-                edge,
-                candidate.visible_face,
-                candidate.user_id,
-                mark,
-                page.as_deref(),
-            ));
-        }
-        // A looked-up subject that is not a candidate any more is neither related nor followed.
-        let viewer = self.viewer_mut(key.index);
-        let edges = std::mem::take(&mut viewer.edges);
-        let (kept, lost): (Vec<Edge>, Vec<Edge>) = edges.into_iter().partition(|edge| {
-            let id = self.subjects[edge.subject as usize].id;
-            candidate_ids.contains(&id) || !scope.contains(id)
-        });
-        self.viewer_mut(key.index).edges = kept;
-        for edge in lost {
-            let id = self.subjects[edge.subject as usize].id;
-            let viewer = self.viewer_mut(key.index);
-            if edge.delivered != Delivered::Nothing {
-                changed.push(Arc::new(Presence::hidden(id)));
-                viewer.take_back(id, mark);
-            } else if edge.delivered_at > 0 {
-                viewer.take_back(id, edge.delivered_at);
+        let mut known = known.into_iter().peekable();
+        for (subject, visible_face) in seen {
+            while let Some(edge) = known.next_if(|edge| edge.subject < subject) {
+                let recipient = Recipient::new(&mut pacing, &limits, mark).for_initial_state(is_first);
+                edges.extend(self.without_candidate(key.index, edge, &scope, recipient, &mut changed));
             }
-            self.unwatch(edge.subject, key.index);
+            let id = self.subjects[subject as usize].id;
+            let mut edge = known.next_if(|edge| edge.subject == subject).unwrap_or_else(|| {
+                self.subjects[subject as usize].watchers.push(key.index);
+                self.edge_count += 1;
+                Edge::new(subject, self.viewer_mut(key.index).reclaim(id))
+            });
+            edge.face = visible_face.as_ref().map(|face| face.face);
+            edge.is_lost = false;
+            let recipient = Recipient::new(&mut pacing, &limits, mark);
+            let recipient = recipient.for_initial_state(is_first).on_page(page.as_deref());
+            changed.extend(edge.change(visible_face, id, recipient));
+            edges.push(edge);
         }
+        for edge in known {
+            let recipient = Recipient::new(&mut pacing, &limits, mark).for_initial_state(is_first);
+            edges.extend(self.without_candidate(key.index, edge, &scope, recipient, &mut changed));
+        }
+        edges.shrink_to_fit();
+        let viewer = self.viewer_mut(key.index);
+        (viewer.edges, viewer.pacing) = (edges, pacing);
         let mut updates = Vec::new();
         if is_first {
             updates.push(self.initial_state(key.index, changed));
@@ -473,98 +486,41 @@ impl VisibilityGraph {
             self.mark_told(key.index);
             updates.extend(changed.into_iter().map(|presence| GraphUpdate::Presence(presence, vec![conn])));
         }
-        self.viewer_mut(key.index).edges.shrink_to_fit();
         updates.extend(self.apply_viewer_typing(key.index, &scope, &typing_users));
+        self.begin_wait(key.index);
         updates
     }
 
-    /// Applies typing states among the looked-up subjects. Returns the changes.
-    fn apply_viewer_typing(
+    /// Applies a lookup that did not return the subject of this edge. A looked-up subject that is not a candidate any
+    /// more is neither related nor followed. Returns the edge if it remains.
+    fn without_candidate(
         &mut self,
         index: u32,
+        mut edge: Edge,
         scope: &RecheckScope,
-        typing_users: &[TypingUser],
-    ) -> Vec<GraphUpdate> {
-        let viewer = self.viewer_mut(index);
-        let (conn, user) = (viewer.conn, viewer.user);
-        let delivered = std::mem::take(&mut viewer.typing_users);
-        let (kept, stopped): (SmallVec<[TypingUser; 1]>, SmallVec<[TypingUser; 1]>) =
-            delivered.into_iter().partition(|typing_user| {
-                !scope.contains(typing_user.user_id) || typing_users.contains(typing_user)
-            });
-        // A user's own typing is not delivered to the user's other devices.
-        let started: SmallVec<[TypingUser; 1]> = typing_users
-            .iter()
-            .filter(|typing_user| typing_user.user_id != user && !kept.contains(typing_user))
-            .cloned()
-            .collect();
-        viewer.typing_users = kept;
-        viewer.typing_users.extend(started.iter().cloned());
-        let mut updates = Vec::new();
-        for typing_user in stopped {
-            self.remove_typing_recipient(&typing_user, index);
-            updates.push(GraphUpdate::Typing(typing_state(typing_user, false), vec![conn]));
+        recipient: Recipient<'_>,
+        changed: &mut Vec<Arc<Presence>>,
+    ) -> Option<Edge> {
+        let id = self.subjects[edge.subject as usize].id;
+        if !scope.contains(id) {
+            return Some(edge);
         }
-        for typing_user in started {
-            self.typing.entry(typing_user.clone()).or_default().delivered_to.push(index);
-            updates.push(GraphUpdate::Typing(typing_state(typing_user, true), vec![conn]));
+        (edge.face, edge.is_lost) = (None, true);
+        changed.extend(edge.change(None, id, recipient));
+        if edge.is_held {
+            return Some(edge);
         }
-        updates
+        self.remove_edge(index, edge);
+        None
     }
 
-    /// Applies typing states of one snapshot, after all invalidations of that snapshot. Viewers that received a typing
-    /// state get its refresh or end. For other participants a lookup is needed; those viewers are returned too.
-    pub(super) fn apply_typing(&mut self, typing: &[TypingRecord]) -> (Vec<GraphUpdate>, Vec<ViewerKey>) {
-        let (mut updates, mut due) = (Vec::new(), Vec::new());
-        for TypingRecord { typing_user, participants, since } in typing {
-            let known = self.typing.remove_entry(typing_user);
-            let (known, TypingEntry { delivered_to, since: previous }) =
-                known.unwrap_or_else(|| (typing_user.clone(), TypingEntry::default()));
-            let Some(since) = *since else {
-                // The row is gone; the ID is written as it was delivered.
-                let typing_user = &known;
-                let to = delivered_to.iter().map(|index| {
-                    let viewer = self.viewer_mut(*index);
-                    viewer.typing_users.retain(|other| other != typing_user);
-                    viewer.conn
-                });
-                let to: Vec<ConnId> = to.collect();
-                if !to.is_empty() {
-                    updates.push(GraphUpdate::Typing(typing_state(typing_user.clone(), false), to));
-                }
-                continue;
-            };
-            if previous.is_some_and(|previous| previous != since) {
-                let recipients = delivered_to.iter().filter_map(|index| {
-                    let viewer = self.viewers[*index as usize].1.as_ref()?;
-                    (!viewer.is_invalid(typing_user.user_id)).then_some(viewer.conn)
-                });
-                let recipients: Vec<ConnId> = recipients.collect();
-                if !recipients.is_empty() {
-                    updates.push(GraphUpdate::Typing(typing_state(typing_user.clone(), true), recipients));
-                }
-            }
-            let others = participants.iter().filter(|user| **user != typing_user.user_id);
-            let viewers: SmallVec<[u32; 2]> =
-                others.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
-            for index in viewers.iter().copied().filter(|index| !delivered_to.contains(index)) {
-                self.viewer_mut(index).invalid.add(Some(&[typing_user.user_id]));
-                due.push(self.key(index));
-            }
-            if !(delivered_to.is_empty() && viewers.is_empty()) {
-                self.typing.insert(typing_user.clone(), TypingEntry { delivered_to, since: Some(since) });
-            }
+    /// Removes an edge that was taken from its viewer.
+    fn remove_edge(&mut self, index: u32, edge: Edge) {
+        let id = self.subjects[edge.subject as usize].id;
+        if edge.delivered_at > 0 {
+            self.viewer_mut(index).take_back(id, edge.delivered_at);
         }
-        (updates, due)
-    }
-
-    fn remove_typing_recipient(&mut self, typing_user: &TypingUser, index: u32) {
-        if let Some(TypingEntry { delivered_to, .. }) = self.typing.get_mut(typing_user) {
-            delivered_to.retain(|other| *other != index);
-            if delivered_to.is_empty() {
-                self.typing.remove(typing_user);
-            }
-        }
+        self.unwatch(edge.subject, index);
     }
 
     /// Applies faces of one snapshot, after all invalidations of that snapshot. Returns the updates for viewers that
@@ -574,7 +530,7 @@ impl VisibilityGraph {
         for face in faces {
             by_user.entry(face.presence.user_id).or_default().push(face);
         }
-        let mut updates = Vec::new();
+        let (mut updates, limits) = (Vec::new(), self.limits);
         for user in users {
             let Some(subject) = self.by_id.get(user).copied() else { continue };
             let faces = by_user.remove(user).unwrap_or_default();
@@ -585,13 +541,13 @@ impl VisibilityGraph {
                 if viewer.is_invalid(*user) {
                     continue;
                 }
-                let (conn, mark, is_live) = (viewer.conn, viewer.mark(), viewer.has_initial_state);
-                let page = viewer.page.clone();
-                let edge = self.edge_mut(watcher, subject);
+                let position = viewer.edge_position(subject).expect("watchers have an edge");
+                let (conn, mark) = (viewer.conn, viewer.mark());
+                let edge = &mut viewer.edges[position];
                 let Some(edge_face) = edge.face else { continue };
-                if !is_live {
+                if !viewer.has_initial_state {
                     // Read when the viewer is resumed.
-                    self.viewer_mut(watcher).invalid.add(Some(&[*user]));
+                    viewer.invalid.add(Some(&[*user]));
                     continue;
                 }
                 let visible_face = faces.iter().find(|face| face.face == edge_face).cloned();
@@ -600,11 +556,14 @@ impl VisibilityGraph {
                     Some(face) if face.face == Face::Public => 1,
                     Some(_) => 2,
                 };
-                if let Some(presence) = state_change(edge, visible_face, *user, mark, page.as_deref()) {
+                let recipient = Recipient::new(&mut viewer.pacing, &limits, mark);
+                let recipient = recipient.on_page(viewer.page.as_deref());
+                if let Some(presence) = edge.change(visible_face, *user, recipient) {
                     self.mark_told(watcher);
                     to[group].0.get_or_insert(presence);
                     to[group].1.push(conn);
                 }
+                self.begin_wait(watcher);
             }
             updates.extend(
                 to.into_iter().filter_map(|(presence, to)| Some(GraphUpdate::Presence(presence?, to))),
@@ -626,15 +585,9 @@ impl VisibilityGraph {
         viewer.as_mut().filter(|_| *epoch == key.epoch)
     }
 
-    fn edge_mut(&mut self, viewer: u32, subject: SubjectIndex) -> &mut Edge {
-        let viewer = self.viewer_mut(viewer);
-        let position = viewer.edge_position(subject).expect("watchers have an edge");
-        &mut viewer.edges[position]
-    }
-
-    /// Returns the subject of the user, adding an edge from the viewer if needed.
-    fn watch(&mut self, user: UserId, viewer: u32) -> SubjectIndex {
-        let subject = *self.by_id.entry(user).or_insert_with(|| {
+    /// Returns the subject of the user, which may have no watchers yet.
+    fn subject(&mut self, user: UserId) -> SubjectIndex {
+        *self.by_id.entry(user).or_insert_with(|| {
             let subject = Subject { id: user, watchers: Vec::new() };
             if let Some(free) = self.free_subjects.pop() {
                 self.subjects[free as usize] = subject;
@@ -643,16 +596,7 @@ impl VisibilityGraph {
                 self.subjects.push(subject);
                 u32::try_from(self.subjects.len() - 1).expect("fewer than 2^32 subjects")
             }
-        });
-        let viewer_entry = self.viewer_mut(viewer);
-        if let Err(position) = viewer_entry.edge_position(subject) {
-            let (delivered, delivered_at) = viewer_entry.reclaim(user);
-            let edge = Edge { digest: 0, subject, delivered_at, face: None, delivered };
-            viewer_entry.edges.insert(position, edge);
-            self.subjects[subject as usize].watchers.push(viewer);
-            self.edge_count += 1;
-        }
-        subject
+        })
     }
 
     fn unwatch(&mut self, subject: SubjectIndex, viewer: u32) {
@@ -669,48 +613,11 @@ impl VisibilityGraph {
     }
 }
 
-fn typing_state(TypingUser { conversation_id, user_id }: TypingUser, is_typing: bool) -> TypingState {
-    TypingState { user_id, conversation_id, is_typing }
-}
-
-/// Returns the change for the viewer at this edge and records it as delivered. States arrive in the order of their
-/// snapshots: a pass skips edges with a lookup in flight, and reads them again after it.
-///
-/// With a page, the presence of a user who left it is delivered once more, which shows that; then nothing is until the
-/// user comes back.
-fn state_change(
-    edge: &mut Edge,
-    visible_face: Option<VersionedFace>,
-    user: UserId,
-    mark: u32,
-    page: Option<&str>,
-) -> Option<Arc<Presence>> {
-    let presence = match visible_face {
-        Some(face) if page.is_some() && face.presence.current_page.as_deref() != page => {
-            if std::mem::replace(&mut edge.delivered, Delivered::Nothing) == Delivered::Nothing {
-                return None;
-            }
-            face.presence
-        }
-        Some(face) => {
-            let delivered = Delivered::State(face.face);
-            if edge.delivered == delivered && edge.digest == face.digest {
-                return None;
-            }
-            (edge.delivered, edge.digest) = (delivered, face.digest);
-            face.presence
-        }
-        None if edge.delivered == Delivered::Nothing => return None,
-        None => {
-            edge.delivered = Delivered::Nothing;
-            Arc::new(Presence::hidden(user))
-        }
-    };
-    edge.delivered_at = mark;
-    Some(presence)
-}
-
+mod edge;
+mod held;
 mod parking;
 mod resume;
+mod typing;
+
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! - [`pending`]: notifications, merged, so that a burst costs no more than a set of IDs.
 //! - [`graph`]: viewers, subjects and the edges between them; plain data without I/O.
+//! - [`pacing`]: how much a viewer receives before its client has read.
 //! - [`task`]: the task that reads changes in snapshots, queries row-level security, and passes messages to the hub.
 //!
 //! The invariant: faces and the log of visibility changes are read in **one snapshot**. The log invalidates edges, and
@@ -10,6 +11,7 @@
 //! was allowed to see.
 
 mod graph;
+mod pacing;
 mod pending;
 mod task;
 

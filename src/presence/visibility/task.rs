@@ -21,13 +21,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    graph::{GraphUpdate, Interest, Resumed, ViewerKey, VisibilityGraph},
+    graph::{AfterRead, GraphUpdate, Interest, Resumed, ViewerKey, VisibilityGraph},
     pending::{PendingBatch, PendingChanges},
 };
 use crate::{
     auth::Principal,
     backoff::Backoff,
-    hub::{CloseCode, ConnId, Delivery, Encodable, Hub, StateKey},
+    hub::{CloseCode, ConnId, Delivery, Encodable, Hub, ReadProgress, StateKey},
     lifecycle::ErrorChain,
     model::{Position, TypingUser, UserId},
     pg::{
@@ -133,6 +133,7 @@ impl Visibility {
         resume: ResumeSettings,
     ) -> (Self, VisibilityTask) {
         let (sender, commands) = mpsc::channel(COMMAND_QUEUE_CAPACITY);
+        let graph = VisibilityGraph::new(hub.connection_settings().outbox.into());
         let task = VisibilityTask {
             database,
             hub,
@@ -140,7 +141,8 @@ impl Visibility {
             commands,
             resume,
             positions_due_at: None,
-            graph: VisibilityGraph::default(),
+            graph,
+            reads: JoinSet::new(),
             snapshot: None,
             cluster: None,
             policy_traits: PolicyTraits::default(),
@@ -211,6 +213,8 @@ pub struct VisibilityTask {
     /// The cluster and timeline of the last snapshot.
     cluster: Option<String>,
     policy_traits: PolicyTraits,
+    /// Waits until clients have read what was delivered; at most one per viewer.
+    reads: JoinSet<(ViewerKey, ReadProgress)>,
     lookups: JoinSet<Result<Vec<LookupResult>, PgError>>,
     in_flight: HashMap<Id, Lookup>,
     /// Viewers to look up. Known viewers precede new ones, so that hidden users are removed soon.
@@ -266,6 +270,9 @@ impl VisibilityTask {
                         Err(error) => (error.id(), Err(PgError::Unavailable(error.into()))),
                     };
                     self.on_lookup_done(id, results).await;
+                }
+                Some(Ok((key, progress))) = self.reads.join_next(), if !self.reads.is_empty() => {
+                    self.on_read_progress(key, progress).await;
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.handle_command(command).await,
@@ -641,7 +648,44 @@ impl VisibilityTask {
 
     // Delivery --------------------------------------------------------------------------------------------------
 
-    async fn deliver(&self, updates: Vec<GraphUpdate>) {
+    async fn on_read_progress(&mut self, key: ViewerKey, progress: ReadProgress) {
+        match progress {
+            ReadProgress::Read => {
+                let AfterRead { updates, users, needs_lookup } = self.graph.on_read(key);
+                if !users.is_empty() {
+                    self.pending.requeue_users(users);
+                }
+                if needs_lookup {
+                    self.due.push_back(key);
+                }
+                self.deliver(updates).await;
+            }
+            ReadProgress::Stalled => {
+                if let Some(connection) =
+                    self.graph.on_stalled(key).and_then(|conn| self.hub.connection(conn))
+                {
+                    connection.close_slow();
+                }
+                self.start_waits();
+            }
+            // The session ends, and its viewer with it.
+            ReadProgress::Closed => {}
+        }
+    }
+
+    fn start_waits(&mut self) {
+        for (key, conn) in self.graph.take_waits() {
+            let hub = self.hub.clone();
+            self.reads.spawn(async move { (key, hub.wait_until_read(conn).await) });
+        }
+    }
+
+    async fn deliver(&mut self, updates: Vec<GraphUpdate>) {
+        self.send(updates).await;
+        self.start_waits();
+    }
+
+    async fn send(&self, updates: Vec<GraphUpdate>) {
         if updates.is_empty() {
             return;
         }

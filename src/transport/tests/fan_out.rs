@@ -6,9 +6,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::server::{Server, SessionEvent, TextMessage, in_time};
 use crate::{
-    hub::{ConnId, Delivery, Encodable, Member, ReceiveMask, StateKey, TopicDelivery},
+    hub::{
+        ConnId, Delivery, Encodable, HubSettings, Member, ReadProgress, ReceiveMask, StateKey, TopicDelivery,
+    },
     model::{ChannelId, Topic, UserId},
-    transport::{CloseCode, CloseReason, frame::WireFrame},
+    transport::{AcceptSettings, CloseCode, CloseReason, ConnectionSettings, frame::WireFrame},
 };
 
 fn stream(text: impl Into<String>, to: Vec<ConnId>) -> Delivery {
@@ -118,6 +120,35 @@ async fn a_slow_stream_reader_is_closed_without_affecting_others() {
     assert!(received < sent, "{received} of {sent}");
     in_time(server.hub.fan_out(vec![stream("after", vec![slow_id, fast_id])])).await.expect("running");
     assert_eq!(fast.next_text().await.as_deref(), Some("after"));
+}
+
+#[tokio::test]
+async fn the_hub_reports_whether_a_client_has_read() {
+    let stall_timeout = Duration::from_millis(100);
+    let connections = ConnectionSettings { stall_timeout, ..Default::default() };
+    let settings = HubSettings { connections, ..Default::default() };
+    let mut server = Server::with(settings, AcceptSettings::default()).await;
+    let mut client = server.connect_raw(b"").await;
+    let id = server.opened().await;
+    assert_eq!(in_time(server.hub.wait_until_read(id)).await, ReadProgress::Read);
+
+    let text = "x".repeat(64 * 1024);
+    let mut sent = 0;
+    while server.hub.connection(id).expect("open").queued_bytes() == 0 {
+        in_time(server.hub.fan_out(vec![stream(text.clone(), vec![id])])).await.expect("running");
+        sent += 1;
+    }
+    assert_eq!(in_time(server.hub.wait_until_read(id)).await, ReadProgress::Stalled);
+    let read = async {
+        for _ in 0..sent {
+            assert_eq!(client.next_text().await.as_ref(), Some(&text));
+        }
+    };
+    let (progress, ()) = tokio::join!(in_time(server.hub.wait_until_read(id)), read);
+    assert_eq!(progress, ReadProgress::Read);
+    drop(client);
+    assert!(matches!(server.next_event().await, SessionEvent::Closed(_)));
+    assert_eq!(in_time(server.hub.wait_until_read(id)).await, ReadProgress::Closed);
 }
 
 #[tokio::test]

@@ -253,6 +253,8 @@ impl VisibilityGraph {
             }
             RecheckScope::All => viewer.invalid = RecheckScope::All,
         }
+        self.reset_pacing(index);
+        let viewer = self.viewer_mut(index);
         // The client forgets who is typing with the connection. Those who still are, are read again.
         let typing_users = std::mem::take(&mut viewer.typing_users);
         if !typing_users.is_empty() {

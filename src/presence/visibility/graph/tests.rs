@@ -1,6 +1,6 @@
-use super::*;
-use crate::model::{ConversationKey, Reach, Status};
-use crate::pg::queries::presence::Candidate;
+use super::{super::pacing::UPDATE_BYTES, typing::typing_state, *};
+use crate::model::{ConversationKey, Reach, Status, TypingUser};
+use crate::pg::queries::presence::{Candidate, TypingRecord};
 
 /// A face whose content depends on the version.
 fn face(user: UserId, face: Face, version: i64) -> VersionedFace {
@@ -404,4 +404,161 @@ fn a_viewer_of_a_page_receives_its_users_and_once_who_left_it() {
     assert_eq!(graph.apply_faces(&[bob], Vec::new()), []);
     graph.set_page(conn, None).expect("a viewer");
     graph.begin_lookup(key).expect("all subjects are looked up again");
+}
+
+/// Updates that fit before the client has read in the tests below.
+const PART: usize = 10;
+
+/// A graph with a viewer that has read its initial state of these users.
+fn paced_viewer(users: &[UserId]) -> (VisibilityGraph, ViewerKey, ConnId, UserId) {
+    let limits = PacingLimits { initial_state_bytes: usize::MAX, update_bytes: PART * (UPDATE_BYTES + 8) };
+    let mut graph = VisibilityGraph::new(limits);
+    let candidates = users.iter().map(|user| visible(*user, 1)).collect();
+    let (key, conn, user) = viewer_with_initial_state(&mut graph, 1, candidates);
+    graph.take_waits();
+    assert_eq!(graph.on_read(key), AfterRead::default());
+    (graph, key, conn, user)
+}
+
+fn user_ids(count: usize) -> Vec<UserId> {
+    (0..count).map(|_| UserId::random()).collect()
+}
+
+/// The users of updates, each for one connection.
+fn updated_users(updates: &[GraphUpdate]) -> HashSet<UserId> {
+    let user = |update: &GraphUpdate| match update {
+        GraphUpdate::Presence(presence, to) if to.len() == 1 => presence.user_id,
+        other => panic!("{other:?}"),
+    };
+    let users: HashSet<UserId> = updates.iter().map(user).collect();
+    assert_eq!(users.len(), updates.len());
+    users
+}
+
+#[test]
+fn many_hidden_users_are_delivered_in_parts_as_the_client_reads() {
+    let users = user_ids(20 * PART);
+    let (mut graph, key, conn, _) = paced_viewer(&users);
+    graph.invalidate(&invalidate_all());
+    graph.begin_lookup(key).expect("needs a lookup");
+    let mut updates = graph.apply_lookup(key, lookup_state(Vec::new()));
+    let mut hidden = HashSet::new();
+    while hidden.len() < users.len() {
+        assert!((1..=PART).contains(&updates.len()), "{}", updates.len());
+        hidden.extend(updated_users(&updates));
+        let faces = users.iter().map(|user| face(*user, Face::Public, 2)).collect();
+        assert_eq!(graph.apply_faces(&users, faces), [], "nobody is shown again");
+        let waits = graph.take_waits();
+        assert!(hidden.len() == users.len() || waits == [(key, conn)], "{waits:?}");
+        let after = graph.on_read(key);
+        assert_eq!((&after.users[..], after.needs_lookup), (&[][..], false));
+        updates = after.updates;
+    }
+    assert_eq!(hidden, users.iter().copied().collect());
+    assert_eq!((updates, graph.edge_count()), (vec![], 0));
+}
+
+#[test]
+fn changes_of_many_users_are_read_again_as_the_client_reads() {
+    let users = user_ids(20 * PART);
+    let (mut graph, key, conn, _) = paced_viewer(&users);
+    let faces =
+        |users: &[UserId], version| users.iter().map(|user| face(*user, Face::Public, version)).collect();
+    let mut updates = graph.apply_faces(&users, faces(&users, 2));
+    let mut delivered = HashSet::new();
+    let mut version = 2;
+    while delivered.len() < users.len() {
+        assert!((1..=PART).contains(&updates.len()), "{}", updates.len());
+        let expected = version.to_string();
+        for update in &updates {
+            let GraphUpdate::Presence(presence, _) = update else { panic!("{update:?}") };
+            assert_eq!(presence.activity.as_deref(), Some(&*expected), "the latest state");
+        }
+        delivered.extend(updated_users(&updates));
+        let waits = graph.take_waits();
+        assert!(delivered.len() == users.len() || waits == [(key, conn)], "{waits:?}");
+        let after = graph.on_read(key);
+        assert_eq!((&after.updates[..], after.needs_lookup), (&[][..], false));
+        version += 1;
+        updates = graph.apply_faces(&after.users, faces(&after.users, version));
+    }
+    assert_eq!(graph.on_read(key), AfterRead::default());
+}
+
+#[test]
+fn a_user_who_is_hidden_while_a_change_is_held_back_is_not_shown() {
+    let users = user_ids(2 * PART);
+    let (mut graph, key, conn, _) = paced_viewer(&users);
+    let faces: Vec<VersionedFace> = users.iter().map(|user| face(*user, Face::Public, 2)).collect();
+    let shown = updated_users(&graph.apply_faces(&users, faces));
+    let held: Vec<UserId> = users.iter().filter(|user| !shown.contains(user)).copied().collect();
+    assert_eq!(held.len(), PART);
+    graph.invalidate(&invalidate_all());
+    graph.begin_lookup(key).expect("needs a lookup");
+    let candidates = users.iter().map(|user| match held.contains(user) {
+        true => not_visible(*user),
+        false => visible(*user, 2),
+    });
+    assert_eq!(graph.apply_lookup(key, lookup_state(candidates.collect())), []);
+    assert_eq!(graph.on_stalled(key), Some(conn), "a client that does not read is closed");
+    let mut updates = Vec::new();
+    while updates.len() < PART {
+        let after = graph.on_read(key);
+        assert!(!after.updates.is_empty() && after.users.is_empty(), "{after:?}");
+        updates.extend(after.updates);
+    }
+    assert!(updates.iter().all(|update| {
+        matches!(update, GraphUpdate::Presence(hidden, _) if **hidden == Presence::hidden(hidden.user_id))
+    }));
+    assert_eq!(updated_users(&updates), held.into_iter().collect());
+}
+
+#[test]
+fn a_stalled_client_for_which_nothing_is_held_back_stays_open() {
+    let (mut graph, key, conn, _) = paced_viewer(&user_ids(1));
+    let users: Vec<UserId> = graph.by_id.keys().copied().collect();
+    for version in 2..=7 {
+        graph.apply_faces(&users, vec![face(users[0], Face::Public, version)]);
+    }
+    assert_eq!(graph.take_waits(), [(key, conn)]);
+    assert_eq!(graph.on_stalled(key), None);
+    assert_eq!(graph.take_waits(), [(key, conn)], "it is waited for again");
+}
+
+#[test]
+fn typing_that_is_held_back_is_found_by_a_lookup() {
+    let users = user_ids(2 * PART);
+    let (mut graph, key, conn, viewer) = paced_viewer(&users);
+    let typing_user =
+        |user_id| TypingUser { conversation_id: ConversationKey::stored("42", Some(true)), user_id };
+    let all: Vec<TypingUser> = users.iter().copied().map(typing_user).collect();
+    let candidates = || users.iter().map(|user| visible(*user, 1)).collect();
+    // Until all `count` changes are delivered, in parts.
+    let look_up = |graph: &mut VisibilityGraph, typing_users: &[TypingUser], count: usize| {
+        let mut delivered = 0;
+        while delivered < count {
+            graph.begin_lookup(key).expect("needs a lookup");
+            let state = LookupState { candidates: candidates(), typing_users: typing_users.to_vec() };
+            let updates = graph.apply_lookup(key, state);
+            assert!((1..=PART).contains(&updates.len()), "{updates:?}");
+            delivered += updates.len();
+            assert_eq!(graph.on_read(key).needs_lookup, delivered < count);
+        }
+        assert_eq!(delivered, count);
+    };
+    graph.invalidate(&invalidate_all());
+    look_up(&mut graph, &all, users.len());
+
+    graph.take_waits();
+    let ended = |typing_user: &TypingUser| TypingRecord {
+        typing_user: typing_user.clone(),
+        participants: vec![typing_user.user_id, viewer],
+        since: None,
+    };
+    let (updates, _) = graph.apply_typing(&all.iter().map(ended).collect::<Vec<_>>());
+    assert!((1..=PART).contains(&updates.len()), "{updates:?}");
+    assert_eq!(graph.take_waits(), [(key, conn)]);
+    assert!(graph.on_read(key).needs_lookup);
+    look_up(&mut graph, &[], users.len() - updates.len());
+    assert!(graph.typing.is_empty());
 }
