@@ -22,6 +22,7 @@ mod reconnects;
 mod report;
 mod revocation;
 mod server;
+mod teams;
 mod users;
 mod writes;
 
@@ -46,7 +47,7 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "latency",
     "writes",
     "reads",
@@ -54,6 +55,7 @@ const SECTIONS: [&str; 14] = [
     "memory",
     "revocation",
     "reconnects",
+    "teams",
     "channels.fan_out",
     "channels.presence",
     "channels.joins",
@@ -111,6 +113,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "memory" => memory::run(plan, cluster, &mut report).await,
             "revocation" => revocation::run(plan, cluster, &mut report).await,
             "reconnects" => reconnects::run(plan, cluster, &mut report).await,
+            "teams" => teams::run(plan, cluster, &mut report).await,
             "channels.fan_out" => channels::fan_out::run(plan, cluster, &mut report).await,
             "channels.presence" => channels::presence::run(plan, cluster, &mut report).await,
             "channels.joins" => channels::joins::run(plan, cluster, &mut report).await,
