@@ -46,6 +46,8 @@ use crate::{
 const LOOKUP_CONCURRENCY: usize = 3;
 /// Viewers per lookup. A viewer with 50 relations takes half a millisecond.
 const LOOKUP_BATCH_SIZE: usize = 32;
+/// One of so many viewers of a lookup is a new one, so that new ones are not starved.
+const NEW_VIEWER_SHARE: usize = 8;
 /// Timeout of a lookup in the database. After it, its viewers are looked up one by one.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout of reading a snapshot.
@@ -217,9 +219,9 @@ pub struct VisibilityTask {
     reads: JoinSet<(ViewerKey, ReadProgress)>,
     lookups: JoinSet<Result<Vec<LookupResult>, PgError>>,
     in_flight: HashMap<Id, Lookup>,
-    /// Viewers to look up. Known viewers precede new ones, so that hidden users are removed soon.
+    /// Known viewers to look up. Most precede new ones, so that hidden users are removed soon.
     due: VecDeque<ViewerKey>,
-    /// Viewers that have not received the initial state.
+    /// Viewers of connections without an initial state.
     new_viewers: VecDeque<ViewerKey>,
     /// Viewers whose policies raised an error or timed out. They are looked up alone, one at a time, with pauses.
     quarantined: HashMap<ViewerKey, Quarantine>,
@@ -310,7 +312,9 @@ impl VisibilityTask {
     async fn handle_command(&mut self, command: Command) {
         let key = match command {
             Command::Join { conn, user, principal, interest, resume } => {
-                self.join(conn, (user, principal), interest, resume).await
+                let key = self.join(conn, (user, principal), interest, resume).await;
+                self.new_viewers.extend(key);
+                None
             }
             Command::Leave { conn } if self.resume.window.is_zero() => {
                 self.graph.remove_viewer(conn);
@@ -495,7 +499,12 @@ impl VisibilityTask {
         {
             let mut batch = Vec::new();
             while batch.len() < LOOKUP_BATCH_SIZE {
-                let Some(key) = self.due.pop_front().or_else(|| self.new_viewers.pop_front()) else { break };
+                let (first, second) = if batch.len().is_multiple_of(NEW_VIEWER_SHARE) {
+                    (&mut self.new_viewers, &mut self.due)
+                } else {
+                    (&mut self.due, &mut self.new_viewers)
+                };
+                let Some(key) = first.pop_front().or_else(|| second.pop_front()) else { break };
                 if self.quarantined.contains_key(&key) {
                     continue; // Looked up alone, below.
                 }
