@@ -44,6 +44,9 @@ begin
       'Broadcasts from the database, kept for three days; its policies decide who may use private channels.';
     create index messages_inserted_at_topic_index on realtime.messages (inserted_at desc, topic)
       where extension = 'broadcast' and private;
+    -- For public channels whose history is kept as rows.
+    create index messages_inserted_at_public_topic_index on realtime.messages (inserted_at desc, topic)
+      where extension = 'broadcast' and not private;
     alter table realtime.messages enable row level security;
     if exists (select from pg_roles where rolname = 'service_role' and not rolbypassrls) then
       create policy "service_role has full access" on realtime.messages

@@ -15,6 +15,7 @@ use crate::{
             postgres::{BusReader, BusWriter, PostgresBus},
         },
         diff_sink::HubDiffSink,
+        history::{ChannelHistory, HistorySweeper, HistoryWriter},
         postgres_changes::{self, PostgresChanges},
         presence::{
             ChannelPresence, OccupancySender,
@@ -43,6 +44,8 @@ pub(super) struct ChannelTasks {
     bus_writer: BusWriter,
     bus_reader: BusReader<LocalBroadcaster>,
     remote_presence: RemotePresence,
+    history: HistorySweeper,
+    history_writer: HistoryWriter,
 }
 
 pub(super) fn new(
@@ -71,9 +74,10 @@ pub(super) fn new(
     let presence_row_writer =
         PresenceRowWriter::new(presence_store, channel_presence.clone(), database.clone(), node);
 
-    let local_broadcaster = LocalBroadcaster::new(hub.clone());
+    let history = ChannelHistory::new(&settings.history);
+    let local_broadcaster = LocalBroadcaster::new(hub.clone(), history.clone(), peers.clone());
     let (bus, bus_handler, (bus_writer, bus_reader)) =
-        PostgresBus::new(node, database, peers.clone(), local_broadcaster.clone());
+        PostgresBus::new(node, database, peers, local_broadcaster.clone());
     let (authorizer, authorization_handler, authorization) = Authorizer::new(database.clone());
     let (partition_handler, partitions) = PartitionMaintainer::new(database.clone());
     let replay_buffers = ReplayBuffers::default();
@@ -91,7 +95,8 @@ pub(super) fn new(
         users: presence.channel_users.clone(),
         verifier: deps.verifier.clone(),
         clock: clock.clone(),
-        broadcaster: Broadcaster::new(local_broadcaster, Arc::new(bus), peers),
+        broadcaster: Broadcaster::new(local_broadcaster, Arc::new(bus)),
+        history: history.clone(),
         presence: channel_presence,
         authorizer,
         messages,
@@ -117,6 +122,8 @@ pub(super) fn new(
         bus_writer,
         bus_reader,
         remote_presence,
+        history: HistorySweeper::new(history.memory),
+        history_writer: HistoryWriter::new(history.queue, database.clone()),
     };
     (services, handler, tasks)
 }
@@ -132,6 +139,8 @@ impl ChannelTasks {
         tasks.spawn_until_stopped("broadcasts from the database", |stop| self.broadcasts.run(stop));
         tasks.spawn_until_stopped("bus writer", |stop| self.bus_writer.run(stop));
         tasks.spawn_until_stopped("bus reader", |stop| self.bus_reader.run(stop));
+        tasks.spawn_until_stopped("channel history", |stop| self.history.run(stop));
+        tasks.spawn_until_stopped("channel history writer", |stop| self.history_writer.run(stop));
         tasks.spawn_until_stopped("remote channel presence", |stop| self.remote_presence.run(stop));
         ready
     }

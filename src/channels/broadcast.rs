@@ -2,144 +2,150 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::bus::{Bus, BusMessage, BusSubscriber, Peers};
+use super::{
+    BroadcastPayload,
+    bus::{Bus, BusMessage, BusSubscriber, Peers},
+    history::{
+        ChannelHistory, HistoryRule, HistoryStorage, KeptMessage, NotStored, OnStored, Origin, Source,
+        UnstoredBroadcast,
+    },
+};
 use crate::{
     hub::{Encodable, Hub, HubStopped, ReceiveMask, TopicDelivery},
-    model::{ChannelId, Topic},
-    protocol::phoenix::{TopicMessage, UserBroadcast, UserPayload},
+    model::{ChannelId, NodeId, Topic},
+    protocol::phoenix::{Positioned, TopicMessage, UserBroadcast},
 };
-
-/// Content of a broadcast. Payloads are the bytes that the client sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BroadcastPayload {
-    /// The complete payload as a JSON object, forwarded verbatim.
-    Json(Box<str>),
-    /// A broadcast with its event outside of the payload.
-    User {
-        event: Box<str>,
-        payload: UserPayload,
-        /// JSON object with further metadata.
-        meta: Option<Box<str>>,
-    },
-}
-
-/// Type byte of an encoded payload.
-mod kind {
-    pub(super) const JSON: u8 = 0;
-    pub(super) const USER_JSON: u8 = 1;
-    pub(super) const USER_BINARY: u8 = 2;
-}
-
-impl BroadcastPayload {
-    /// Encodes the payload for the bus.
-    #[expect(clippy::cast_possible_truncation, reason = "frames are limited to megabytes")]
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut out = Vec::new();
-        match self {
-            Self::Json(payload) => {
-                out.put_u8(kind::JSON);
-                out.put_slice(payload.as_bytes());
-            }
-            Self::User { event, payload, meta } => {
-                let meta = meta.as_deref().unwrap_or_default();
-                let (kind, payload) = match payload {
-                    UserPayload::Json(json) => (kind::USER_JSON, json.as_bytes()),
-                    UserPayload::Binary(bytes) => (kind::USER_BINARY, &**bytes),
-                };
-                out.put_u8(kind);
-                for part in [event.as_bytes(), meta.as_bytes()] {
-                    out.put_u32(part.len() as u32);
-                    out.put_slice(part);
-                }
-                out.put_slice(payload);
-            }
-        }
-        out.into()
-    }
-
-    /// Decodes a payload from the bus. `None` if another version of the server wrote it.
-    #[must_use]
-    pub fn decode(mut body: Bytes) -> Option<Self> {
-        let kind = body.try_get_u8().ok()?;
-        if kind == kind::JSON {
-            return Some(Self::Json(into_text(body)?));
-        }
-        let (event, meta) = (read_part(&mut body)?, read_part(&mut body)?);
-        let payload = match kind {
-            kind::USER_JSON => UserPayload::Json(into_text(body)?),
-            kind::USER_BINARY => UserPayload::Binary(body),
-            _ => return None,
-        };
-        let meta = Some(into_text(meta)?).filter(|meta| !meta.is_empty());
-        Some(Self::User { event: into_text(event)?, payload, meta })
-    }
-}
-
-fn read_part(rest: &mut Bytes) -> Option<Bytes> {
-    let length = rest.try_get_u32().ok()? as usize;
-    (length <= rest.len()).then(|| rest.split_to(length))
-}
-
-fn into_text(bytes: Bytes) -> Option<Box<str>> {
-    String::from_utf8(bytes.into()).ok().map(String::into_boxed_str)
-}
 
 /// Publishes broadcasts on all nodes.
 #[derive(Clone)]
 pub struct Broadcaster {
     local: LocalBroadcaster,
     bus: Arc<dyn Bus>,
-    peers: Peers,
+}
+
+/// A broadcast to publish.
+#[derive(Debug)]
+pub enum Publication {
+    /// To publish on this node with [`Broadcaster::publish_prepared`].
+    Prepared(PreparedBroadcast),
+    /// To store with [`Broadcaster::store`]. All nodes publish it when it is committed.
+    Unstored(UnstoredBroadcast),
+}
+
+/// A broadcast to publish on this node.
+#[derive(Debug)]
+pub struct PreparedBroadcast {
+    delivery: TopicDelivery,
+    /// For the history, if the topic has one and the broadcast an ID.
+    kept: Option<KeptMessage>,
+    /// For the other nodes, if they do not have it yet.
+    unsent: Option<Bytes>,
+}
+
+/// The result of a publication.
+#[derive(Debug)]
+pub struct Published(Option<oneshot::Receiver<Result<(), NotStored>>>);
+
+impl Published {
+    /// Waits until the broadcast is stored, if it has to be.
+    ///
+    /// # Errors
+    ///
+    /// It was not stored, or the server is stopping.
+    pub async fn wait(self) -> Result<(), NotStored> {
+        match self.0 {
+            None => Ok(()),
+            Some(result) => result.await.unwrap_or(Err(NotStored::Unavailable)),
+        }
+    }
 }
 
 impl Broadcaster {
     /// Publishes on this node and, while there are other live nodes, on the bus.
     #[must_use]
-    pub fn new(local: LocalBroadcaster, bus: Arc<dyn Bus>, peers: Peers) -> Self {
-        Self { local, bus, peers }
+    pub fn new(local: LocalBroadcaster, bus: Arc<dyn Bus>) -> Self {
+        Self { local, bus }
     }
 
-    /// Publishes a broadcast to all members of a topic.
+    /// Publishes a broadcast to all members of a topic. The result is available once it is published, or stored if the
+    /// topic has a history of rows; call this for several broadcasts before waiting.
     ///
     /// # Errors
     ///
     /// The hub has stopped.
-    pub async fn publish(&self, topic: &Topic, payload: BroadcastPayload) -> Result<(), HubStopped> {
-        let delivery = self.publish_remote(topic, payload, None);
-        self.publish_local(topic, Arc::new([delivery])).await
+    pub async fn publish(&self, topic: &Topic, payload: BroadcastPayload) -> Result<Published, HubStopped> {
+        let unstored = match self.prepare(topic, payload, None) {
+            Publication::Prepared(prepared) => {
+                self.publish_prepared(topic, vec![prepared]).await?;
+                return Ok(Published(None));
+            }
+            Publication::Unstored(unstored) => unstored,
+        };
+        let (sender, result) = oneshot::channel();
+        // The request may have been cancelled.
+        self.store(
+            unstored,
+            Some(Box::new(move |result| {
+                let _ = sender.send(result);
+            })),
+        );
+        Ok(Published(Some(result)))
     }
 
-    /// Publishes a broadcast on the other nodes, and returns what [`Self::publish_local`] publishes on this
-    /// one to all members but `except`.
+    /// Publishes a broadcast on the other nodes, and returns what [`Self::publish_prepared`] publishes on this one to all
+    /// members but `except`. In a topic with a history both happen then, so that the order is the same on all nodes.
     #[must_use]
-    pub fn publish_remote(
+    pub fn prepare(
         &self,
         topic: &Topic,
         payload: BroadcastPayload,
         except: Option<ChannelId>,
-    ) -> TopicDelivery {
-        if !self.peers.is_single_node() {
-            self.bus.publish(BusMessage { topic: topic.clone(), body: payload.encode() });
+    ) -> Publication {
+        let rule = self.local.history.rule(topic);
+        let payload = if rule.is_some() { payload.identified() } else { payload };
+        let kept = if rule.is_some() { payload.to_kept() } else { None };
+        let storage = rule.map(|rule| rule.storage);
+        if let (Some(HistoryStorage::Rows), Some(message)) = (storage, &kept) {
+            let (topic, message) = (topic.clone(), message.clone());
+            return Publication::Unstored(UnstoredBroadcast { topic, message, except, on_stored: None });
         }
-        topic_delivery(topic, payload, except, None)
+        let mut unsent = (!self.local.peers.is_single_node()).then(|| payload.encode());
+        if storage != Some(HistoryStorage::Memory)
+            && let Some(body) = unsent.take()
+        {
+            self.bus.publish(BusMessage { topic: topic.clone(), body });
+        }
+        let delivery = topic_delivery(topic, payload, except, None, kept.as_ref().map(|kept| kept.id));
+        Publication::Prepared(PreparedBroadcast { delivery, kept, unsent })
     }
 
-    /// Publishes broadcasts on this node. Waits while mailboxes are full, which slows down senders.
+    /// Queues a broadcast to be stored. `on_stored` is called when it is committed or given up.
+    pub fn store(&self, mut broadcast: UnstoredBroadcast, on_stored: Option<OnStored>) {
+        broadcast.on_stored = on_stored;
+        self.local.history.queue.push(broadcast);
+    }
+
+    /// Publishes broadcasts of one sender on this node, in order. Waits while mailboxes are full, which slows down
+    /// senders.
     ///
     /// # Errors
     ///
     /// The hub has stopped.
-    pub async fn publish_local(
+    pub async fn publish_prepared(
         &self,
         topic: &Topic,
-        deliveries: Arc<[TopicDelivery]>,
+        broadcasts: Vec<PreparedBroadcast>,
     ) -> Result<(), HubStopped> {
-        self.local.hub.publish(topic, deliveries).await
+        let Some(rule) = self.local.memory_rule(topic) else {
+            let deliveries = broadcasts.into_iter().map(|broadcast| broadcast.delivery).collect();
+            return self.local.hub.publish(topic, deliveries).await;
+        };
+        self.local.publish_kept(topic, rule, Origin::Local, broadcasts, Some(&*self.bus)).await
     }
 }
 
@@ -147,12 +153,14 @@ impl Broadcaster {
 #[derive(Debug, Clone)]
 pub struct LocalBroadcaster {
     hub: Hub,
+    history: ChannelHistory,
+    peers: Peers,
 }
 
 impl LocalBroadcaster {
     #[must_use]
-    pub const fn new(hub: Hub) -> Self {
-        Self { hub }
+    pub const fn new(hub: Hub, history: ChannelHistory, peers: Peers) -> Self {
+        Self { hub, history, peers }
     }
 
     /// Publishes a broadcast to the members on this node. Members that received the broadcast `id` in a
@@ -165,67 +173,91 @@ impl LocalBroadcaster {
         &self,
         topic: &Topic,
         payload: BroadcastPayload,
+        origin: Origin,
         id: Option<Uuid>,
     ) -> Result<(), HubStopped> {
-        self.hub.publish(topic, Arc::new([topic_delivery(topic, payload, None, id)])).await
+        let Some(rule) = self.memory_rule(topic) else {
+            let except = id.and_then(|id| self.history.queue.take_sender(id));
+            let position = id.filter(|_| self.history.rule(topic).is_some());
+            let delivery = topic_delivery(topic, payload, except, id, position);
+            return self.hub.publish(topic, Arc::new([delivery])).await;
+        };
+        let kept = payload.to_kept();
+        let delivery = topic_delivery(topic, payload, None, id, kept.as_ref().map(|kept| kept.id));
+        let broadcasts = vec![PreparedBroadcast { delivery, kept, unsent: None }];
+        self.publish_kept(topic, rule, origin, broadcasts, None).await
+    }
+
+    fn memory_rule(&self, topic: &Topic) -> Option<HistoryRule> {
+        self.history.rule(topic).filter(|rule| rule.storage == HistoryStorage::Memory)
+    }
+
+    /// Publishes in a topic with a history in memory. All members on this node, the history and the other nodes get the broadcasts
+    /// in the same order relative to those of other senders: the queues have space before the lock is taken.
+    async fn publish_kept(
+        &self,
+        topic: &Topic,
+        rule: HistoryRule,
+        origin: Origin,
+        broadcasts: Vec<PreparedBroadcast>,
+        bus: Option<&dyn Bus>,
+    ) -> Result<(), HubStopped> {
+        let mut reserved = self.hub.reserve(1).await?;
+        let source = Source { origin, has_peers: !self.peers.is_single_node() };
+        let mut deliveries = Vec::with_capacity(broadcasts.len());
+        let mut history = self.history.memory.lock();
+        for PreparedBroadcast { delivery, kept, unsent } in broadcasts {
+            if let (Some(bus), Some(body)) = (bus, unsent) {
+                bus.publish(BusMessage { topic: topic.clone(), body });
+            }
+            if let Some(kept) = kept {
+                history.append(topic, rule, source, kept);
+            }
+            deliveries.push(delivery);
+        }
+        reserved.publish_all(topic, deliveries.into());
+        drop(history);
+        Ok(())
     }
 }
 
+/// `position` is that of the broadcast in the history of the topic, if it has one.
 fn topic_delivery(
     topic: &Topic,
     payload: BroadcastPayload,
     except: Option<ChannelId>,
     id: Option<Uuid>,
+    position: Option<Uuid>,
 ) -> TopicDelivery {
     let topic = topic.name.clone();
-    let message = match payload {
-        BroadcastPayload::Json(payload) => {
+    let message = match (payload, position) {
+        (BroadcastPayload::Json(payload), _) => {
             Encodable::new(TopicMessage { topic, event: "broadcast".into(), payload }) as _
         }
-        BroadcastPayload::User { event, payload, meta } => {
+        (BroadcastPayload::User { event, payload, meta }, None) => {
             Encodable::new(UserBroadcast { topic, event, payload, meta }) as _
+        }
+        (BroadcastPayload::User { event, payload, meta }, Some(id)) => {
+            let message = UserBroadcast { topic, event, payload, meta };
+            Encodable::new(Positioned { position: id.to_string().into(), message }) as _
         }
     };
     TopicDelivery { message, kind: ReceiveMask::BROADCASTS, except, id }
 }
 
 impl BusSubscriber for LocalBroadcaster {
-    fn on_message(&self, BusMessage { topic, body }: BusMessage) -> BoxFuture<'_, ()> {
+    fn on_message(&self, from: NodeId, BusMessage { topic, body }: BusMessage) -> BoxFuture<'_, ()> {
         async move {
             match BroadcastPayload::decode(body) {
                 // This fails only when the server is stopping.
-                Some(payload) => drop(self.deliver(&topic, payload, None).await),
+                Some(payload) => drop(self.deliver(&topic, payload, Origin::Node(from), None).await),
                 None => tracing::warn!("cannot decode a broadcast from another node"),
             }
         }
         .boxed()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn payloads_round_trip_and_truncated_ones_are_rejected() {
-        let user = |payload, meta: Option<&str>| BroadcastPayload::User {
-            event: "é".into(),
-            payload,
-            meta: meta.map(Box::from),
-        };
-        for payload in [
-            BroadcastPayload::Json(r#"{"a":1.10}"#.into()),
-            user(UserPayload::Json("[1]".into()), None),
-            user(UserPayload::Binary(Bytes::from_static(b"\0\xff")), Some(r#"{"id":"x"}"#)),
-            user(UserPayload::Binary(Bytes::new()), None),
-        ] {
-            let body = payload.encode();
-            assert_eq!(BroadcastPayload::decode(body.clone()), Some(payload));
-            for cut in 0..body.len().min(6) {
-                let read = BroadcastPayload::decode(body.slice(..cut));
-                assert!(matches!(read, None | Some(BroadcastPayload::Json(_))), "{read:?}");
-            }
-        }
-        assert_eq!(BroadcastPayload::decode(Bytes::from_static(&[9, 0, 0, 0, 0, 0, 0, 0, 0])), None);
+    fn on_lost(&self) {
+        self.history.memory.mark_gap();
     }
 }

@@ -12,12 +12,15 @@ mod broadcast;
 pub mod broadcast_from_db;
 pub mod bus;
 pub mod diff_sink;
+pub mod history;
 mod limits;
+mod payload;
 pub mod postgres_changes;
 pub mod presence;
 pub mod replay;
 mod settings;
 
-pub use broadcast::{BroadcastPayload, Broadcaster, LocalBroadcaster};
+pub use broadcast::{Broadcaster, LocalBroadcaster, PreparedBroadcast, Publication, Published};
 pub use limits::{ChannelLimits, ConnectionPermit, NodeLimits, RateMeter};
+pub use payload::BroadcastPayload;
 pub use settings::ChannelSettings;

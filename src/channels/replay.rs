@@ -18,6 +18,7 @@ use super::{
     BroadcastPayload, LocalBroadcaster,
     authorization::Authorizer,
     broadcast_from_db::{BroadcastSink, DatabaseBroadcast, Payload},
+    history::Origin,
 };
 use crate::{model::Topic, protocol::phoenix::UserPayload};
 
@@ -120,14 +121,13 @@ impl BroadcastSink for DatabaseBroadcastSink {
             // Before the delivery: a member that joins in between gets the broadcast from the buffer, and the
             // live copy is skipped.
             self.buffers.append(&broadcast);
-            let meta = serde_json::json!({ "id": broadcast.id }).to_string();
             let payload = match broadcast.payload {
                 Payload::Json(json) => UserPayload::Json(json.get().into()),
                 Payload::Binary(bytes) => UserPayload::Binary(bytes),
             };
-            let payload = BroadcastPayload::User { event: broadcast.event, payload, meta: Some(meta.into()) };
+            let payload = BroadcastPayload::with_id(broadcast.event, payload, broadcast.id);
             // This fails only when the server is stopping.
-            let _ = self.local.deliver(&broadcast.topic, payload, Some(broadcast.id)).await;
+            let _ = self.local.deliver(&broadcast.topic, payload, Origin::Database, Some(broadcast.id)).await;
         }
     }
 }

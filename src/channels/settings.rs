@@ -2,7 +2,7 @@
 
 use clap::ArgAction;
 
-use super::{limits::ChannelLimits, postgres_changes::PostgresChangesSettings};
+use super::{history::HistorySettings, limits::ChannelLimits, postgres_changes::PostgresChangesSettings};
 use crate::settings::boolean;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -28,6 +28,8 @@ pub struct ChannelSettings {
         value_parser = boolean
     )]
     pub presence_by_default: bool,
+    #[command(flatten)]
+    pub history: HistorySettings,
     #[command(flatten)]
     pub postgres_changes: PostgresChangesSettings,
     #[command(flatten)]

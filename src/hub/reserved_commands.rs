@@ -24,7 +24,11 @@ impl<'a> ReservedCommands<'a> {
 
     /// Publishes to all members of a topic on this node. Uses one command per shard.
     pub fn publish(&mut self, topic: &Topic, delivery: TopicDelivery) {
-        let deliveries: Arc<[TopicDelivery]> = Arc::new([delivery]);
+        self.publish_all(topic, Arc::new([delivery]));
+    }
+
+    /// Publishes to all members of a topic on this node, in order. Uses one command per shard.
+    pub fn publish_all(&mut self, topic: &Topic, deliveries: Arc<[TopicDelivery]>) {
         for shard in 0..self.0.len() {
             self.enqueue(shard, Command::Publish(topic.clone(), Arc::clone(&deliveries)));
         }

@@ -128,6 +128,16 @@ metrics! {
     Counter DATABASE_BROADCASTS = "rollcall_database_broadcasts_total", Count, &[];
     /// Rows of realtime.messages that are no broadcast or could not be delivered.
     Counter DATABASE_BROADCASTS_SKIPPED = "rollcall_database_broadcasts_skipped_total", Count, &[("reason", &["incomplete", "too_large", "gone", "too_many", "unreadable"])];
+    /// Broadcasts in the histories of channels on this node.
+    Gauge CHANNEL_HISTORY_MESSAGES = "rollcall_channel_history_messages", Count, &[];
+    /// Memory of the histories of channels on this node.
+    Gauge CHANNEL_HISTORY_BYTES = "rollcall_channel_history_bytes", Bytes, &[];
+    /// Broadcasts that CHANNEL_HISTORY_MEMORY_MB removed from histories before their time.
+    Counter CHANNEL_HISTORY_DROPPED = "rollcall_channel_history_dropped_total", Count, &[];
+    /// Broadcasts that could not be stored as rows of a history.
+    Counter CHANNEL_HISTORY_NOT_STORED = "rollcall_channel_history_not_stored_total", Count, &[];
+    /// Joins that asked for the broadcasts after one that they received; `incomplete` if some may be missing.
+    Counter CHANNEL_HISTORY_REPLAYS = "rollcall_channel_history_replays_total", Count, &[("result", &["complete", "incomplete"])];
     /// Channels per batch written to rollcall.presence.
     Histogram CHANNEL_PRESENCE_BATCH_SIZE = "rollcall_channel_presence_batch_size", Count, &[];
     /// Time of a write to rollcall.presence.

@@ -23,7 +23,7 @@ const LEASE: Duration = Duration::from_secs(10);
 struct ReceivedMessages(Arc<Mutex<Vec<BusMessage>>>);
 
 impl BusSubscriber for ReceivedMessages {
-    fn on_message(&self, message: BusMessage) -> BoxFuture<'_, ()> {
+    fn on_message(&self, _: NodeId, message: BusMessage) -> BoxFuture<'_, ()> {
         self.0.lock().push(message);
         std::future::ready(()).boxed()
     }

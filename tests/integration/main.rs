@@ -12,6 +12,7 @@ mod background;
 mod bad_input;
 mod channel_authorizer;
 mod channel_bus;
+mod channel_history;
 mod channel_presence_service;
 mod channels_authorization;
 mod channels_basics;

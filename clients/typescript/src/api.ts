@@ -2114,8 +2114,8 @@ export interface paths {
          * Streams the events of a channel as server-sent events.
          * @description Joins the channel with the same policies and limits as a socket. The first event is named `open`. Then the messages of
          *     serializer 1.0.0 follow without a name, `phx_reply` to the join first. When the channel is refused or closed, the
-         *     stream ends with an event named `close`. After a reconnect the channel is joined again, and the `open` event says
-         *     `"resumed": false`.
+         *     stream ends with an event named `close`. After a reconnect the channel is joined again. In a channel with a history,
+         *     events have IDs, and the broadcasts after `Last-Event-ID` follow the reply to the join.
          */
         get: operations["channelEvents"];
         put?: never;
@@ -11701,13 +11701,15 @@ export interface operations {
                  *     `{"broadcast":{"self":true},"postgres_changes":[{"event":"*","schema":"public","table":"messages"}]}`.
                  */
                 config?: string;
+                /** @description ID of the last event, for clients that cannot send the header `Last-Event-ID`, which takes precedence. */
+                last_event_id?: string;
                 /** @description Whether the channel is private. */
                 private?: boolean;
                 /** @description Topic of the channel, without `realtime:`. */
                 topic: string;
             };
             header?: {
-                /** @description ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows. */
+                /** @description ID of the last event, as browsers send it. In a channel with a history, the broadcasts after it are replayed. */
                 "Last-Event-ID"?: string;
             };
             path?: never;

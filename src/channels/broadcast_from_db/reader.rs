@@ -17,12 +17,15 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    channels::authorization::AuthorizationError,
+    channels::{
+        authorization::AuthorizationError,
+        history::{HistoryQuery, HistoryRule, MAX_REPLAY_BYTES},
+    },
     lifecycle::ErrorChain,
     model::Topic,
     pg::{
         Connection, Database, PgError,
-        queries::messages::{self, ReadMessages, ReplayQuery},
+        queries::messages::{self, HistoryRowsQuery, ReadMessages, ReplayQuery, ReplayRows},
     },
     telemetry::metric,
 };
@@ -76,6 +79,23 @@ pub struct StoredBroadcasts {
     pub in_flight: Vec<Uuid>,
 }
 
+impl From<ReplayRows> for StoredBroadcasts {
+    fn from(rows: ReplayRows) -> Self {
+        let broadcasts = rows.replayed.into_iter().filter_map(|message| message.try_into().ok());
+        Self { broadcasts: broadcasts.collect(), in_flight: rows.other_ids }
+    }
+}
+
+/// PostgreSQL's calendar has another range; messages are kept for days only.
+fn to_timestamp(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms.max(0)).unwrap_or(Timestamp::MAX)
+}
+
+fn replay_error(error: &PgError) -> AuthorizationError {
+    tracing::warn!(error = %ErrorChain(error), "replaying messages failed");
+    AuthorizationError::from(error)
+}
+
 /// Handle to the messages in the database. Cheap to clone.
 #[derive(Clone)]
 pub struct StoredMessages {
@@ -122,8 +142,7 @@ impl StoredMessages {
             return Ok(StoredBroadcasts::default());
         }
         let limit = usize::try_from(limit).unwrap_or(1).clamp(1, MAX_REPLAY);
-        // PostgreSQL's calendar has another range; messages are kept for days only.
-        let since = Timestamp::from_millisecond(since_ms.max(0)).unwrap_or(Timestamp::MAX);
+        let since = to_timestamp(since_ms);
         let recent = (IN_FLIGHT_WINDOW + self.pending.delivery_lag(), MAX_IN_FLIGHT);
         let query = ReplayQuery {
             topic: &topic.name,
@@ -133,20 +152,44 @@ impl StoredMessages {
             recent,
         };
         let read = |connection| async move { messages::replay(&connection, query).await };
-        match self.database.within(REPLAY_TIMEOUT, read).await {
-            Ok(replay) => Ok(StoredBroadcasts {
-                broadcasts: replay
-                    .replayed
-                    .into_iter()
-                    .filter_map(|message| message.try_into().ok())
-                    .collect(),
-                in_flight: replay.other_ids,
-            }),
-            Err(error) => {
-                tracing::warn!(error = %ErrorChain(&error), "replaying messages failed");
-                Err(AuthorizationError::from(&error))
-            }
+        let read = self.database.within(REPLAY_TIMEOUT, read).await;
+        Ok(read.map_err(|error| replay_error(&error))?.into())
+    }
+
+    /// Returns the broadcasts of a topic with a history: at most the newest `limit`. The second value is whether nothing
+    /// after the position is missing, if the query has one.
+    ///
+    /// # Errors
+    /// If the database does not respond in time or refuses.
+    pub async fn history(
+        &self,
+        topic: &Topic,
+        rule: HistoryRule,
+        query: &HistoryQuery,
+        limit: usize,
+    ) -> Result<(StoredBroadcasts, Option<bool>), AuthorizationError> {
+        if topic.name.contains('\0') {
+            return Ok((StoredBroadcasts::default(), None));
         }
+        let (received, since_ms) = match query {
+            HistoryQuery::After(ids) => (Some(&**ids), 0),
+            HistoryQuery::Since(ms) => (None, *ms),
+        };
+        let query = HistoryRowsQuery {
+            topic: &topic.name,
+            private: topic.private,
+            received,
+            since: to_timestamp(since_ms),
+            kept: (rule.age, rule.count),
+            limit: (limit, MAX_REPLAY_BYTES),
+            commit_window: IN_FLIGHT_WINDOW,
+            max_payload_bytes: self.max_payload_bytes,
+            recent: (IN_FLIGHT_WINDOW + self.pending.delivery_lag(), MAX_IN_FLIGHT),
+        };
+        let read = |connection| async move { messages::history(&connection, query).await };
+        let read = self.database.within(REPLAY_TIMEOUT, read).await;
+        let (rows, is_complete) = read.map_err(|error| replay_error(&error))?;
+        Ok((rows.into(), received.map(|_| is_complete)))
     }
 
     /// Whether broadcasts from the database currently reach this node.

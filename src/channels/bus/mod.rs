@@ -16,6 +16,8 @@ use futures_util::future::BoxFuture;
 pub use message::{BusMessage, decode, encode};
 pub use peers::Peers;
 
+use crate::model::NodeId;
+
 /// Sends messages to the other nodes.
 pub trait Bus: Send + Sync + 'static {
     /// Queues a message for the other nodes. Never blocks. When the queue is full, the message is dropped and
@@ -26,5 +28,8 @@ pub trait Bus: Send + Sync + 'static {
 /// Receives the messages of other nodes.
 pub trait BusSubscriber: Send + Sync + 'static {
     /// Called once per message, in order per sending node. The next message waits until the future completes.
-    fn on_message(&self, message: BusMessage) -> BoxFuture<'_, ()>;
+    fn on_message(&self, from: NodeId, message: BusMessage) -> BoxFuture<'_, ()>;
+
+    /// Called when messages of another node did not arrive.
+    fn on_lost(&self) {}
 }

@@ -173,6 +173,11 @@ struct Delivered {
 }
 
 impl Delivered {
+    /// Whether batches of the node before this one did not arrive.
+    fn is_ahead(&self, entry: &BusEntry) -> bool {
+        self.batches.get(&entry.node).is_some_and(|(last, _)| entry.batch > last.saturating_add(1))
+    }
+
     /// Records a batch. Returns whether it is new.
     fn add(&mut self, entry: &BusEntry) -> bool {
         self.position = self.position.max(Some(entry.id));
@@ -452,14 +457,18 @@ impl<H: BusSubscriber> BusReader<H> {
     }
 
     async fn deliver(&mut self, entry: BusEntry) {
+        let lost = self.delivered.is_ahead(&entry);
         if !self.delivered.add(&entry) {
             return;
+        }
+        if lost {
+            self.subscriber.on_lost();
         }
         for message in decode(entry.payload) {
             match message {
                 Some(message) => {
                     metrics::counter!(metric::BUS_MESSAGES_RECEIVED).increment(1);
-                    self.subscriber.on_message(message).await;
+                    self.subscriber.on_message(entry.node, message).await;
                 }
                 None => tracing::warn!("cannot decode an entry of rollcall_internal.bus"),
             }
@@ -497,6 +506,7 @@ mod tests {
         let (mut delivered, node) = (Delivered::default(), NodeId::random());
         let entry = |id, node, batch| BusEntry { id, node, batch, payload: Vec::new() };
         assert!(delivered.add(&entry(10, node, 1)));
+        assert!(!delivered.is_ahead(&entry(12, node, 2)) && delivered.is_ahead(&entry(12, node, 3)));
         assert!(delivered.add(&entry(12, node, 2)));
         // The first write of batch 2, which was committed late.
         assert!(!delivered.add(&entry(11, node, 2)));

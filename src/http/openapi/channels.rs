@@ -42,7 +42,11 @@ pub(super) fn channel() -> Channel {
     let broadcast = Shape::Object(vec![
         optional("self", Shape::flag(), "Whether the sender receives its own messages."),
         optional("ack", Shape::flag(), "Whether the server acknowledges each message."),
-        nullable("replay", Shape::any_object(), "Which earlier messages of a private channel to receive."),
+        nullable(
+            "replay",
+            Shape::any_object(),
+            "Which earlier messages to receive: those after a message, or since a time.",
+        ),
         optional(
             "replication_ready",
             Shape::flag(),

@@ -19,7 +19,7 @@ use super::channel_auth::{
 };
 use crate::{
     auth::Principal,
-    channels::BroadcastPayload,
+    channels::{BroadcastPayload, Published},
     http::{
         HttpState, Path, Query,
         alias::Alias,
@@ -130,8 +130,9 @@ async fn send_batch(
     }
     services.limits.count_pushes(count);
     let (private, public): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.topic.private);
+    let mut published = Vec::new();
     for Message { topic, payload } in public {
-        publish(services, &topic, BroadcastPayload::Json(payload)).await?;
+        published.push(publish(services, &topic, BroadcastPayload::Json(payload)).await?);
     }
     // Private messages are grouped by topic, in order of first appearance.
     let mut topics: Vec<(Topic, Vec<Box<str>>)> = Vec::new();
@@ -147,13 +148,20 @@ async fn send_batch(
             continue;
         }
         for payload in payloads {
-            publish(services, &topic, BroadcastPayload::Json(payload)).await?;
+            published.push(publish(services, &topic, BroadcastPayload::Json(payload)).await?);
         }
+    }
+    for published in published {
+        published.wait().await?;
     }
     Ok(())
 }
 
-async fn publish(services: &Services, topic: &Topic, payload: BroadcastPayload) -> Result<(), RealtimeError> {
+async fn publish(
+    services: &Services,
+    topic: &Topic,
+    payload: BroadcastPayload,
+) -> Result<Published, RealtimeError> {
     services.broadcaster.publish(topic, payload).await.map_err(|_| RealtimeError::ShuttingDown)
 }
 
@@ -332,7 +340,8 @@ async fn send_one(
         ));
     }
     services.limits.count_pushes(1);
-    publish(services, topic, BroadcastPayload::User { event, payload, meta: None }).await
+    let published = publish(services, topic, BroadcastPayload::User { event, payload, meta: None }).await?;
+    published.wait().await.map_err(RealtimeError::from)
 }
 
 /// Whether the body is JSON (the default without a content type) or binary; `None` for another type.

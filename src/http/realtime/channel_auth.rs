@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{
     auth::Principal,
-    channels::{NodeLimits, authorization::AuthorizationError},
+    channels::{NodeLimits, authorization::AuthorizationError, history::NotStored},
     http::ApiError,
     session::channels::Services,
 };
@@ -152,7 +152,15 @@ pub(super) enum RealtimeError {
     RateLimited(&'static str),
     /// The body could not be read or is too large.
     Body(ApiError),
+    /// A message to a channel with a history of rows could not be stored.
+    NotStored(NotStored),
     ShuttingDown,
+}
+
+impl From<NotStored> for RealtimeError {
+    fn from(error: NotStored) -> Self {
+        Self::NotStored(error)
+    }
 }
 
 impl IntoResponse for RealtimeError {
@@ -178,6 +186,9 @@ impl IntoResponse for RealtimeError {
             }
             Self::RateLimited(message) => respond(StatusCode::TOO_MANY_REQUESTS, message),
             Self::Body(error) => error.into_response(),
+            Self::NotStored(error) => {
+                respond(StatusCode::SERVICE_UNAVAILABLE, &format!("UnableToStoreMessage: {error}"))
+            }
             Self::ShuttingDown => ApiError::unavailable("the server is shutting down").into_response(),
         }
     }

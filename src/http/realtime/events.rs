@@ -17,7 +17,9 @@ use super::{
     handshake::{HandshakeError, policy_headers},
 };
 use crate::{
+    channels::history::SincePosition,
     http::{ApiError, HttpState},
+    model::Topic,
     protocol::{Dialect, phoenix::TOPIC_PREFIX},
     session::{
         channels::{ChannelsSession, Services, SocketPrincipal},
@@ -50,17 +52,33 @@ struct EventsQuery {
     /// `{"broadcast":{"self":true},"postgres_changes":[{"event":"*","schema":"public","table":"messages"}]}`.
     #[param(nullable = false)]
     config: Option<String>,
+    /// ID of the last event, for clients that cannot send the header `Last-Event-ID`, which takes precedence.
+    #[param(nullable = false)]
+    last_event_id: Option<String>,
+}
+
+/// The `replay` of a join after the last event. `None` if nothing is kept of the channel.
+fn replay_after(services: &Services, topic: &Topic, last_event_id: &str) -> Option<Value> {
+    let rule = services.history.rule(topic)?;
+    Some(match SincePosition::parse(last_event_id) {
+        Some(SincePosition(since)) => json!({ "since": since, "limit": rule.count }),
+        None => json!({ "after": last_event_id }),
+    })
 }
 
 /// Streams the events of a channel as server-sent events.
 ///
 /// Joins the channel with the same policies and limits as a socket. The first event is named `open`. Then the messages of
 /// serializer 1.0.0 follow without a name, `phx_reply` to the join first. When the channel is refused or closed, the
-/// stream ends with an event named `close`. After a reconnect the channel is joined again.
+/// stream ends with an event named `close`. After a reconnect the channel is joined again. In a channel with a history,
+/// events have IDs, and the broadcasts after `Last-Event-ID` follow the reply to the join.
 #[utoipa::path(
     get, path = "/realtime/v1/sse", operation_id = "channelEvents", tag = "Realtime",
     params(
         EventsQuery,
+        ("Last-Event-ID" = Option<String>, Header,
+            description = "ID of the last event, as browsers send it. In a channel with a history, the broadcasts after it \
+                are replayed."),
     ),
     responses(
         (status = 200, description = "A stream of events that ends with the channel, or when the client disconnects.",
@@ -100,6 +118,13 @@ async fn channel_events(
     };
     if let Some(private) = query.private {
         config.insert("private".to_owned(), private.into());
+    }
+    let last_event_id = header("last-event-id").or(query.last_event_id);
+    let name = Topic { name: query.topic.as_str().into(), private: false };
+    if let Some(replay) = last_event_id.and_then(|id| replay_after(&services, &name, &id))
+        && let Some(broadcast) = config.entry("broadcast").or_insert_with(|| json!({})).as_object_mut()
+    {
+        broadcast.insert("replay".to_owned(), replay);
     }
     let mut payload = json!({ "config": config });
     if let Some(token) = token {

@@ -130,6 +130,98 @@ pub async fn replay(client: &Connection, query: ReplayQuery<'_>) -> Result<Repla
     Ok(replay)
 }
 
+/// A broadcast to store.
+#[derive(Debug, Clone, Copy)]
+pub struct NewMessage<'a> {
+    pub id: Uuid,
+    /// Topic without `realtime:`.
+    pub topic: &'a str,
+    pub private: bool,
+    pub event: &'a str,
+    /// The payload, in one of the two forms.
+    pub json: Option<&'a str>,
+    pub binary: Option<&'a [u8]>,
+}
+
+/// Stores broadcasts in their order. With `is_retry`, those that an earlier attempt stored are skipped.
+///
+/// # Errors
+///
+/// The database does not respond, or refuses a broadcast: then it stored none.
+pub async fn store(client: &Connection, messages: &[NewMessage<'_>], is_retry: bool) -> Result<(), PgError> {
+    let ids: Vec<Uuid> = messages.iter().map(|message| message.id).collect();
+    let topics: Vec<&str> = messages.iter().map(|message| message.topic).collect();
+    let events: Vec<&str> = messages.iter().map(|message| message.event).collect();
+    let json: Vec<Option<&str>> = messages.iter().map(|message| message.json).collect();
+    let binary: Vec<Option<&[u8]>> = messages.iter().map(|message| message.binary).collect();
+    let private: Vec<bool> = messages.iter().map(|message| message.private).collect();
+    let statement = include_str!("../../../sql/messages/store.sql");
+    client.query(statement, &[&ids, &topics, &events, &json, &binary, &private, &is_retry]).await?;
+    Ok(())
+}
+
+/// Which broadcasts of a topic with a history to replay.
+#[derive(Debug, Clone, Copy)]
+pub struct HistoryRowsQuery<'a> {
+    /// Topic without `realtime:`.
+    pub topic: &'a str,
+    pub private: bool,
+    /// IDs that the client has, the last one newest; `None` to replay by time.
+    pub received: Option<&'a [Uuid]>,
+    /// Time of the oldest broadcast to replay, without IDs.
+    pub since: Timestamp,
+    /// Maximum age and number of kept broadcasts.
+    pub kept: (Duration, usize),
+    /// Maximum number of broadcasts to replay, and their bytes; the newest are taken.
+    pub limit: (usize, usize),
+    /// Maximum time between the insert and the commit of a broadcast.
+    pub commit_window: Duration,
+    /// Maximum payload size in bytes.
+    pub max_payload_bytes: usize,
+    /// As in [`ReplayQuery`].
+    pub recent: (Duration, usize),
+}
+
+/// Reads the broadcasts that a client missed, and whether nothing after its position is left out.
+///
+/// # Errors
+///
+/// The database does not respond.
+pub async fn history(
+    client: &Connection,
+    query: HistoryRowsQuery<'_>,
+) -> Result<(ReplayRows, bool), PgError> {
+    let statement = include_str!("../../../sql/messages/history.sql");
+    let rows = client
+        .query(
+            statement,
+            &[
+                &query.topic,
+                &query.private,
+                &query.received,
+                &query.since,
+                &query.kept.0.as_secs_f64(),
+                &to_i64(query.kept.1),
+                &to_i64(query.limit.0),
+                &to_i64(query.limit.1),
+                &query.commit_window.as_secs_f64(),
+                &to_i64(query.max_payload_bytes),
+                &query.recent.0.as_secs_f64(),
+                &to_i64(query.recent.1),
+            ],
+        )
+        .await?;
+    let (mut replay, mut is_complete) = (ReplayRows::default(), false);
+    for row in &rows {
+        match row.get::<_, Option<Uuid>>("id") {
+            Some(id) if row.get("is_replayed") => replay.replayed.push(parse_row(row, id)),
+            Some(id) => replay.other_ids.push(id),
+            None => is_complete = row.get("is_complete"),
+        }
+    }
+    Ok((replay, is_complete))
+}
+
 /// Number of partitions created and dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartitionChanges {

@@ -17,7 +17,7 @@ mod tests;
 use std::time::Duration;
 
 pub use inbound::{Malformed, Payload, Push, UserPush};
-pub use outbound::{Body, Message, ReplyStatus, TopicMessage, UserBroadcast, UserPayload};
+pub use outbound::{Body, Message, Positioned, ReplyStatus, TopicMessage, UserBroadcast, UserPayload};
 
 use super::spec::{ConnectionPolicy, DialectSpec, Framing, IdlePolicy, ShutdownClose};
 

@@ -158,6 +158,25 @@ impl Encode for UserBroadcast {
     }
 }
 
+/// A message with a position in the history of its channel. Server-sent events have it as their ID; sockets do not.
+#[derive(Debug, Clone)]
+pub struct Positioned<M> {
+    /// What the client sends as `Last-Event-ID`.
+    pub position: Box<str>,
+    pub message: M,
+}
+
+impl<M: Encode> Encode for Positioned<M> {
+    fn encode_into(&self, dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
+        if dialect != Dialect::ChannelEvents {
+            return self.message.encode_into(dialect, out);
+        }
+        out.extend_from_slice(self.position.as_bytes());
+        out.push(b'\n');
+        self.message.encode_into(dialect, out).map(|_| FrameKind::Identified)
+    }
+}
+
 /// A topic's name with its prefix.
 struct WireTopic<'a>(&'a str);
 

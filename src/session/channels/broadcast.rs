@@ -5,11 +5,17 @@ use std::sync::Arc;
 use super::{
     authorization::Permission,
     channel::{Joined, Stage},
+    events::SessionEvent,
     replies::{EMPTY, reason_json},
     state::ChannelsSession,
 };
 use crate::{
-    channels::{BroadcastPayload, authorization::AuthorizationError},
+    channels::{
+        BroadcastPayload, Publication,
+        authorization::AuthorizationError,
+        history::{NotStored, OnStored, UnstoredBroadcast},
+    },
+    model::ChannelId,
     protocol::phoenix::{Payload, Push, ReplyStatus, UserPayload},
     transport::Connection,
 };
@@ -23,6 +29,8 @@ enum BroadcastError {
     NotAnObject,
     #[error("{reason}", reason = .0.write_reason(.1))]
     NotAllowed(AuthorizationError, Arc<str>),
+    #[error("UnableToStoreMessage: {0}")]
+    NotStored(NotStored),
 }
 
 impl ChannelsSession {
@@ -47,24 +55,69 @@ impl ChannelsSession {
             (_, Err(error)) => Err(BroadcastError::NotAllowed(error, channel.topic.name.clone())),
             (Some(Ok(payload)), Ok(())) => {
                 let topic = channel.topic.clone();
-                let delivery = self.services.broadcaster.publish_remote(&topic, payload, except);
-                self.queue_broadcast(topic, delivery).await;
+                match self.services.broadcaster.prepare(&topic, payload, except) {
+                    Publication::Prepared(broadcast) => self.queue_broadcast(topic, broadcast).await,
+                    Publication::Unstored(broadcast) => {
+                        return self.store_broadcast(index, push, ack, broadcast, conn);
+                    }
+                }
                 Ok(())
             }
             (Some(Err(error)), Ok(())) => Err(error),
         };
         if ack {
             self.flush_broadcasts().await;
-            let (replies, channel) = (self.replies(conn), &self.channels[index]);
-            let frame = match result {
-                Ok(()) => replies.reply_frame(channel, push.reference.as_deref(), ReplyStatus::Ok, EMPTY),
-                Err(error) => {
-                    let response = reason_json(&error.to_string());
-                    replies.reply_frame(channel, push.reference.as_deref(), ReplyStatus::Error, &response)
-                }
-            };
-            replies.send(frame).await;
+            self.acknowledge(index, push.reference.as_deref(), result, conn).await;
         }
+    }
+
+    /// Queues a broadcast to be stored. The acknowledgement follows when it is committed or given up.
+    fn store_broadcast(
+        &mut self,
+        index: usize,
+        push: &Push<'_>,
+        ack: bool,
+        broadcast: UnstoredBroadcast,
+        conn: &Arc<Connection>,
+    ) {
+        let on_stored = ack.then(|| {
+            let (id, events) = (self.channels[index].id, self.events(conn));
+            let reference = push.reference.as_deref().map(Box::from);
+            let on_stored = move |result| events.push(SessionEvent::Stored(id, reference, result));
+            Box::new(on_stored) as OnStored
+        });
+        self.services.broadcaster.store(broadcast, on_stored);
+    }
+
+    /// Acknowledges a broadcast that was stored or not, unless the channel has been left.
+    pub(super) async fn on_stored(
+        &self,
+        id: ChannelId,
+        reference: Option<&str>,
+        result: Result<(), NotStored>,
+        conn: &Arc<Connection>,
+    ) {
+        if let Some(index) = self.index_by_id(id) {
+            self.acknowledge(index, reference, result.map_err(BroadcastError::NotStored), conn).await;
+        }
+    }
+
+    async fn acknowledge(
+        &self,
+        index: usize,
+        reference: Option<&str>,
+        result: Result<(), BroadcastError>,
+        conn: &Arc<Connection>,
+    ) {
+        let (replies, channel) = (self.replies(conn), &self.channels[index]);
+        let frame = match result {
+            Ok(()) => replies.reply_frame(channel, reference, ReplyStatus::Ok, EMPTY),
+            Err(error) => {
+                let response = reason_json(&error.to_string());
+                replies.reply_frame(channel, reference, ReplyStatus::Error, &response)
+            }
+        };
+        replies.send(frame).await;
     }
 }
 

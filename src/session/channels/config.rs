@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 /// Payload of a join.
 #[derive(Debug, Default)]
@@ -41,19 +42,25 @@ pub(super) struct ChannelConfig {
     pub private: bool,
 }
 
-/// Which stored broadcasts to replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which broadcasts to replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ReplayRequest {
-    /// The newest `limit` broadcasts since a time in milliseconds since 1970.
-    Since { ms: i64, limit: u8 },
+    Wanted {
+        /// Time of the oldest broadcast, in milliseconds since 1970.
+        since: Option<i64>,
+        /// IDs of broadcasts that the client has, the last one newest. IDs that the server cannot have given are left out.
+        after: Option<Box<[Uuid]>>,
+        /// Maximum number of broadcasts; the newest are replayed.
+        limit: Option<i64>,
+    },
     /// The request cannot be parsed.
     Invalid,
 }
 
+/// Maximum number of IDs of broadcasts that a client may name.
+const MAX_RECEIVED_IDS: usize = 100;
 /// Default and maximum wait of a join for its Postgres changes.
 const MAX_CHANGES_TIMEOUT: Duration = Duration::from_secs(15);
-/// Default and maximum number of replayed broadcasts.
-const MAX_REPLAYED: u8 = 25;
 
 /// The payload of a join is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,15 +136,28 @@ impl ReplayRequest {
         let Ok(fields) = serde_json::from_str::<Object>(raw.get()) else {
             return Self::Invalid;
         };
-        let integer = |name| present(&fields, name).map(|raw| serde_json::from_str::<i64>(raw.get()));
-        match (integer("since"), integer("limit").unwrap_or(Ok(i64::from(MAX_REPLAYED)))) {
-            (Some(Ok(ms)), Ok(limit)) => {
-                let limit = u8::try_from(limit.clamp(1, i64::from(MAX_REPLAYED))).unwrap_or(MAX_REPLAYED);
-                Self::Since { ms, limit }
+        let integer =
+            |name| present(&fields, name).map(|raw| serde_json::from_str::<i64>(raw.get())).transpose();
+        let after = present(&fields, "after").map(parse_received_ids);
+        match (integer("since"), after, integer("limit")) {
+            // Without a readable position, the time must be one.
+            (Ok(since), Some(Some(after)), Ok(limit)) => Self::Wanted { since, after: Some(after), limit },
+            (Ok(Some(ms)), None | Some(None), Ok(limit)) => {
+                Self::Wanted { since: Some(ms), after: None, limit }
             }
+            (Err(_), Some(Some(after)), Ok(limit)) => Self::Wanted { since: None, after: Some(after), limit },
             _ => Self::Invalid,
         }
     }
+}
+
+/// Parses an ID or a list of them. `None` if the value is of another type or the list is too long.
+fn parse_received_ids(raw: &RawValue) -> Option<Box<[Uuid]>> {
+    let ids: Vec<String> = match serde_json::from_str::<String>(raw.get()) {
+        Ok(id) => vec![id],
+        Err(_) => serde_json::from_str(raw.get()).ok()?,
+    };
+    (ids.len() <= MAX_RECEIVED_IDS).then(|| ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
 /// Parses an object. Of a duplicate key the last value counts.
@@ -285,14 +305,29 @@ mod tests {
     }
 
     #[test]
-    fn replay_limits_are_clamped_and_since_is_required() {
+    fn a_replay_needs_a_time_or_a_position() {
         let replay = |json: &str| config(&format!(r#"{{"broadcast":{{"replay":{json}}}}}"#)).replay;
-        assert_eq!(replay(r#"{"since":7}"#), Some(ReplayRequest::Since { ms: 7, limit: 25 }));
-        assert_eq!(replay(r#"{"since":7,"limit":1000}"#), Some(ReplayRequest::Since { ms: 7, limit: 25 }));
-        assert_eq!(replay(r#"{"since":7,"limit":0}"#), Some(ReplayRequest::Since { ms: 7, limit: 1 }));
+        let wanted = |since, after: Option<&[Uuid]>, limit| {
+            Some(ReplayRequest::Wanted { since, after: after.map(Box::from), limit })
+        };
+        let id = Uuid::from_u128(7);
+        assert_eq!(replay(r#"{"since":7}"#), wanted(Some(7), None, None));
+        assert_eq!(replay(r#"{"since":7,"limit":1000}"#), wanted(Some(7), None, Some(1000)));
+        assert_eq!(replay(r#"{"since":7,"after":1}"#), wanted(Some(7), None, None));
+        assert_eq!(replay(&format!(r#"{{"after":"{id}"}}"#)), wanted(None, Some(&[id]), None));
+        assert_eq!(
+            replay(&format!(r#"{{"since":7,"after":["x","{id}"],"limit":0}}"#)),
+            wanted(Some(7), Some(&[id]), Some(0))
+        );
+        assert_eq!(replay(r#"{"since":"x","after":""}"#), wanted(None, Some(&[]), None));
         for json in ["{}", "[]", "5", r#"{"since":"7"}"#, r#"{"since":7.5}"#, r#"{"since":7,"limit":"x"}"#] {
             assert_eq!(replay(json), Some(ReplayRequest::Invalid), "{json}");
         }
+        let many = vec![id.to_string(); MAX_RECEIVED_IDS + 1];
+        for json in [r#"{"after":1}"#, r#"{"after":[1]}"#, r#"{"after":"x","limit":1.5}"#] {
+            assert_eq!(replay(json), Some(ReplayRequest::Invalid), "{json}");
+        }
+        assert_eq!(replay(&serde_json::json!({ "after": many }).to_string()), Some(ReplayRequest::Invalid));
         assert_eq!(replay("null"), None);
     }
 

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{close_cause::CloseCause, config::ChannelConfig, error::JoinError};
+use super::{close_cause::CloseCause, config::ChannelConfig, error::JoinError, replay::JoinReplay};
 use crate::{
     auth::Principal,
     channels::{
         authorization::{AuthorizationError, ReadRights, WriteRights},
-        broadcast_from_db::StoredBroadcasts,
+        history::NotStored,
         postgres_changes::PreparedSubscription,
-        replay::ReplayBuffer,
     },
     model::ChannelId,
     transport::Connection,
@@ -32,6 +31,8 @@ pub(super) enum SessionEvent {
     ReadRights(ChannelId, Result<ReadRights, AuthorizationError>),
     /// Whether broadcasts from the database reach this node.
     Replication(ChannelId, bool),
+    /// Whether a broadcast with this reference was stored.
+    Stored(ChannelId, Option<Box<str>>, Result<(), NotStored>),
 }
 
 #[derive(Debug)]
@@ -40,8 +41,8 @@ pub(super) struct AcceptedJoin {
     /// Hash of the token's text.
     pub token_hash: u64,
     pub rights: ReadRights,
-    /// Stored broadcasts to replay, and the buffer of those received since.
-    pub replay: Option<(StoredBroadcasts, ReplayBuffer)>,
+    /// Broadcasts to replay, if the join asks for some.
+    pub replay: Option<JoinReplay>,
     /// `postgres_changes` of the reply, and the subscription if there are any.
     pub changes: (String, Option<PreparedSubscription>),
     pub config: ChannelConfig,
@@ -57,7 +58,7 @@ pub(super) struct RefreshedToken {
 }
 
 /// Event queue of a session. Bounded by the number of channels: every sender belongs to a channel and sends
-/// one event or replaces its last.
+/// one event or replaces its last; and by the queue of broadcasts to store, each of which sends one event.
 #[derive(Debug, Clone)]
 pub(super) struct EventQueue(Arc<Inner>);
 

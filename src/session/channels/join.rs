@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hashbrown::HashSet;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::{
     authorization::receive_mask,
@@ -16,13 +14,14 @@ use super::{
     events::{AcceptedJoin, SessionEvent},
     join_authorization::{PendingJoin, authorize_join},
     postgres_changes::SessionMessageSink,
+    replay::{JoinReplay, ReplayEncoder, Replayed},
     replies::{EMPTY, reason_json},
     state::ChannelsSession,
     subscription::ChannelSubscription,
 };
 use crate::{
-    channels::presence::PresenceKey,
-    hub::{AllowedMask, Member, ReservedCommands},
+    channels::{history::SincePosition, presence::PresenceKey},
+    hub::{AllowedMask, Member, ReceiveMask, ReservedCommands},
     model::{ChannelId, Topic},
     protocol::phoenix::{Payload, Push, ReplyStatus},
     transport::{Connection, frame::WireFrame},
@@ -178,31 +177,32 @@ impl ChannelsSession {
         };
         let previous_stage = std::mem::replace(&mut channel.stage, Stage::Joined(joined));
         let reference = if let Stage::Joining { reference, .. } = previous_stage { reference } else { None };
-        let response = format!("{{\"postgres_changes\":{echo}}}");
-        let mut frames = vec![replies.reply_frame(channel, reference.as_deref(), ReplyStatus::Ok, &response)];
         let allowed = is_private.then(|| AllowedMask::new(receive_mask(rights)));
         if let Some(allowed) = &allowed {
             // Before it is a member: it must receive nothing that it lost the right to meanwhile.
             self.subscribe_rights(index, rights, allowed.clone(), conn);
         }
         let channel = &self.channels[index];
-        // Holds the buffer's lock until the membership is queued: no broadcast is delivered meanwhile.
-        let buffered = replay.as_ref().map(|(_, buffer)| buffer.buffered());
-        let replayed = replay.as_ref().zip(buffered.as_deref()).map(|((stored, _), newer)| {
-            let known = stored
-                .broadcasts
-                .iter()
-                .map(|broadcast| broadcast.id)
-                .chain(stored.in_flight.iter().copied());
-            let mut known: Box<HashSet<Uuid>> = Box::new(known.collect());
-            // These were committed after the stored ones, so the result is in commit order.
-            let newer: Vec<_> = newer.iter().filter(|broadcast| known.insert(broadcast.id)).collect();
-            let replayed_broadcasts = stored.broadcasts.iter().chain(newer);
-            frames.extend(
-                replayed_broadcasts.filter_map(|broadcast| replies.replayed_frame(channel, broadcast)),
-            );
-            known
-        });
+        // A right may be lost since the join was authorized.
+        let may_receive =
+            allowed.as_deref().is_none_or(|allowed| allowed.get().intersects(ReceiveMask::BROADCASTS));
+        let is_return = replay.is_some();
+        let replay = replay.filter(|_| may_receive);
+        let has_history = services.history.rule(&channel.topic).is_some();
+        let encoder = ReplayEncoder { replies: &replies, channel, has_history };
+        let stored_frames = replay.as_ref().map(|replay| replay.frames(&encoder));
+        // Held until the membership is queued: no broadcast is delivered meanwhile.
+        let locked = replay.as_ref().map(JoinReplay::lock);
+        let replayed = locked.as_ref().zip(stored_frames);
+        let replayed = replayed.map(|(locked, frames)| locked.complete(frames, &encoder));
+        let Replayed { frames: replayed_frames, ids: replayed, is_complete } = replayed.unwrap_or_default();
+        let is_complete = is_complete.map(|complete| format!(",\"replay\":{{\"complete\":{complete}}}"));
+        let response = format!("{{\"postgres_changes\":{echo}{}}}", is_complete.unwrap_or_default());
+        // A stream that ends before its first broadcast continues at its join. One that returns keeps its position until it
+        // has received what it missed.
+        let position = (has_history && !is_return).then(|| SincePosition::now().to_string().into());
+        let mut frames = vec![replies.join_frame(channel, reference.as_deref(), &response, position)];
+        frames.extend(replayed_frames);
         let member = Member {
             channel: channel.id,
             connection: Arc::clone(conn),
@@ -242,7 +242,7 @@ impl ChannelsSession {
                 None
             }
         };
-        drop(buffered);
+        drop(locked);
         if let Stage::Joined(joined) = &mut self.channels[index].stage {
             joined.subscription = subscription.map(ChannelSubscription::new);
         }

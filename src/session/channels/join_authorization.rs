@@ -8,12 +8,15 @@ use super::{
     error::JoinError,
     events::AcceptedJoin,
     postgres_changes::requested_changes,
+    replay::JoinReplay,
     state::{Services, SocketPrincipal},
     token::token_hash,
 };
 use crate::auth::Principal;
 use crate::channels::{
     authorization::{AuthorizationError, ReadRights},
+    broadcast_from_db::MAX_REPLAY,
+    history::{HistoryQuery, HistoryStorage},
     postgres_changes::echo_bindings,
 };
 use crate::{hub::ConnId, model::Topic};
@@ -35,7 +38,7 @@ pub(super) async fn authorize_join(
     pending_join: PendingJoin,
     conn: ConnId,
 ) -> Result<Box<AcceptedJoin>, JoinError> {
-    let PendingJoin { topic, config, token, socket_principal } = pending_join;
+    let PendingJoin { topic, mut config, token, socket_principal } = pending_join;
     let (principal, token_hash) = match token {
         None => socket_principal
             .principal
@@ -48,18 +51,9 @@ pub(super) async fn authorize_join(
         }
     };
     let mut rights = read_rights(services, &principal, &topic).await?;
-    let replay = match config.replay {
+    let replay = match config.replay.take() {
         None => None,
-        Some(_) if !topic.private => return Err(JoinError::ReplayOfPublic),
-        Some(ReplayRequest::Invalid) => return Err(JoinError::ReplayInvalid),
-        Some(ReplayRequest::Since { .. }) if !rights.broadcast => {
-            return Err(JoinError::Rights(AuthorizationError::Unauthorized, topic.name));
-        }
-        Some(ReplayRequest::Since { ms, limit }) => {
-            let buffer = services.replay_buffers.open(&topic);
-            let stored = services.messages.replay(&topic, ms, limit.into()).await;
-            Some((stored.map_err(|_| JoinError::ReplayFailed)?, buffer))
-        }
+        Some(request) => Some(read_replay(services, &topic, request, rights).await?),
     };
     let requested = requested_changes(&config);
     let echo = echo_bindings(&requested);
@@ -98,4 +92,50 @@ async fn read_rights(
 ) -> Result<ReadRights, JoinError> {
     let rights = services.authorizer.read_rights(principal, topic).await;
     rights.map_err(|error| JoinError::Rights(error, topic.name.clone()))
+}
+
+/// Reads the broadcasts that a join asks for: those of the history, if the channel has one, else those of the database.
+async fn read_replay(
+    services: &Services,
+    topic: &Topic,
+    request: ReplayRequest,
+    rights: ReadRights,
+) -> Result<JoinReplay, JoinError> {
+    let rule = services.history.rule(topic);
+    if rule.is_none() && !topic.private {
+        return Err(JoinError::ReplayOfPublic);
+    }
+    let ReplayRequest::Wanted { since, after, limit } = request else {
+        return Err(JoinError::ReplayInvalid);
+    };
+    let after = after.filter(|_| rule.is_some());
+    if since.is_none() && after.is_none() {
+        return Err(JoinError::ReplayInvalid);
+    }
+    if !rights.broadcast {
+        return Err(JoinError::Rights(AuthorizationError::Unauthorized, topic.name.clone()));
+    }
+    let failed = |_| JoinError::ReplayFailed;
+    let since = since.unwrap_or_default();
+    let Some(rule) = rule else {
+        let buffer = services.replay_buffers.open(topic);
+        let stored =
+            services.messages.replay(topic, since, limit.unwrap_or(i64::MAX)).await.map_err(failed)?;
+        return Ok(JoinReplay::Stored { stored, buffer, is_complete: None });
+    };
+    let (query, default_limit) = match after {
+        Some(ids) => (HistoryQuery::After(ids), rule.count),
+        None => (HistoryQuery::Since(since), MAX_REPLAY),
+    };
+    let limit = limit.map_or(default_limit, |limit| usize::try_from(limit).unwrap_or(1));
+    let limit = limit.clamp(1, rule.count);
+    match rule.storage {
+        HistoryStorage::Memory => Ok(JoinReplay::History(services.history.memory.read(topic, &query, limit))),
+        HistoryStorage::Rows => {
+            let buffer = services.replay_buffers.open(topic);
+            let read = services.messages.history(topic, rule, &query, limit).await;
+            let (stored, is_complete) = read.map_err(failed)?;
+            Ok(JoinReplay::Stored { stored, buffer, is_complete })
+        }
+    }
 }

@@ -3,8 +3,8 @@
 //! - `mod` dispatches pushes and events; [`Services`] are the dependencies shared by all sessions. `channel`
 //!   is the state of one channel, `events` the queue through which other tasks reach the session,
 //!   `background` runs work that may wait.
-//! - `join` handles joins and leaves: `config` parses the payload, `join_authorization` decides, `error` has
-//!   the reasons of rejections, `join_throttle` slows them down, `recent_leaves` remembers left topics.
+//! - `join` handles joins and leaves: `config` parses the payload, `join_authorization` decides, `replay` reads
+//!   the broadcasts to replay, `error` has the reasons of rejections, `join_throttle` slows them down, `recent_leaves` remembers left topics.
 //! - `broadcast`, `presence` and `postgres_changes` handle the three kinds of messages; `outgoing` batches
 //!   broadcasts.
 //! - `authorization` tracks the rights in private topics, `token_refresh` and `token_expiry` handle tokens,
@@ -30,6 +30,7 @@ mod postgres_changes;
 mod presence;
 mod private_access;
 mod recent_leaves;
+mod replay;
 mod replies;
 mod state;
 mod subscription;
@@ -165,6 +166,9 @@ impl ChannelsSession {
             SessionEvent::WriteRights(id, result) => self.on_write_rights(id, result, conn).await,
             SessionEvent::ReadRights(id, rights) => self.on_read_rights(id, rights, conn).await,
             SessionEvent::Replication(id, is_connected) => self.on_replication(id, is_connected, conn).await,
+            SessionEvent::Stored(id, reference, result) => {
+                self.on_stored(id, reference.as_deref(), result, conn).await
+            }
         }
     }
 }

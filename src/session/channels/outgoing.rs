@@ -1,25 +1,23 @@
 //! Batches the broadcasts of a client: all broadcasts of one read of the socket are published together,
 //! because the cost of a write to each member depends little on its size.
 
-use std::sync::Arc;
-
 use super::state::{ChannelsSession, PendingBroadcasts};
-use crate::{hub::TopicDelivery, model::Topic};
+use crate::{channels::PreparedBroadcast, model::Topic};
 
 /// Maximum broadcasts per batch; a batch of the hub has space for several of them.
-const MAX_BATCH_DELIVERIES: usize = 64;
+const MAX_BATCH: usize = 64;
 
 impl ChannelsSession {
     /// Queues a broadcast until the end of the read.
-    pub(super) async fn queue_broadcast(&mut self, topic: Topic, delivery: TopicDelivery) {
+    pub(super) async fn queue_broadcast(&mut self, topic: Topic, broadcast: PreparedBroadcast) {
         match &mut self.pending_broadcasts {
-            Some(pending) if pending.topic == topic && pending.deliveries.len() < MAX_BATCH_DELIVERIES => {
-                pending.deliveries.push(delivery)
+            Some(pending) if pending.topic == topic && pending.broadcasts.len() < MAX_BATCH => {
+                pending.broadcasts.push(broadcast)
             }
             _ => {
                 self.flush_broadcasts().await;
                 self.pending_broadcasts =
-                    Some(Box::new(PendingBroadcasts { topic, deliveries: vec![delivery] }));
+                    Some(Box::new(PendingBroadcasts { topic, broadcasts: vec![broadcast] }));
             }
         }
     }
@@ -27,9 +25,9 @@ impl ChannelsSession {
     /// Publishes the queued broadcasts.
     pub(super) async fn flush_broadcasts(&mut self) {
         if let Some(pending) = self.pending_broadcasts.take() {
-            let PendingBroadcasts { topic, deliveries } = *pending;
+            let PendingBroadcasts { topic, broadcasts } = *pending;
             // This fails only when the server is stopping, and then the connection closes too.
-            let _ = self.services.broadcaster.publish_local(&topic, Arc::from(deliveries)).await;
+            let _ = self.services.broadcaster.publish_prepared(&topic, broadcasts).await;
         }
     }
 }

@@ -2,12 +2,22 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use uuid::Uuid;
+
 use super::channel::Channel;
 use crate::{
-    channels::broadcast_from_db::{DatabaseBroadcast, Payload},
+    channels::{
+        broadcast_from_db::{DatabaseBroadcast, Payload},
+        history::KeptMessage,
+    },
     hub::Hub,
-    protocol::phoenix::{
-        Body, HEARTBEAT_TOPIC, Message, Push, ReplyStatus, TOPIC_PREFIX, UserBroadcast, UserPayload,
+    protocol::{
+        Dialect, Encode,
+        phoenix::{
+            Body, HEARTBEAT_TOPIC, Message, Positioned, Push, ReplyStatus, TOPIC_PREFIX, UserBroadcast,
+            UserPayload,
+        },
     },
     transport::{Connection, frame::WireFrame},
 };
@@ -16,6 +26,52 @@ use crate::{
 pub(super) struct ReplyWriter<'a> {
     pub hub: Hub,
     pub conn: &'a Arc<Connection>,
+}
+
+/// A broadcast that was kept.
+pub(super) trait ReplayedMessage {
+    fn id(&self) -> Uuid;
+    fn event(&self) -> &str;
+    fn payload(&self) -> ReplayedPayload<'_>;
+}
+
+pub(super) enum ReplayedPayload<'a> {
+    Json(&'a str),
+    Binary(&'a Bytes),
+}
+
+impl ReplayedMessage for DatabaseBroadcast {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn event(&self) -> &str {
+        &self.event
+    }
+
+    fn payload(&self) -> ReplayedPayload<'_> {
+        match &self.payload {
+            Payload::Json(json) => ReplayedPayload::Json(json.get()),
+            Payload::Binary(bytes) => ReplayedPayload::Binary(bytes),
+        }
+    }
+}
+
+impl ReplayedMessage for KeptMessage {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn event(&self) -> &str {
+        &self.event
+    }
+
+    fn payload(&self) -> ReplayedPayload<'_> {
+        match &self.payload {
+            UserPayload::Json(json) => ReplayedPayload::Json(json),
+            UserPayload::Binary(bytes) => ReplayedPayload::Binary(bytes),
+        }
+    }
 }
 
 pub(super) const EMPTY: &str = "{}";
@@ -74,35 +130,59 @@ impl ReplyWriter<'_> {
         self.channel_frame(channel, reference, "phx_reply", body)
     }
 
+    /// Encodes the reply to a join. With `position`, an event stream that ends continues there.
+    pub(super) fn join_frame(
+        &self,
+        channel: &Channel,
+        reference: Option<&str>,
+        response: &str,
+        position: Option<Box<str>>,
+    ) -> WireFrame {
+        let Some(position) = position else {
+            return self.reply_frame(channel, reference, ReplyStatus::Ok, response);
+        };
+        let topic = wire_topic(channel);
+        let body = Body::Reply(ReplyStatus::Ok, response);
+        let join_ref = channel.join_ref.as_deref();
+        let message = Message { join_ref, reference, topic: &topic, event: "phx_reply", body };
+        self.encode(&Positioned { position, message })
+    }
+
     /// Encodes a push of the server to a channel.
     pub(super) fn push_frame(&self, channel: &Channel, event: &str, payload: &str) -> WireFrame {
         self.channel_frame(channel, None, event, Body::Raw(payload))
     }
 
-    /// Encodes a replayed broadcast; `None` if the client's protocol version cannot represent it.
+    /// Encodes a replayed broadcast, with its position if the channel has a history; `None` if the client's protocol version
+    /// cannot represent it.
     pub(super) fn replayed_frame(
         &self,
         channel: &Channel,
-        broadcast: &DatabaseBroadcast,
+        message: &impl ReplayedMessage,
+        has_history: bool,
     ) -> Option<WireFrame> {
-        let DatabaseBroadcast { id, event, payload, .. } = broadcast;
-        let meta = serde_json::json!({ "replayed": true, "id": id }).to_string();
-        match payload {
-            Payload::Json(json) => {
-                let event = serde_json::Value::from(&**event);
-                let json = json.get();
+        let meta = serde_json::json!({ "replayed": true, "id": message.id() }).to_string();
+        let user_broadcast = |payload| UserBroadcast {
+            topic: channel.topic.name.clone(),
+            event: message.event().into(),
+            payload,
+            meta: Some(meta.clone().into()),
+        };
+        let dialect = self.conn.dialect();
+        match message.payload() {
+            ReplayedPayload::Json(json) if has_history && dialect == Dialect::ChannelEvents => {
+                let position = message.id().to_string().into();
+                let message = user_broadcast(UserPayload::Json(json.into()));
+                WireFrame::encode(&Positioned { position, message }, dialect)
+            }
+            ReplayedPayload::Json(json) => {
+                let event = serde_json::Value::from(message.event());
                 let text =
                     format!(r#"{{"type":"broadcast","event":{event},"payload":{json},"meta":{meta}}}"#);
                 Some(self.push_frame(channel, "broadcast", &text))
             }
-            Payload::Binary(bytes) => {
-                let broadcast = UserBroadcast {
-                    topic: channel.topic.name.clone(),
-                    event: event.clone(),
-                    payload: UserPayload::Binary(bytes.clone()),
-                    meta: Some(meta.into()),
-                };
-                WireFrame::encode(&broadcast, self.conn.dialect())
+            ReplayedPayload::Binary(bytes) => {
+                WireFrame::encode(&user_broadcast(UserPayload::Binary(bytes.clone())), dialect)
             }
         }
     }
@@ -134,7 +214,7 @@ impl ReplyWriter<'_> {
         event: &str,
         body: Body<'_>,
     ) -> WireFrame {
-        let topic = format!("{TOPIC_PREFIX}{}", channel.topic.name);
+        let topic = wire_topic(channel);
         self.encode(&Message { join_ref: channel.join_ref.as_deref(), reference, topic: &topic, event, body })
     }
 
@@ -144,9 +224,13 @@ impl ReplyWriter<'_> {
         let _ = self.hub.send(self.conn, frame).await;
     }
 
-    fn encode(&self, message: &Message<'_>) -> WireFrame {
+    fn encode(&self, message: &impl Encode) -> WireFrame {
         WireFrame::encode(message, self.conn.dialect()).unwrap_or_else(|| WireFrame::concat(&[]))
     }
+}
+
+fn wire_topic(channel: &Channel) -> String {
+    format!("{TOPIC_PREFIX}{}", channel.topic.name)
 }
 
 /// `{"reason": …}` as JSON text.

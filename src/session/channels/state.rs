@@ -11,12 +11,12 @@ use super::{
 use crate::{
     auth::{Principal, Verifier},
     channels::{
-        Broadcaster, ConnectionPermit, NodeLimits, RateMeter, authorization::Authorizer,
-        broadcast_from_db::StoredMessages, postgres_changes::PostgresChanges, presence::ChannelPresence,
-        replay::ReplayBuffers,
+        Broadcaster, ConnectionPermit, NodeLimits, PreparedBroadcast, RateMeter, authorization::Authorizer,
+        broadcast_from_db::StoredMessages, history::ChannelHistory, postgres_changes::PostgresChanges,
+        presence::ChannelPresence, replay::ReplayBuffers,
     },
     clock::Clock,
-    hub::{Hub, TopicDelivery},
+    hub::Hub,
     model::{ChannelId, Topic},
     presence::channel_users::{ChannelUsers, UserGuard},
     transport::Connection,
@@ -34,6 +34,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Publishes broadcasts on all nodes.
     pub broadcaster: Broadcaster,
+    /// Kept broadcasts of channels with a history.
+    pub history: ChannelHistory,
     pub presence: ChannelPresence,
     /// Checks the policies of private topics.
     pub authorizer: Authorizer,
@@ -142,5 +144,5 @@ impl ChannelsSession {
 #[derive(Debug)]
 pub(super) struct PendingBroadcasts {
     pub(super) topic: Topic,
-    pub(super) deliveries: Vec<TopicDelivery>,
+    pub(super) broadcasts: Vec<PreparedBroadcast>,
 }
