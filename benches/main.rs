@@ -7,6 +7,7 @@
 mod channels;
 mod cluster;
 mod context;
+mod context_turns;
 mod explain;
 mod fan_out;
 mod http;
@@ -47,7 +48,7 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "latency",
     "writes",
     "reads",
@@ -63,6 +64,7 @@ const SECTIONS: [&str; 15] = [
     "channels.slow_readers",
     "postgres_changes",
     "context",
+    "context.turns",
 ];
 
 fn main() -> Result<()> {
@@ -120,6 +122,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "channels.idle" => channels::idle::run(plan, cluster, &mut report).await,
             "channels.slow_readers" => channels::slow_readers::run(plan, cluster, &mut report).await,
             "context" => context::run(plan, cluster, &mut report).await,
+            "context.turns" => context_turns::run(plan, cluster, &mut report).await,
             _ => postgres_changes::run(plan, cluster, &mut report).await,
         };
         done.with_context(|| format!("section {section}"))?;

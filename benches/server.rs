@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     net::{SocketAddr, TcpListener},
+    ops::Range,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -110,11 +111,36 @@ impl Server {
 
 /// Returns the CPU time of all threads of a process (user and system), in steps of 10 ms.
 pub fn cpu_of(pid: u32) -> Result<Duration> {
+    ticks(pid, 11..13)
+}
+
+/// Returns the CPU time of a process and of its children, those included that have ended.
+pub fn cpu_of_group(pid: u32) -> Result<Duration> {
+    let mut sum = ticks(pid, 11..15)?;
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(child) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // It may end meanwhile.
+        if parent_of(child).is_ok_and(|parent| parent == pid) {
+            sum += cpu_of(child).unwrap_or_default();
+        }
+    }
+    Ok(sum)
+}
+
+/// Returns the ID of the parent of a process.
+pub fn parent_of(pid: u32) -> Result<u32> {
+    Ok(fields(pid, 1..2)?[0])
+}
+
+fn ticks(pid: u32, range: Range<usize>) -> Result<Duration> {
+    Ok(POLL_INTERVAL * fields(pid, range)?.into_iter().sum::<u32>())
+}
+
+/// Reads numbers of `/proc/<pid>/stat`, counted from after the process name, which may contain spaces: 1 is the parent,
+/// 11 to 12 the CPU times of the process, 13 to 14 those of its ended children.
+fn fields(pid: u32, range: Range<usize>) -> Result<Vec<u32>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the process name and may contain spaces. Counted from after it, CPU times are the 12th and
-    // 13th field.
     let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
-    let fields = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
-    let ticks = fields.sum::<Result<u32, _>>()?;
-    Ok(POLL_INTERVAL * ticks)
+    let fields = fields.split_whitespace().skip(range.start).take(range.len()).map(str::parse);
+    Ok(fields.collect::<Result<_, _>>()?)
 }

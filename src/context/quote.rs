@@ -6,16 +6,18 @@ use super::extract::shorten;
 const SUMMARY_HEADINGS: [&str; 4] =
     ["### What happened", "### Open questions", "### Decisions", "### Current focus"];
 
-/// Whether a character changes the order in which the text after it is shown.
-fn reorders(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether a character is invisible and says nothing: it changes the order in which the text after it is shown, or hides
+/// text from readers but not from models, as tags (U+E0000 to U+E007F) do. Joiners are part of words and emojis.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(c, '\u{ad}' | '\u{200b}' | '\u{feff}')
 }
 
-/// A text as one line of at most `max` characters, without control characters.
+/// A text as one line of at most `max` characters, without control characters and hidden ones.
 #[must_use]
 pub fn one_line(text: &str, max: usize) -> String {
     let printable: String =
-        text.chars().filter(|c| !reorders(*c)).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        text.chars().filter(|c| !is_hidden(*c)).map(|c| if c.is_control() { ' ' } else { c }).collect();
     shorten(&printable, max)
 }
 
@@ -55,10 +57,11 @@ mod tests {
             "a\r\n\u{b}## B",
             "\u{85}## B\"\n\\\"",
             "\u{202e}a\u{2066}\u{c}## B\u{1b}[31m",
+            "a\u{200b}\u{feff}\u{e0041}\u{e0042}\u{ad}",
         ] {
             let quoted = quote(text, 200);
             assert_eq!(quoted.lines().count(), 1, "{quoted:?}");
-            let breaks = |c: char| c.is_control() || reorders(c) || matches!(c, '\u{2028}' | '\u{2029}');
+            let breaks = |c: char| c.is_control() || is_hidden(c) || matches!(c, '\u{2028}' | '\u{2029}');
             assert!(!quoted.contains(breaks), "{quoted:?}");
             let inner = &quoted[1..quoted.len() - 1];
             let unescaped = inner.replace("\\\\", "").replace("\\\"", "");

@@ -5,166 +5,262 @@
 -- it.
 
 -- Only bitmap scans: the planner expects a limit to be reached early, which rows with rare combinations of frequent
--- words do not.
+-- words do not. One call for all queries: the settings of a function cost as much as a search for a rare word.
 -- Definer: see match_words; called by it only.
-create function rollcall_internal.my_matches(p_kind text, p_user uuid, p_query tsquery, p_limit int) returns uuid[]
+create function rollcall_internal.my_matches(p_kind text, p_user uuid, p_queries tsquery[], p_limit int)
+  returns table (n bigint, ids uuid[])
   language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+  rows 16
 as $$
 begin
   if p_kind = 'unit' then
-    return array(select u.id from rollcall.atomic_chat_units u
-      where u.user_id = p_user and u.state = 'active' and u.search @@ p_query limit p_limit);
+    return query
+      select q.n, case when q.query is not null then array(
+        select u.id from rollcall.atomic_chat_units u
+        where u.user_id = p_user and u.state = 'active' and u.search @@ q.query limit p_limit) end
+      from unnest(p_queries) with ordinality q (query, n);
+  else
+    return query
+      select q.n, case when q.query is not null then array(
+        select m.id from rollcall.memories m
+        where m.user_id = p_user and m.is_active and m.search @@ q.query limit p_limit) end
+      from unnest(p_queries) with ordinality q (query, n);
   end if;
-  return array(select m.id from rollcall.memories m
-    where m.user_id = p_user and m.is_active and m.search @@ p_query limit p_limit);
 end
 $$;
-comment on function rollcall_internal.my_matches is 'Ids of at most p_limit rows that match, in no order.';
+comment on function rollcall_internal.my_matches is
+  'Ids of at most p_limit rows, in no order, that match a query, for each query; null for a query that is null.';
 
 -- Definer: see match_words; called by it only.
-create function rollcall_internal.my_newest_matches(p_kind text, p_user uuid, p_query tsquery, p_among int,
+create function rollcall_internal.my_newest_matches(p_kind text, p_user uuid, p_queries tsquery[], p_among int,
   p_limit int) returns uuid[]
   language plpgsql stable security definer set search_path = ''
 as $$
+declare
+  v_any constant tsquery := (select string_agg(q::text, ' | ')::tsquery from unnest(p_queries) q);
 begin
-  if p_query is null then
+  if v_any is null then
     return '{}';
   elsif p_kind = 'unit' then
     return array(
       select n.id
       from (
-        select u.id, u.search, u.state from rollcall.atomic_chat_units u where u.user_id = p_user
+        select u.id, u.search, u.state, u.created_at from rollcall.atomic_chat_units u where u.user_id = p_user
         order by u.created_at desc limit p_among
       ) n
-      where n.state = 'active' and n.search @@ p_query limit p_limit);
+      where n.state = 'active' and n.search @@ v_any
+      order by (select count(*) from unnest(p_queries) q where n.search @@ q) desc, n.created_at desc limit p_limit);
   end if;
   return array(
     select n.id
     from (
-      select m.id, m.search, m.is_active from rollcall.memories m where m.user_id = p_user
+      select m.id, m.search, m.is_active, m.created_at from rollcall.memories m where m.user_id = p_user
       order by m.created_at desc limit p_among
     ) n
-    where n.is_active and n.search @@ p_query limit p_limit);
+    where n.is_active and n.search @@ v_any
+    order by (select count(*) from unnest(p_queries) q where n.search @@ q) desc, n.created_at desc limit p_limit);
 end
 $$;
 comment on function rollcall_internal.my_newest_matches is
-  'Ids of at most p_limit matching rows among the newest p_among rows of the user.';
+  'Ids of p_limit rows among the newest p_among rows of the user: those that match most queries, newest first.';
+
+-- Definer: see match_words; called by it only.
+create function rollcall_internal.my_shares(p_kind text, p_user uuid, p_queries tsquery[]) returns float8[]
+  language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  v_oldest timestamptz;
+  v_newest timestamptz;
+begin
+  if p_kind = 'unit' then
+    v_oldest := (select u.created_at from rollcall.atomic_chat_units u where u.user_id = p_user
+      order by u.created_at limit 1);
+    v_newest := (select u.created_at from rollcall.atomic_chat_units u where u.user_id = p_user
+      order by u.created_at desc limit 1);
+  else
+    v_oldest := (select m.created_at from rollcall.memories m where m.user_id = p_user order by m.created_at limit 1);
+    v_newest := (select m.created_at from rollcall.memories m where m.user_id = p_user
+      order by m.created_at desc limit 1);
+  end if;
+  return (
+    with sample as materialized (
+      select distinct on (x.id) x.search
+      from generate_series(0, 39) p (n)
+      cross join lateral (
+        (select u.id, u.search from rollcall.atomic_chat_units u
+          where p_kind = 'unit' and u.user_id = p_user and u.created_at >= v_oldest + (v_newest - v_oldest) * p.n / 40
+          order by u.created_at limit 5)
+        union all
+        (select m.id, m.search from rollcall.memories m
+          where p_kind = 'memory' and m.user_id = p_user and m.created_at >= v_oldest + (v_newest - v_oldest) * p.n / 40
+          order by m.created_at limit 5)
+      ) x
+    )
+    select array_agg(c.share order by c.n)
+    from (
+      select q.n, avg((s.search @@ q.query)::int)::float8 as share
+      from unnest(p_queries) with ordinality q (query, n) cross join sample s group by q.n
+    ) c
+    where (select count(*) from sample) >= 150
+  );
+end
+$$;
+comment on function rollcall_internal.my_shares is
+  'Shares of the users rows that match the queries, from 200 rows spread over time; null where most are of one time.';
 
 -- Of the languages that PostgreSQL has stop words for, the one with most stop words in the text; English on a tie.
 -- Invoker: computes from its argument.
 create function rollcall_internal.without_stop_words(p_text text) returns text
-  language sql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = ''
 as $$
-  with words as materialized (
-    select w.word, w.n from regexp_split_to_table(p_text, '\s+') with ordinality w (word, n)
-  ),
-  stops as materialized (
-    select d.name, x.n
-    from (select * from words limit 200) x
-    cross join unnest(array['english', 'danish', 'dutch', 'finnish', 'french', 'german', 'hungarian', 'italian',
-      'norwegian', 'portuguese', 'russian', 'spanish', 'swedish', 'turkish']) d (name)
-    where ts_lexize(('pg_catalog.' || d.name || '_stem')::regdictionary, lower(btrim(x.word, '.,;:!?¿¡()"'))) = '{}'
-      -- Not in PostgreSQL's list.
-      or d.name = 'turkish' and lower(btrim(x.word, '.,;:!?()"'))
-        in ('bir', 'kadar', 'var', 'yok', 'olan', 'olarak', 'değil', 'zaman', 'kaç', 'hangi')
-  ),
-  language as (
-    select s.name from stops s group by s.name order by count(*) desc, s.name <> 'english', s.name limit 1
-  )
-  select coalesce(string_agg(w.word, ' ' order by w.n), '')
-  from words w
-  where not exists (select from stops s join language l on l.name = s.name where s.n = w.n and l.name <> 'english')
+declare
+  v_words constant text[] := regexp_split_to_array(p_text, '\s+');
+  -- English is the first, Turkish the last.
+  v_dictionaries constant regdictionary[] := '{english_stem,danish_stem,dutch_stem,finnish_stem,french_stem,
+    german_stem,hungarian_stem,italian_stem,norwegian_stem,portuguese_stem,russian_stem,spanish_stem,swedish_stem,
+    turkish_stem}';
+begin
+  return (
+    with words as materialized (
+      select w.n, lower(btrim(w.word, '.,;:!?¿¡()"')) as word
+      from unnest(v_words[1:200]) with ordinality w (word, n)
+    ),
+    stops as materialized (
+      select d.n as language, w.n
+      from words w
+      cross join unnest(v_dictionaries) with ordinality d (dictionary, n)
+      where ts_lexize(d.dictionary, w.word) = '{}'
+        -- Not in PostgreSQL's list.
+        or d.n = 14 and w.word in ('bir', 'kadar', 'var', 'yok', 'olan', 'olarak', 'değil', 'zaman', 'kaç', 'hangi')
+    ),
+    best as (
+      select s.language from stops s group by s.language order by count(*) desc, s.language limit 1
+    )
+    select coalesce(string_agg(w.word, ' ' order by w.n), '')
+    from unnest(v_words) with ordinality w (word, n)
+    where not exists (select from stops s join best b using (language) where s.n = w.n and b.language > 1)
+  );
+end
 $$;
 comment on function rollcall_internal.without_stop_words is
   'A text without the stop words of its language; English ones are left to the parser.';
 
+-- Only bitmap scans: see my_matches.
 -- Definer: see match_words; called by my_gram_matches only.
-create function rollcall_internal.my_rows_with_gram(p_kind text, p_user uuid, p_gram text, p_limit int) returns uuid[]
+create function rollcall_internal.my_rows_with_grams(p_kind text, p_user uuid, p_grams text[], p_limit int)
+  returns table (ids uuid[])
   language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+  rows 40
 as $$
-declare
-  v_query constant tsquery := quote_literal(p_gram)::tsquery;
 begin
   if p_kind = 'unit' then
-    return array(select u.id from rollcall.atomic_chat_units u
-      where u.user_id = p_user and u.state = 'active' and u.grams @@ v_query limit p_limit);
+    return query
+      select array(select u.id from rollcall.atomic_chat_units u
+        where u.user_id = p_user and u.state = 'active' and u.grams @@ quote_literal(g)::tsquery limit p_limit)
+      from unnest(p_grams) g;
+  else
+    return query
+      select array(select m.id from rollcall.memories m
+        where m.user_id = p_user and m.is_active and m.grams @@ quote_literal(g)::tsquery limit p_limit)
+      from unnest(p_grams) g;
   end if;
-  return array(select m.id from rollcall.memories m
-    where m.user_id = p_user and m.is_active and m.grams @@ v_query limit p_limit);
 end
 $$;
-comment on function rollcall_internal.my_rows_with_gram is 'Ids of at most p_limit rows that have a part of a word.';
+comment on function rollcall_internal.my_rows_with_grams is
+  'Ids of at most p_limit rows that have a part of a word, for each part.';
 
 -- Rare words weigh more; of equally good rows the newest are kept. The score is the share of the weight of the text's
 -- five heaviest words. Of a word in more than 500 rows not all rows are read: those that also have another word of
 -- the text are found through the index, the others are looked for in the user's newest 1,500 rows; if there are none,
--- any are taken.
+-- any are taken. A row with frequent words only is not looked for where enough rows have rarer words that weigh more.
+-- p_many: more than 20,000 rows. Words that are in at least 4 % of these are frequent without being looked up: an index
+-- scan returns all rows with a word before the first is read. Their combinations are looked up if, as common as the
+-- words suggest, they could be among the best rows; of those that 200 rows or more should have, the newest are enough.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 -- Over 60 lines: frequent words need steps of their own.
-create function rollcall_internal.my_word_matches(p_kind text, p_text text, p_limit int)
+create function rollcall_internal.my_word_matches(p_kind text, p_text text, p_many boolean, p_limit int)
   returns table (id uuid, score real)
   language plpgsql stable security definer set search_path = '' rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
+  v_words tsquery[];
+  v_shares float8[];
   v_frequent tsquery[];
+  v_frequent_shares float8[];
   v_ids uuid[];
   v_weights float8[];
   v_frequent_weight constant float8 := ln(1 + 1000::float8 / 1001);
-  v_newest uuid[];
+  -- The most that frequent words can add to a row, unless they are rare together.
+  v_most float8;
+  v_floor float8;
+  v_newest uuid[] := '{}';
   v_others uuid[];
   v_whole float8;
 begin
-  with words as (
-    select plainto_tsquery('pg_catalog.simple', l.lexeme) as query
-    from unnest(to_tsvector('pg_catalog.english', rollcall_internal.without_stop_words(left(p_text, 8000)))) l
-    order by length(l.lexeme) desc, l.lexeme limit 16
-  ),
-  found as materialized (
-    select w.query, m.ids,
-      case when cardinality(m.ids) > 500 then v_frequent_weight
+  v_words := array(
+    select plainto_tsquery('pg_catalog.simple', l.lexeme)
+    from unnest(to_tsvector('pg_catalog.english', p_text)) l
+    order by length(l.lexeme) desc, l.lexeme limit 16);
+  if p_many then
+    v_shares := rollcall_internal.my_shares(p_kind, v_me, v_words);
+  end if;
+  with found as materialized (
+    select w.query, coalesce(w.share, 0) as share, w.n, m.ids,
+      case when m.ids is null or cardinality(m.ids) > 500 then v_frequent_weight
         when m.ids <> '{}' then ln(1 + 1000::float8 / cardinality(m.ids)) end as weight
-    from words w
-    cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, w.query, 501) as ids offset 0) m
-  ),
-  weighed as (
-    select f.weight, f.ids from found f where cardinality(f.ids) between 1 and 500
+    from unnest(v_words, v_shares) with ordinality w (query, share, n)
+    join rollcall_internal.my_matches(p_kind, v_me, array(
+      select case when w.share >= 0.04 then null else w.query end
+      from unnest(v_words, v_shares) with ordinality w (query, share, n) order by w.n), 501) m using (n)
   ),
   rows as (
-    select i.id, sum(w.weight) as weight from weighed w cross join lateral unnest(w.ids) i (id) group by i.id
+    select i.id, sum(f.weight) as weight from found f cross join lateral unnest(f.ids) i (id)
+    where cardinality(f.ids) <= 500 group by i.id
+    order by weight desc limit greatest(p_limit, 400)
   )
   select
-    (select array_agg(f.query) from found f where cardinality(f.ids) > 500),
+    (select array_agg(f.query order by f.share, f.n) from found f where f.ids is null or cardinality(f.ids) > 500),
+    (select array_agg(f.share order by f.share, f.n) from found f where f.ids is null or cardinality(f.ids) > 500),
     (select array_agg(distinct i.id) from found f cross join lateral unnest(f.ids[1:40]) i (id)
       where cardinality(f.ids) > 500),
     (select coalesce(sum(h.weight), 0) from (select f.weight from found f order by 1 desc nulls last limit 5) h),
-    (select array_agg(r.id) from rows r),
-    (select array_agg(r.weight) from rows r)
-    into v_frequent, v_others, v_whole, v_ids, v_weights;
-  v_newest := rollcall_internal.my_newest_matches(p_kind, v_me,
-    (select string_agg(f::text, ' | ')::tsquery from unnest(v_frequent) f), 1500, 200);
-  if cardinality(v_newest) < p_limit then
-    v_newest := v_newest || v_others;
+    (select array_agg(r.id order by r.weight desc) from rows r),
+    (select array_agg(r.weight order by r.weight desc) from rows r)
+    into v_frequent, v_frequent_shares, v_others, v_whole, v_ids, v_weights;
+  v_most := v_frequent_weight * coalesce(cardinality(v_frequent), 0);
+  v_floor := coalesce(v_weights[p_limit], 0);
+  if v_floor < v_most then
+    v_newest := rollcall_internal.my_newest_matches(p_kind, v_me, v_frequent, 1500, 200);
+    if v_newest = '{}' and v_others is null and v_ids is null then
+      v_others := array(
+        select i.id from rollcall_internal.my_matches(p_kind, v_me, v_frequent, 40) m, unnest(m.ids) i (id));
+    end if;
+    if cardinality(v_newest) < p_limit then
+      v_newest := v_newest || v_others;
+    end if;
   end if;
   v_whole := greatest(v_whole, ln(1 + 1000::float8 / 5));
 
   return query
     with rare as (
-      select r.id, r.weight from unnest(v_ids, v_weights) r (id, weight)
-      order by r.weight desc limit greatest(p_limit, 400)
+      select r.id, r.weight from unnest(v_ids, v_weights) r (id, weight) where r.weight >= v_floor - v_most
     ),
-    pairs as (
-      select o.query && t.query as query
-      from (select * from unnest(v_frequent) with ordinality f (query, n) limit 4) o
-      join unnest(v_frequent) with ordinality t (query, n) on t.n > o.n and t.n <= 4
+    few as (
+      select * from unnest(v_frequent, v_frequent_shares) with ordinality f (query, share, n) where f.n <= 4
+    ),
+    -- With the number of rows that have them, at least, if the words are independent.
+    combined as (
+      select o.query && t.query as query, 20000 * o.share * t.share as rows from few o join few t on t.n > o.n
       union
-      select string_agg(f::text, ' & ')::tsquery from unnest(v_frequent) f having count(*) > 2
+      select string_agg(f.query::text, ' & ')::tsquery, 20000 * exp(sum(ln(greatest(f.share, 1e-6))))
+      from unnest(v_frequent, v_frequent_shares) f (query, share) having count(*) > 2
     ),
     -- Frequent words together may be rare.
     together as (
       select i.id, max(ln(1 + 1000::float8 / cardinality(f.ids))) as weight
-      from pairs p
-      cross join lateral (select rollcall_internal.my_matches(p_kind, v_me, p.query, 200) as ids offset 0) f
+      from rollcall_internal.my_matches(p_kind, v_me, array(
+        select c.query from combined c where c.rows < 200 and ln(1 + 1000 / greatest(c.rows, 1)) > v_floor), 200) f
       cross join lateral unnest(f.ids) i (id)
       group by i.id
     ),
@@ -197,7 +293,8 @@ comment on function rollcall_internal.my_word_matches is
   'The callers units or memories that have words of a text, best first, with a score from 0 to 1.';
 
 -- Rare parts weigh more. The score is the share of the weight of those parts of the text that occur at all. At most 40
--- parts, those of the longest words. A part in more than 300 rows finds none: its rows could not all be compared.
+-- parts, those of the longest words. A part in more than 100 to 300 rows finds none: of few parts more rows can be
+-- compared.
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_gram_matches(p_kind text, p_text text, p_limit int)
   returns table (id uuid, score real)
@@ -205,28 +302,28 @@ create function rollcall_internal.my_gram_matches(p_kind text, p_text text, p_li
 as $$
 declare
   v_me constant uuid := auth.uid();
+  v_grams constant text[] := array(
+    select g.lexeme
+    from regexp_split_to_table(p_text, '\s+') w (word)
+    cross join lateral unnest(rollcall_internal.search_grams(w.word)) g
+    where w.word <> ''
+    group by g.lexeme
+    order by max(length(w.word)) desc, g.lexeme limit 40);
+  v_most constant int := greatest(100, least(300, 4000 / greatest(cardinality(v_grams), 1)));
 begin
   return query
-    with grams as (
-      select g.lexeme
-      from regexp_split_to_table(coalesce(nullif(rollcall_internal.without_stop_words(left(p_text, 2000)), ''),
-        left(p_text, 2000)), '\s+') w (word)
-      cross join lateral unnest(rollcall_internal.search_grams(w.word)) g
-      where w.word <> ''
-      group by g.lexeme
-      order by max(length(w.word)) desc, g.lexeme limit 40
-    ),
-    found as materialized (
-      select rollcall_internal.my_rows_with_gram(p_kind, v_me, g.lexeme, 301) as ids from grams g
+    with found as materialized (
+      select m.ids from rollcall_internal.my_rows_with_grams(p_kind, v_me, v_grams, v_most + 1) m
     ),
     weighed as materialized (
-      select ln(1 + 1000::float8 / case when cardinality(f.ids) > 300 then 1001 else cardinality(f.ids) end) as weight,
+      select ln(1 + 1000::float8 / case when cardinality(f.ids) > v_most then 1001 else cardinality(f.ids) end)
+          as weight,
         f.ids
       from found f where f.ids <> '{}'
     ),
     scored as (
       select i.id, sum(w.weight) / (select sum(a.weight) from weighed a) as score
-      from weighed w cross join lateral unnest(w.ids) i (id) where cardinality(w.ids) <= 300 group by i.id
+      from weighed w cross join lateral unnest(w.ids) i (id) where cardinality(w.ids) <= v_most group by i.id
     )
     select s.id, s.score::real from scored s order by s.score desc, s.id limit p_limit;
 end
@@ -245,21 +342,22 @@ declare
   v_many constant boolean := case p_kind
     when 'unit' then exists (select from rollcall.atomic_chat_units u where u.user_id = v_me offset 20000 limit 1)
     else exists (select from rollcall.memories m where m.user_id = v_me offset 20000 limit 1) end;
-  v_text text := p_text;
+  v_words constant text := rollcall_internal.without_stop_words(left(p_text, 8000));
+  v_parts text := left(coalesce(nullif(v_words, ''), p_text), 2000);
 begin
   if v_many then
-    v_text := array_to_string(array(
+    v_parts := array_to_string(array(
       select r[1] from regexp_matches(left(p_text, 2000),
         '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff]+)', 'g') r), ' ');
-    if v_text = '' then
-      return query select w.id, w.score from rollcall_internal.my_word_matches(p_kind, p_text, p_limit) w;
+    if v_parts = '' then
+      return query select w.id, w.score from rollcall_internal.my_word_matches(p_kind, v_words, true, p_limit) w;
       return;
     end if;
   end if;
   return query
     select coalesce(w.id, g.id), greatest(w.score, g.score)
-    from rollcall_internal.my_word_matches(p_kind, p_text, 200) with ordinality w (id, score, n)
-    full join rollcall_internal.my_gram_matches(p_kind, v_text, 200) g on g.id = w.id
+    from rollcall_internal.my_word_matches(p_kind, v_words, v_many, 200) with ordinality w (id, score, n)
+    full join rollcall_internal.my_gram_matches(p_kind, v_parts, 200) g on g.id = w.id
     order by coalesce(w.score, 0) + coalesce(g.score, 0) desc, w.n, 1
     limit p_limit;
 end

@@ -477,9 +477,12 @@ begin
   -- At most 2,000 dimensions can be indexed, since pgvector 0.5.
   v_indexed := p_dimensions <= 2000 and exists (select from pg_catalog.pg_am a where a.amname = 'hnsw');
   if v_indexed then
-    execute format('create index vectors_nearest on rollcall_internal.vectors using hnsw (vector %I.vector_cosine_ops)',
-      v_schema);
-    -- By the index, which ranks the vectors of all users: fewer than p_limit rows if others' are nearer. Without sorts
+    -- One for each kind: the nearest vectors of both would mostly be of the kind with more rows.
+    execute format('create index vectors_nearest_units on rollcall_internal.vectors using hnsw
+      (vector %I.vector_cosine_ops) where kind = ''unit''', v_schema);
+    execute format('create index vectors_nearest_memories on rollcall_internal.vectors using hnsw
+      (vector %I.vector_cosine_ops) where kind = ''memory''', v_schema);
+    -- By an index, which ranks the vectors of all users: fewer than p_limit rows if others' are nearer. Without sorts
     -- the planner has no other choice. Definer: see match_embeddings.
     execute format($f$
       create or replace function rollcall_internal.nearest_by_index(p_user uuid, p_kind text, p_vector %1$I.vector,
@@ -488,12 +491,21 @@ begin
         set hnsw.ef_search = 200 %2$s
       as $g$
       begin
-        return query
-          select v.id, (1 - (v.vector operator(%1$I.<=>) p_vector))::real
-          from rollcall_internal.vectors v
-          where v.user_id = p_user and v.kind = p_kind and v.vector is not null
-          order by v.vector operator(%1$I.<=>) p_vector
-          limit p_limit;
+        if p_kind = 'unit' then
+          return query
+            select v.id, (1 - (v.vector operator(%1$I.<=>) p_vector))::real
+            from rollcall_internal.vectors v
+            where v.user_id = p_user and v.kind = 'unit' and v.vector is not null
+            order by v.vector operator(%1$I.<=>) p_vector
+            limit p_limit;
+        else
+          return query
+            select v.id, (1 - (v.vector operator(%1$I.<=>) p_vector))::real
+            from rollcall_internal.vectors v
+            where v.user_id = p_user and v.kind = 'memory' and v.vector is not null
+            order by v.vector operator(%1$I.<=>) p_vector
+            limit p_limit;
+        end if;
       end
       $g$
       $f$, v_schema, case when string_to_array(v_version, '.')::int[] >= '{0,8}'

@@ -315,17 +315,19 @@ comment on function rollcall_internal.claim_messages is
   'Claims queued messages of some users, oldest first; a claim expires after three minutes.';
 
 -- Those of the caller's messages that may be learned from, with what the caller and the model said just before, and
--- the memories that they may correct.
+-- the memories that they may correct. Without p_memories these are not searched for.
 -- Invoker: see bundle_sources.
-create function rollcall.learning_sources(p_messages uuid[]) returns jsonb
+create function rollcall.learning_sources(p_messages uuid[], p_memories boolean default true) returns jsonb
   language plpgsql stable security invoker
 as $$
 declare
   v_me constant uuid := auth.uid();
   v_text text;
 begin
-  select left(pg_catalog.string_agg(left(m.content, 1000), ' '), 4000) into v_text
-  from rollcall.messages m where m.id = any (p_messages) and m.user_id = v_me;
+  if p_memories then
+    select left(pg_catalog.string_agg(left(m.content, 1000), ' '), 4000) into v_text
+    from rollcall.messages m where m.id = any (p_messages) and m.user_id = v_me;
+  end if;
   return pg_catalog.jsonb_build_object(
     'messages', coalesce((
       select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', m.id, 'content', left(m.content, 20000),
@@ -351,7 +353,8 @@ begin
         k.valid_from::date)
         order by k.valid_from, k.id)
       from rollcall.memories k
-      where k.user_id = v_me and k.is_active and not (k.message_id is not null and k.message_id = any (p_messages))
+      where v_text is not null and k.user_id = v_me and k.is_active
+        and not (k.message_id is not null and k.message_id = any (p_messages))
         and (k.id in (select w.id from rollcall.match_words('memory', v_text, 20) w)
           or k.id in (
             select n.id from rollcall.memories n where n.user_id = v_me and n.is_active

@@ -110,12 +110,15 @@ fn reference_topic(text: &str) -> Option<&'static str> {
     WORDS.into_iter().find(|word| lower.contains(word))
 }
 
+/// Prompts have the ten best units of at least this score.
+const MIN_PROMPT_SCORE: f32 = 0.35;
+
 #[testkit::test]
 async fn extraction_quality_on_labelled_units(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0")).await;
     let mut random = StdRng::seed_from_u64(1);
     let [mut topics, mut topics_original, mut entities, mut entities_original] = [Score::default(); 4];
-    let [mut retrieval, mut retrieval_original, mut recall_at_ten] = [Score::default(); 3];
+    let [mut retrieval, mut retrieval_original, mut recall_at_ten, mut prompt_lines] = [Score::default(); 4];
     let mut noise_topics = 0;
     for (_, (units, questions)) in corpus() {
         let user = User::new();
@@ -153,7 +156,10 @@ async fn extraction_quality_on_labelled_units(db: Arc<TestDatabase>) {
                 })
                 .map(|unit| unit.id)
                 .collect();
-            let ranked = retrieve(&db, &user, &question.text).await;
+            let scored = retrieve(&db, &user, &question.text).await;
+            let ranked: Vec<Uuid> = scored.iter().map(|(id, _)| *id).collect();
+            let shown = scored.iter().filter(|(_, score)| *score >= MIN_PROMPT_SCORE).take(10);
+            prompt_lines.add(&shown.map(|(id, _)| *id).collect(), &relevant);
             let found: HashSet<Uuid> = ranked.iter().take(relevant.len()).copied().collect();
             retrieval.add(&found, &relevant);
             recall_at_ten.add(&ranked.iter().take(10).copied().collect(), &relevant);
@@ -170,6 +176,7 @@ async fn extraction_quality_on_labelled_units(db: Arc<TestDatabase>) {
     println!("{}", retrieval.table_row("relevant units at as many as there are, retrieval"));
     println!("{}", retrieval_original.table_row("the same, random vectors"));
     println!("{}", recall_at_ten.table_row("relevant units among ten, retrieval"));
+    println!("{}", prompt_lines.table_row("relevant units among the lines of a prompt"));
     println!("{noise_topics} topics without a label");
     for (score, original, least) in [
         (topics, topics_original, 0.7),
@@ -259,7 +266,7 @@ async fn score_entities(db: &TestDatabase, user: &User, units: &[Unit], score: &
 }
 
 /// Returns the units that retrieval finds for a message, best first.
-async fn retrieve(db: &TestDatabase, user: &User, message: &str) -> Vec<Uuid> {
+async fn retrieve(db: &TestDatabase, user: &User, message: &str) -> Vec<(Uuid, f32)> {
     let sql = db.connect().await;
     let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
     sql.execute(
@@ -269,8 +276,11 @@ async fn retrieve(db: &TestDatabase, user: &User, message: &str) -> Vec<Uuid> {
     .await
     .expect("acts");
     let rows = sql
-        .query("select id from rollcall.match_words('unit', $1, 40) order by score desc, id", &[&message])
+        .query(
+            "select id, score from rollcall.match_words('unit', $1, 40) order by score desc, id",
+            &[&message],
+        )
         .await
         .expect("units");
-    rows.iter().map(|row| row.get(0)).collect()
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }

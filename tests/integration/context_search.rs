@@ -249,7 +249,7 @@ async fn search_by_meaning_parses_its_vector_once_and_uses_an_index(db: Arc<Test
     let prepare = format!("select rollcall_internal.prepare_vectors('test', {DIMENSIONS})");
     assert!(db.query_row(&prepare, &[]).await.get::<_, bool>(0));
     let index = "select count(*) from pg_indexes where tablename = 'vectors' and indexdef like '%hnsw%'";
-    assert_eq!(db.query_row(index, &[]).await.get::<_, i64>(0), 1);
+    assert_eq!(db.query_row(index, &[]).await.get::<_, i64>(0), 2, "one for each kind");
 
     // 3,000 rows of one user are compared one by one, 4,500 of the other by the index.
     let (small, large) = (User::new(), User::new());

@@ -29,6 +29,7 @@ mod context_access;
 mod context_chat;
 mod context_embeddings;
 mod context_freshness;
+mod context_injection;
 mod context_library;
 mod context_llm;
 mod context_memory;

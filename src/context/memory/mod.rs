@@ -113,7 +113,8 @@ impl ContextEngine {
     async fn try_learn(&self, claim: &Claim) -> Result<(), Postponed> {
         let failed = |error: PgError| Postponed::Failed(error.to_string());
         let caller = Principal::for_user(claim.user);
-        let sources: LearningSources = memory::sources(&self.database, &caller, &claim.messages)
+        let finds_facts = self.settings.learning == Learning::Model && self.providers.background().is_some();
+        let sources: LearningSources = memory::sources(&self.database, &caller, &claim.messages, finds_facts)
             .await
             .map_err(|error| Postponed::Failed(error.to_string()))?;
         let messages = sources
@@ -122,7 +123,7 @@ impl ContextEngine {
             .map(|message| LearnedUnits { id: message.id, units: units::statements(&message.content) })
             .collect();
         let mut learned = Learned { messages, ..Learned::default() };
-        if self.settings.learning == Learning::Model
+        if finds_facts
             && !sources.messages.is_empty()
             && let Some(calls) = self.background_calls(claim.user).await
         {

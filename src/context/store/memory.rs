@@ -77,14 +77,15 @@ pub struct KnownMemory {
     pub since: String,
 }
 
-/// Reads the caller's messages and related memories.
+/// Reads the caller's messages; also related memories if facts are to be found.
 pub async fn sources(
     database: &Database,
     caller: &Principal,
     messages: &[Uuid],
+    finds_facts: bool,
 ) -> Result<LearningSources, ReadError> {
     let statement = include_str!("../../../sql/context/learning_sources.sql");
-    let rows = database.query_as(caller, statement, &[&messages]).await?;
+    let rows = database.query_as(caller, statement, &[&messages, &finds_facts]).await?;
     let json: Value = rows.first().expect("the statement returns one row").get("found");
     Ok(serde_json::from_value(json)?)
 }
