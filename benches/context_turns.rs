@@ -23,8 +23,8 @@ const USER: Uuid = Uuid::from_u128(0xa000_0000_0000_4000_8000_0000_0000_0001);
 const TURN_INTERVAL: Duration = Duration::from_secs(30);
 const TURNS_PER_ROLL_UP: usize = 10;
 const QUIET_TIMEOUT: Duration = Duration::from_secs(60);
-/// Nothing of the user is queued or being processed.
-const IS_QUIET: &str = "select not exists (select from rollcall_internal.messages_to_learn)
+/// Nothing is queued or being processed; messages stay queued if nothing is learned. $1 whether it is.
+const IS_QUIET: &str = "select not ($1 and exists (select from rollcall_internal.messages_to_learn))
     and not exists (select from rollcall.system_actions a where a.status in ('pending', 'processing'))
     and not exists (select from rollcall.messages m where m.state = 'pending')";
 
@@ -83,6 +83,8 @@ struct Bench {
     server: Server,
     http: Http,
     user: User,
+    /// Whether messages are learned from.
+    learns: bool,
     idle: Cost,
 }
 
@@ -173,6 +175,7 @@ impl Bench {
             admin,
             server,
             user: User::with_id(USER),
+            learns: !matches!(learning, Learning::Off),
             idle: Cost { server: 0.0, database: 0.0 },
         };
         // Plans and caches of the first turns.
@@ -218,7 +221,7 @@ impl Bench {
         let started = Instant::now();
         // The queue of usage counts is written once per second.
         sleep(Duration::from_millis(1_200)).await;
-        while !self.admin.query_one(IS_QUIET, &[]).await?.get::<_, bool>(0) {
+        while !self.admin.query_one(IS_QUIET, &[&self.learns]).await?.get::<_, bool>(0) {
             ensure!(started.elapsed() < QUIET_TIMEOUT, "the background work does not end");
             sleep(Duration::from_millis(100)).await;
         }
