@@ -391,8 +391,9 @@ export interface paths {
          * @description The messages of `/api/presence/subscribe`, each as the `data` of an event, for clients and proxies without WebSocket:
          *     `curl -N`, `EventSource`, edge runtimes. As with a socket, the device is online while the stream is open. The first
          *     event is named `open`; then `initial_state` and the changes follow without a name. The last event of a stream that the
-         *     server ends is named `close` and has `code` and `reason`. After a reconnect the full state is sent again, and the
-         *     `open` event says `"resumed": false`. Changes are sent over the other routes, with the same device ID.
+         *     server ends is named `close` and has `code` and `reason`. Positions are the IDs of events: a reconnect with
+         *     `Last-Event-ID` gets only what changed, and its `initial_state` says `"resumed": true`. Changes are sent over the other
+         *     routes, with the same device ID.
          */
         get: operations["presenceEvents"];
         put?: never;
@@ -6560,13 +6561,18 @@ export interface operations {
                 current_page?: string;
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
+                /**
+                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
+                 *     tells positions. An unknown or old position brings the full state.
+                 */
+                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
                 user_ids?: string;
             };
             header?: {
-                /** @description ID of the last event, as browsers send it. Streams are not resumed yet: the full state follows. */
+                /** @description ID of the last event, as browsers send it; preferred to `resume`. */
                 "Last-Event-ID"?: string;
                 /** @description ID of the device that opens the stream; preferred to the query. */
                 "X-Device-ID"?: components["schemas"]["DeviceId"];
@@ -7080,6 +7086,11 @@ export interface operations {
                 current_page?: string;
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
+                /**
+                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
+                 *     tells positions. An unknown or old position brings the full state.
+                 */
+                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
@@ -12228,6 +12239,11 @@ export interface operations {
             query?: {
                 /** @description ID of the device that opens the socket. */
                 device_id?: components["schemas"]["DeviceId"];
+                /**
+                 * @description Position of the last connection, to be sent only what changed since, or empty for the first one. With it, the server
+                 *     tells positions. An unknown or old position brings the full state.
+                 */
+                resume?: string;
                 /** @description Token of the user, for browsers, which cannot set headers on sockets. */
                 token?: string;
                 /** @description IDs of users to follow besides the related ones, separated by commas (1 to 1,000). */
