@@ -21,7 +21,7 @@ select null, p.face::text, null, null, null, null, null,
 from (
   select distinct s.face, u.id
   from seen s
-  cross join lateral unnest(s.related || s.followed) u (id)
+  cross join lateral pg_catalog.unnest(s.related operator(pg_catalog.||) s.followed) u (id)
   where s.face is not null
 ) shown
 join rollcall.user_presence p on p.user_id = shown.id and p.face = shown.face

@@ -4318,19 +4318,22 @@ begin
       perform set_config('role', p_role[i], true), set_config('request.jwt.claims', p_claims[i], true),
         set_config('search_path', v_paths[i], true);
       return query
-        select i, p.face, array_agg(candidate.id) filter (where candidate.related),
-          array_agg(candidate.id) filter (where not candidate.related), null::text, null::boolean, null::text
+        select i, p.face, pg_catalog.array_agg(candidate.id) filter (where candidate.related),
+          pg_catalog.array_agg(candidate.id) filter (where not candidate.related), null::text, null::boolean, null::text
         from (
-          with relation as materialized (select r.id from rollcall.my_relations() as r (id))
-          select r.id, true as related from relation r where v_full or r.id = any (v_scope)
-          union all
-          select f.id, false from pg_catalog.unnest(v_follow) as f (id)
-          where (v_full or f.id = any (v_scope)) and f.id not in (select r.id from relation r)
+          select either.id, bool_or(either.related) as related
+          from (
+            select r.id, true as related from rollcall.my_relations() as r (id)
+            union all
+            select f.id, false from pg_catalog.unnest(v_follow) as f (id)
+          ) either
+          where v_full or either.id = any (v_scope)
+          group by either.id
         ) candidate
         left join rollcall.user_presence p on p.user_id = candidate.id
         group by p.face;
       return query
-        select i, null::rollcall.presence_face, array_agg(t.user_id), null::uuid[], t.conversation_id, t.id_is_number,
+        select i, null::rollcall.presence_face, pg_catalog.array_agg(t.user_id), null::uuid[], t.conversation_id, t.id_is_number,
           null::text
         from rollcall.my_conversation_ids() as mine (id)
         join rollcall.typing_indicators t on t.conversation_id = mine.id
