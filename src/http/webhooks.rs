@@ -261,7 +261,7 @@ async fn list(
         "created_at": "2026-11-21T12:00:00.000Z", "updated_at": "2026-11-21T12:00:00.000Z",
         "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     }))),
-    extensions(("x-access" = json!("service"))),
+    extensions(("x-access" = json!("service")), ("x-errors" = json!([422]))),
 )]
 async fn create(
     State(database): State<Database>,
@@ -295,7 +295,7 @@ async fn create(
         "events": ["user.online", "user.offline"], "filter": {}, "enabled": false, "description": "billing",
         "created_at": "2026-11-21T12:00:00.000Z", "updated_at": "2026-11-21T12:30:00.000Z",
     }))),
-    extensions(("x-access" = json!("service")), ("x-errors" = json!([404]))),
+    extensions(("x-access" = json!("service")), ("x-errors" = json!([404, 422]))),
 )]
 async fn update(
     State(database): State<Database>,

@@ -76,6 +76,42 @@ fn described(document: &Value) -> Vec<(String, String, &Value)> {
     operations.collect()
 }
 
+/// Whether a schema, or one that it refers to, lists the allowed values of a field.
+fn has_enum(document: &Value, schema: &Value, seen: &mut BTreeSet<String>) -> bool {
+    match schema {
+        Value::Object(fields) => fields.iter().any(|(name, value)| match (name.as_str(), value.as_str()) {
+            ("enum", _) => true,
+            ("example" | "examples" | "description", _) => false,
+            ("$ref", Some(path)) => {
+                let target = document.pointer(path.trim_start_matches('#'));
+                seen.insert(path.to_owned()) && target.is_some_and(|target| has_enum(document, target, seen))
+            }
+            _ => has_enum(document, value, seen),
+        }),
+        Value::Array(items) => items.iter().any(|item| has_enum(document, item, seen)),
+        _ => false,
+    }
+}
+
+/// A value that is not one of the allowed ones is answered with 422.
+#[test]
+fn operations_whose_bodies_have_enums_describe_422() {
+    let document = document();
+    let with_enums: Vec<_> = described(&document)
+        .into_iter()
+        .filter(|(_, _, operation)| {
+            has_enum(&document, &operation["requestBody"]["content"], &mut BTreeSet::new())
+        })
+        .collect();
+    assert!(with_enums.iter().any(|(path, ..)| path == "/api/v1/system/webhooks"));
+    let missing: Vec<_> = with_enums
+        .iter()
+        .filter(|(_, _, operation)| operation["responses"].get("422").is_none())
+        .map(|(path, method, _)| format!("{method} {path}"))
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn every_route_is_described() {
     let document = document();
