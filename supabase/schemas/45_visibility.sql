@@ -55,7 +55,8 @@ begin
         set_config('search_path', v_paths[i], true);
       return query
         select i, p.face, pg_catalog.array_agg(candidate.id) filter (where candidate.related),
-          pg_catalog.array_agg(candidate.id) filter (where not candidate.related), null::text, null::boolean, null::text
+          pg_catalog.array_agg(candidate.id) filter (where not candidate.related), null::text, null::boolean,
+          null::text
         from (
           select either.id, bool_or(either.related) as related
           from (
