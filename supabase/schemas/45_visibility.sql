@@ -70,8 +70,8 @@ begin
         left join rollcall.user_presence p on p.user_id = candidate.id
         group by p.face;
       return query
-        select i, null::rollcall.presence_face, pg_catalog.array_agg(t.user_id), null::uuid[], t.conversation_id, t.id_is_number,
-          null::text
+        select i, null::rollcall.presence_face, pg_catalog.array_agg(t.user_id), null::uuid[], t.conversation_id,
+          t.id_is_number, null::text
         from rollcall.my_conversation_ids() as mine (id)
         join rollcall.typing_indicators t on t.conversation_id = mine.id
         where v_full or t.user_id = any (v_scope)
