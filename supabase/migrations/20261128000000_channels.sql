@@ -2495,12 +2495,13 @@ as $$
 begin
   perform rollcall_internal.check_search_path();
   perform set_config('synchronous_commit', 'off', true);
-  perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
-  -- Locked until the commit: the deletion of the node waits for it and then finds it in channel_nodes.
+  -- Locked until the commit: the deletion of the node waits for it and then finds it in channel_nodes. Before the
+  -- advisory lock, as in a deletion of nodes (remove_dead_nodes): the other order ends in a deadlock.
   perform from rollcall_internal.nodes n where n.id = p_node for key share;
   if not found then
     return false;
   end if;
+  perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
   delete from rollcall_internal.channel_presence p
     where p.node = p_node and p.channel not in (select channel from pg_catalog.unnest(p_channels) as channel);
   if (select count(*) from rollcall_internal.channel_presence p where p.node = p_node)
