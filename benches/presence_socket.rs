@@ -3,7 +3,6 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
-    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -14,7 +13,6 @@ use testkit::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
-    time::timeout,
 };
 
 /// A socket and its read buffer.
@@ -62,14 +60,18 @@ impl PresenceSocket {
         Self::open_with(server, user, index, &format!("&resume={position}")).await
     }
 
-    /// The last position, after reading until nothing arrives for `quiet`.
-    pub async fn read_position(&mut self, quiet: Duration) -> Result<String> {
-        while let Ok(message) = timeout(quiet, self.next_message()).await {
-            if let Some(position) = position_of(&String::from_utf8_lossy(message?)) {
+    /// Reads and answers pings until `stop` ends. Returns the last position.
+    pub async fn read_until(mut self, stop: impl Future) -> Result<String> {
+        tokio::pin!(stop);
+        loop {
+            let message = tokio::select! {
+                _ = &mut stop => return Ok(self.position),
+                message = self.next_message() => message?,
+            };
+            if let Some(position) = position_of(&String::from_utf8_lossy(message)) {
                 self.position = position;
             }
         }
-        Ok(self.position.clone())
     }
 
     async fn open_with(server: SocketAddr, user: &User, index: usize, query: &str) -> Result<Self> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use testkit::harness::User;
-use tokio::time::sleep;
+use tokio::{spawn, sync::oneshot, task::JoinHandle, time::sleep};
 use tokio_postgres::Client;
 
 use crate::{
@@ -51,7 +51,6 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 
     // Within the grace, a reconnect changes nobody's presence: both storms do the same otherwise.
     let server = Server::start_with(&database, &[("DISCONNECT_GRACE", "30s")]).await?;
-    let mut http = Http::connect(server.address).await?;
     let mut sockets = connect(&server, &users, None).await?;
     sleep(Duration::from_secs(5)).await;
     let (mut full, mut resumed) = (Storm::default(), Storm::default());
@@ -59,12 +58,13 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         let resumes = round % 2 == 1;
         let storm = if resumes { &mut resumed } else { &mut full };
         let mut positions = Vec::with_capacity(user_count);
-        for socket in &mut sockets {
-            // The latest position, behind what was told since the first state.
-            positions.push(socket.read_position(Duration::from_millis(1)).await?);
+        for socket in std::mem::take(&mut sockets) {
+            drop(socket.stop);
+            positions.push(socket.reader.await??);
         }
-        drop(std::mem::take(&mut sockets));
         let status = ["busy", "dnd"][round % 2];
+        // The server closes a connection that is idle for as long as a storm takes.
+        let mut http = Http::connect(server.address).await?;
         for user in &users[..changed_count] {
             http.call(&status_request(&user.token, status)).await?;
         }
@@ -115,15 +115,23 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     Ok(())
 }
 
+/// A socket that a task reads: the server closes sockets that answer no pings.
+struct ReadSocket {
+    first_bytes: usize,
+    is_resumed: bool,
+    /// Dropped to close the socket.
+    stop: oneshot::Sender<()>,
+    reader: JoinHandle<Result<String>>,
+}
+
 /// Connects all users, with their positions.
-async fn connect(
-    server: &Server,
-    users: &[User],
-    positions: Option<&[String]>,
-) -> Result<Vec<PresenceSocket>> {
-    let opened = users.iter().enumerate().map(|(index, user)| {
+async fn connect(server: &Server, users: &[User], positions: Option<&[String]>) -> Result<Vec<ReadSocket>> {
+    let opened = users.iter().enumerate().map(async |(index, user)| {
         let position = positions.map_or("", |positions| &positions[index]);
-        PresenceSocket::open_resumable(server.address, user, index, position)
+        let socket = PresenceSocket::open_resumable(server.address, user, index, position).await?;
+        let (stop, stopped) = oneshot::channel();
+        let (first_bytes, is_resumed) = (socket.first_bytes, socket.is_resumed);
+        anyhow::Ok(ReadSocket { first_bytes, is_resumed, stop, reader: spawn(socket.read_until(stopped)) })
     });
     stream::iter(opened).buffered(CONCURRENT).try_collect().await
 }
