@@ -11,8 +11,7 @@ use super::{
     BroadcastPayload,
     bus::{Bus, BusMessage, BusSubscriber, Peers},
     history::{
-        ChannelHistory, HistoryRule, HistoryStorage, KeptMessage, NotStored, OnStored, Origin, Source,
-        UnstoredBroadcast,
+        ChannelHistory, HistoryRule, KeptMessage, NotStored, OnStored, Origin, Source, UnstoredBroadcast,
     },
 };
 use crate::{
@@ -108,16 +107,16 @@ impl Broadcaster {
     ) -> Publication {
         let rule = self.local.history.rule(topic);
         let payload = if rule.is_some() { payload.identified() } else { payload };
-        let kept = if rule.is_some() { payload.to_kept() } else { None };
-        let storage = rule.map(|rule| rule.storage);
-        if let (Some(HistoryStorage::Rows), Some(message)) = (storage, &kept) {
-            let (topic, message) = (topic.clone(), message.clone());
-            return Publication::Unstored(UnstoredBroadcast { topic, message, except, on_stored: None });
-        }
+        let is_in_memory = rule.as_ref().is_some_and(HistoryRule::is_in_memory);
+        let kept = match rule.and_then(|_| payload.to_kept()) {
+            Some(message) if !is_in_memory => {
+                let topic = topic.clone();
+                return Publication::Unstored(UnstoredBroadcast { topic, message, except, on_stored: None });
+            }
+            kept => kept,
+        };
         let mut unsent = (!self.local.peers.is_single_node()).then(|| payload.encode());
-        if storage != Some(HistoryStorage::Memory)
-            && let Some(body) = unsent.take()
-        {
+        if !is_in_memory && let Some(body) = unsent.take() {
             self.bus.publish(BusMessage { topic: topic.clone(), body });
         }
         let delivery = topic_delivery(topic, payload, except, None, kept.as_ref().map(|kept| kept.id));
@@ -141,7 +140,7 @@ impl Broadcaster {
         topic: &Topic,
         broadcasts: Vec<PreparedBroadcast>,
     ) -> Result<(), HubStopped> {
-        let Some(rule) = self.local.memory_rule(topic) else {
+        let Some(rule) = self.local.history.rule(topic).filter(HistoryRule::is_in_memory) else {
             let deliveries = broadcasts.into_iter().map(|broadcast| broadcast.delivery).collect();
             return self.local.hub.publish(topic, deliveries).await;
         };
@@ -176,9 +175,10 @@ impl LocalBroadcaster {
         origin: Origin,
         id: Option<Uuid>,
     ) -> Result<(), HubStopped> {
-        let Some(rule) = self.memory_rule(topic) else {
+        let rule = self.history.rule(topic);
+        let Some(rule) = rule.filter(HistoryRule::is_in_memory) else {
             let except = id.and_then(|id| self.history.queue.take_sender(id));
-            let position = id.filter(|_| self.history.rule(topic).is_some());
+            let position = id.filter(|_| rule.is_some());
             let delivery = topic_delivery(topic, payload, except, id, position);
             return self.hub.publish(topic, Arc::new([delivery])).await;
         };
@@ -188,12 +188,8 @@ impl LocalBroadcaster {
         self.publish_kept(topic, rule, origin, broadcasts, None).await
     }
 
-    fn memory_rule(&self, topic: &Topic) -> Option<HistoryRule> {
-        self.history.rule(topic).filter(|rule| rule.storage == HistoryStorage::Memory)
-    }
-
-    /// Publishes in a topic with a history in memory. All members on this node, the history and the other nodes get the broadcasts
-    /// in the same order relative to those of other senders: the queues have space before the lock is taken.
+    /// Publishes in a topic with a history in memory. All members on this node, the history and the other nodes get the
+    /// broadcasts in the same order relative to those of other senders: the queues have space before the lock is taken.
     async fn publish_kept(
         &self,
         topic: &Topic,

@@ -17,10 +17,10 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use super::{
     BroadcastPayload, LocalBroadcaster,
     authorization::Authorizer,
-    broadcast_from_db::{BroadcastSink, DatabaseBroadcast, Payload},
-    history::Origin,
+    broadcast_from_db::{BroadcastSink, DatabaseBroadcast},
+    history::{KeptMessage, Origin},
 };
-use crate::{model::Topic, protocol::phoenix::UserPayload};
+use crate::model::Topic;
 
 /// Maximum broadcasts of a buffer and their bytes. A join takes milliseconds.
 const MAX_BUFFERED: usize = 1_000;
@@ -57,12 +57,13 @@ impl ReplayBuffers {
 
     fn append(&self, broadcast: &DatabaseBroadcast) {
         if let Some(buffer) = self.0.lock().get_mut(&broadcast.topic) {
-            buffer.bytes += broadcast.payload.size_bytes();
+            buffer.bytes += broadcast.message.payload.size_bytes();
             buffer.broadcasts.push_back(broadcast.clone());
             while buffer.broadcasts.len() > MAX_BUFFERED
                 || (buffer.bytes > MAX_BUFFERED_BYTES && buffer.broadcasts.len() > 1)
             {
-                buffer.bytes -= buffer.broadcasts.pop_front().map_or(0, |oldest| oldest.payload.size_bytes());
+                buffer.bytes -=
+                    buffer.broadcasts.pop_front().map_or(0, |oldest| oldest.message.payload.size_bytes());
             }
         }
     }
@@ -121,37 +122,34 @@ impl BroadcastSink for DatabaseBroadcastSink {
             // Before the delivery: a member that joins in between gets the broadcast from the buffer, and the
             // live copy is skipped.
             self.buffers.append(&broadcast);
-            let payload = match broadcast.payload {
-                Payload::Json(json) => UserPayload::Json(json.get().into()),
-                Payload::Binary(bytes) => UserPayload::Binary(bytes),
-            };
-            let payload = BroadcastPayload::with_id(broadcast.event, payload, broadcast.id);
+            let KeptMessage { id, event, payload } = broadcast.message;
+            let payload = BroadcastPayload::with_id(event, payload, id);
             // This fails only when the server is stopping.
-            let _ = self.local.deliver(&broadcast.topic, payload, Origin::Database, Some(broadcast.id)).await;
+            let _ = self.local.deliver(&broadcast.topic, payload, Origin::Database, Some(id)).await;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use jiff::Timestamp;
     use uuid::Uuid;
 
     use super::*;
+    use crate::protocol::phoenix::UserPayload;
 
     fn broadcast(topic: &Topic, id: u128) -> DatabaseBroadcast {
-        DatabaseBroadcast {
-            id: Uuid::from_u128(id),
-            topic: topic.clone(),
-            event: "e".into(),
-            payload: Payload::Binary(Bytes::new()),
-            inserted_at: Timestamp::UNIX_EPOCH,
-        }
+        broadcast_of(topic, id, 0)
+    }
+
+    fn broadcast_of(topic: &Topic, id: u128, bytes: usize) -> DatabaseBroadcast {
+        let payload = UserPayload::Binary(vec![0; bytes].into());
+        let message = KeptMessage { id: Uuid::from_u128(id), event: "e".into(), payload };
+        DatabaseBroadcast { topic: topic.clone(), message, inserted_at: Timestamp::UNIX_EPOCH }
     }
 
     fn ids(buffer: &ReplayBuffer) -> Vec<u128> {
-        buffer.buffered().iter().map(|broadcast| broadcast.id.as_u128()).collect()
+        buffer.buffered().iter().map(|broadcast| broadcast.message.id.as_u128()).collect()
     }
 
     #[test]
@@ -169,9 +167,8 @@ mod tests {
             buffers.append(&broadcast(&a, id));
         }
         assert_eq!(ids(&buffer), (200..1_200).collect::<Vec<_>>());
-        let large = Payload::Binary(vec![0; MAX_BUFFERED_BYTES / 2].into());
         for id in 0..3 {
-            buffers.append(&DatabaseBroadcast { payload: large.clone(), ..broadcast(&a, id) });
+            buffers.append(&broadcast_of(&a, id, MAX_BUFFERED_BYTES / 2));
         }
         assert_eq!(ids(&buffer), [1, 2]);
         drop(buffer);

@@ -12,10 +12,11 @@ use rollcall::{
         authorization::{
             AuthorizationError, Authorizer, ReadRights, RightsSubscriber, RightsSubscription, WriteRights,
         },
-        broadcast_from_db::{DatabaseBroadcast, Payload, StoredMessages, partitions::PartitionMaintainer},
+        broadcast_from_db::{DatabaseBroadcast, StoredMessages, partitions::PartitionMaintainer},
     },
     model::Topic,
     pg::{Database, listener},
+    protocol::phoenix::UserPayload,
 };
 use serde_json::json;
 use testkit::{
@@ -85,8 +86,8 @@ impl AuthorizerHarness {
 }
 
 fn number(broadcast: &DatabaseBroadcast) -> i64 {
-    let Payload::Json(json) = &broadcast.payload else { panic!("not JSON: {broadcast:?}") };
-    serde_json::from_str::<serde_json::Value>(json.get()).expect("JSON")["n"].as_i64().expect("a number")
+    let UserPayload::Json(json) = &broadcast.message.payload else { panic!("not JSON: {broadcast:?}") };
+    serde_json::from_str::<serde_json::Value>(json).expect("JSON")["n"].as_i64().expect("a number")
 }
 
 /// Access changes that a channel was notified about.
@@ -484,10 +485,10 @@ async fn broadcasts_follow_commit_order_and_skip_rollbacks(db: Arc<TestDatabase>
     assert_eq!(received[..10].iter().map(number).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
     assert_eq!(received[0].topic, Topic::private("room:1"));
     assert_eq!(received[9].topic, Topic::public("room:1"));
-    let Payload::Json(first) = &received[0].payload else { panic!("not JSON") };
-    assert_eq!(first.get(), format!(r#"{{"n": 1, "id": "{}"}}"#, received[0].id));
-    assert!(matches!(&received[10].payload, Payload::Binary(bytes) if **bytes == [0, 255, 16]));
-    assert_eq!(&*received[10].event, "bytes");
+    let UserPayload::Json(first) = &received[0].message.payload else { panic!("not JSON") };
+    assert_eq!(**first, format!(r#"{{"n": 1, "id": "{}"}}"#, received[0].message.id));
+    assert!(matches!(&received[10].message.payload, UserPayload::Binary(bytes) if **bytes == [0, 255, 16]));
+    assert_eq!(&*received[10].message.event, "bytes");
 }
 
 #[testkit::test]

@@ -1,20 +1,18 @@
 //! A broadcast stored in the database.
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::value::RawValue;
-use uuid::Uuid;
 
-use crate::{model::Topic, pg::queries::messages::StoredMessage};
+use crate::{
+    channels::history::KeptMessage, model::Topic, pg::queries::messages::StoredMessage,
+    protocol::phoenix::UserPayload,
+};
 
 /// A row of `realtime.messages` to deliver.
 #[derive(Debug, Clone)]
 pub struct DatabaseBroadcast {
-    /// ID of the row; clients receive it as `meta.id`.
-    pub id: Uuid,
     pub topic: Topic,
-    pub event: Box<str>,
-    pub payload: Payload,
+    /// With the ID of the row.
+    pub message: KeptMessage,
     /// When the row was inserted, by the database's clock.
     pub inserted_at: Timestamp,
 }
@@ -29,31 +27,13 @@ impl TryFrom<StoredMessage> for DatabaseBroadcast {
             return Err(SkipReason::TooLarge);
         }
         let payload = match (payload, binary_payload) {
-            (Some(json), _) => Payload::Json(json),
-            (None, Some(bytes)) => Payload::Binary(bytes),
+            (Some(json), _) => UserPayload::Json(json.into()),
+            (None, Some(bytes)) => UserPayload::Binary(bytes),
             (None, None) => return Err(SkipReason::Incomplete),
         };
         let (Some(event), Some(private)) = (event, private) else { return Err(SkipReason::Incomplete) };
         let topic = Topic { name: topic.into(), private };
-        Ok(Self { id, topic, event: event.into(), payload, inserted_at })
-    }
-}
-
-/// Payload of a broadcast.
-#[derive(Debug, Clone)]
-pub enum Payload {
-    /// JSON text as PostgreSQL writes it.
-    Json(Box<RawValue>),
-    Binary(Bytes),
-}
-
-impl Payload {
-    #[must_use]
-    pub fn size_bytes(&self) -> usize {
-        match self {
-            Self::Json(json) => json.get().len(),
-            Self::Binary(bytes) => bytes.len(),
-        }
+        Ok(Self { topic, message: KeptMessage { id, event: event.into(), payload }, inserted_at })
     }
 }
 

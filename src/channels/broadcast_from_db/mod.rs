@@ -17,6 +17,6 @@ pub mod partitions;
 mod pending;
 mod reader;
 
-pub use broadcast::{DatabaseBroadcast, Payload, SkipReason};
+pub use broadcast::{DatabaseBroadcast, SkipReason};
 pub use pending::MessageNotifications;
 pub use reader::{BroadcastReader, BroadcastSink, MAX_REPLAY, StoredBroadcasts, StoredMessages};

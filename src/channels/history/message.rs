@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::protocol::phoenix::UserPayload;
 
-/// A broadcast as the history keeps it.
+/// A broadcast as histories and the database keep it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptMessage {
     /// The same on all nodes; clients receive it as `meta.id`.
@@ -17,10 +17,6 @@ impl KeptMessage {
     /// Bytes of event and payload.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let payload = match &self.payload {
-            UserPayload::Json(json) => json.len(),
-            UserPayload::Binary(bytes) => bytes.len(),
-        };
-        self.event.len() + payload
+        self.event.len() + self.payload.size_bytes()
     }
 }

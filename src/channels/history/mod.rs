@@ -4,12 +4,11 @@
 //! - [`MemoryHistory`] keeps them in the memory of this node, in the order in which this node delivered them. A publisher
 //!   appends a message and queues its delivery under one lock, and a join reads the history and queues its membership
 //!   under the same lock: no message is missed in between, and none is received twice.
-//!
 //! - [`HistoryWriter`] stores messages as rows of `realtime.messages`. They are delivered and replayed like other
 //!   broadcasts from the database.
 //!
-//! In memory, every node keeps the messages that it published or received, whether or not the topic has members on it, because a
-//! client may return to any node.
+//! In memory, every node keeps the messages that it published or received, whether or not the topic has members on it,
+//! because a client may return to any node.
 
 mod channel_history;
 mod memory;

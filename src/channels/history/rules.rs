@@ -30,6 +30,13 @@ pub struct HistoryRule {
     pub storage: HistoryStorage,
 }
 
+impl HistoryRule {
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.storage == HistoryStorage::Memory
+    }
+}
+
 /// The rules by topic. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryRules(Arc<[(TopicPattern, HistoryRule)]>);

@@ -107,6 +107,16 @@ pub enum UserPayload {
     Binary(Bytes),
 }
 
+impl UserPayload {
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Json(json) => json.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// The kind byte of a user broadcast. Clients read no other kind.
 const USER_BROADCAST: u8 = 4;
 

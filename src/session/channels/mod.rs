@@ -4,7 +4,8 @@
 //!   is the state of one channel, `events` the queue through which other tasks reach the session,
 //!   `background` runs work that may wait.
 //! - `join` handles joins and leaves: `config` parses the payload, `join_authorization` decides, `replay` reads
-//!   the broadcasts to replay, `error` has the reasons of rejections, `join_throttle` slows them down, `recent_leaves` remembers left topics.
+//!   the broadcasts to replay, `error` has the reasons of rejections, `join_throttle` slows them down,
+//!   `recent_leaves` remembers left topics.
 //! - `broadcast`, `presence` and `postgres_changes` handle the three kinds of messages; `outgoing` batches
 //!   broadcasts.
 //! - `authorization` tracks the rights in private topics, `token_refresh` and `token_expiry` handle tokens,

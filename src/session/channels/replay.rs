@@ -6,14 +6,11 @@ use hashbrown::HashSet;
 use parking_lot::MappedMutexGuard;
 use uuid::Uuid;
 
-use super::{
-    channel::Channel,
-    replies::{ReplayedMessage, ReplyWriter},
-};
+use super::{channel::Channel, replies::ReplyWriter};
 use crate::{
     channels::{
         broadcast_from_db::{DatabaseBroadcast, StoredBroadcasts},
-        history::{HistoryReplay, LockedHistory},
+        history::{HistoryReplay, KeptMessage, LockedHistory},
         replay::ReplayBuffer,
     },
     telemetry::metric,
@@ -55,7 +52,9 @@ impl JoinReplay {
     /// The frames of the broadcasts that were read. Encoded before the lock is taken, because there may be thousands.
     pub(super) fn frames(&self, encoder: &ReplayEncoder<'_>) -> Vec<WireFrame> {
         match self {
-            Self::Stored { stored, .. } => encoder.encode(&stored.broadcasts),
+            Self::Stored { stored, .. } => {
+                encoder.encode(stored.broadcasts.iter().map(|broadcast| &broadcast.message))
+            }
             Self::History(replay) => encoder.encode(replay.messages.iter().map(|message| &**message)),
         }
     }
@@ -76,11 +75,12 @@ impl LockedReplay<'_> {
     pub(super) fn complete(&self, mut frames: Vec<WireFrame>, encoder: &ReplayEncoder<'_>) -> Replayed {
         let replayed = match self {
             Self::Stored(stored, newer, is_complete) => {
-                let known = stored.broadcasts.iter().map(|broadcast| broadcast.id);
+                let known = stored.broadcasts.iter().map(|broadcast| broadcast.message.id);
                 let known = known.chain(stored.in_flight.iter().copied());
                 let mut known: Box<HashSet<Uuid>> = Box::new(known.collect());
                 // These were committed after the stored ones, so the result is in commit order.
-                let newer: Vec<_> = newer.iter().filter(|broadcast| known.insert(broadcast.id)).collect();
+                let newer: Vec<_> =
+                    newer.iter().map(|it| &it.message).filter(|message| known.insert(message.id)).collect();
                 frames.extend(encoder.encode(newer));
                 Replayed { frames, ids: Some(known), is_complete: *is_complete }
             }
@@ -107,10 +107,7 @@ pub(super) struct ReplayEncoder<'a> {
 }
 
 impl ReplayEncoder<'_> {
-    fn encode<'m, M: ReplayedMessage + 'm>(
-        &self,
-        messages: impl IntoIterator<Item = &'m M>,
-    ) -> Vec<WireFrame> {
+    fn encode<'m>(&self, messages: impl IntoIterator<Item = &'m KeptMessage>) -> Vec<WireFrame> {
         let frame = |message| self.replies.replayed_frame(self.channel, message, self.has_history);
         messages.into_iter().filter_map(frame).collect()
     }

@@ -2,15 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use uuid::Uuid;
-
 use super::channel::Channel;
 use crate::{
-    channels::{
-        broadcast_from_db::{DatabaseBroadcast, Payload},
-        history::KeptMessage,
-    },
+    channels::history::KeptMessage,
     hub::Hub,
     protocol::{
         Dialect, Encode,
@@ -26,52 +20,6 @@ use crate::{
 pub(super) struct ReplyWriter<'a> {
     pub hub: Hub,
     pub conn: &'a Arc<Connection>,
-}
-
-/// A broadcast that was kept.
-pub(super) trait ReplayedMessage {
-    fn id(&self) -> Uuid;
-    fn event(&self) -> &str;
-    fn payload(&self) -> ReplayedPayload<'_>;
-}
-
-pub(super) enum ReplayedPayload<'a> {
-    Json(&'a str),
-    Binary(&'a Bytes),
-}
-
-impl ReplayedMessage for DatabaseBroadcast {
-    fn id(&self) -> Uuid {
-        self.id
-    }
-
-    fn event(&self) -> &str {
-        &self.event
-    }
-
-    fn payload(&self) -> ReplayedPayload<'_> {
-        match &self.payload {
-            Payload::Json(json) => ReplayedPayload::Json(json.get()),
-            Payload::Binary(bytes) => ReplayedPayload::Binary(bytes),
-        }
-    }
-}
-
-impl ReplayedMessage for KeptMessage {
-    fn id(&self) -> Uuid {
-        self.id
-    }
-
-    fn event(&self) -> &str {
-        &self.event
-    }
-
-    fn payload(&self) -> ReplayedPayload<'_> {
-        match &self.payload {
-            UserPayload::Json(json) => ReplayedPayload::Json(json),
-            UserPayload::Binary(bytes) => ReplayedPayload::Binary(bytes),
-        }
-    }
 }
 
 pub(super) const EMPTY: &str = "{}";
@@ -158,32 +106,30 @@ impl ReplyWriter<'_> {
     pub(super) fn replayed_frame(
         &self,
         channel: &Channel,
-        message: &impl ReplayedMessage,
+        message: &KeptMessage,
         has_history: bool,
     ) -> Option<WireFrame> {
-        let meta = serde_json::json!({ "replayed": true, "id": message.id() }).to_string();
-        let user_broadcast = |payload| UserBroadcast {
-            topic: channel.topic.name.clone(),
-            event: message.event().into(),
-            payload,
-            meta: Some(meta.clone().into()),
-        };
+        let KeptMessage { id, event, payload } = message;
+        let meta = serde_json::json!({ "replayed": true, "id": id }).to_string();
         let dialect = self.conn.dialect();
-        match message.payload() {
-            ReplayedPayload::Json(json) if has_history && dialect == Dialect::ChannelEvents => {
-                let position = message.id().to_string().into();
-                let message = user_broadcast(UserPayload::Json(json.into()));
-                WireFrame::encode(&Positioned { position, message }, dialect)
-            }
-            ReplayedPayload::Json(json) => {
-                let event = serde_json::Value::from(message.event());
-                let text =
-                    format!(r#"{{"type":"broadcast","event":{event},"payload":{json},"meta":{meta}}}"#);
-                Some(self.push_frame(channel, "broadcast", &text))
-            }
-            ReplayedPayload::Binary(bytes) => {
-                WireFrame::encode(&user_broadcast(UserPayload::Binary(bytes.clone())), dialect)
-            }
+        let has_position = has_history && dialect == Dialect::ChannelEvents;
+        if let UserPayload::Json(json) = payload
+            && !has_position
+        {
+            let event = serde_json::Value::from(&**event);
+            let text = format!(r#"{{"type":"broadcast","event":{event},"payload":{json},"meta":{meta}}}"#);
+            return Some(self.push_frame(channel, "broadcast", &text));
+        }
+        let broadcast = UserBroadcast {
+            topic: channel.topic.name.clone(),
+            event: event.clone(),
+            payload: payload.clone(),
+            meta: Some(meta.into()),
+        };
+        if has_position {
+            WireFrame::encode(&Positioned { position: id.to_string().into(), message: broadcast }, dialect)
+        } else {
+            WireFrame::encode(&broadcast, dialect)
         }
     }
 
