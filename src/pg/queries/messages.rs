@@ -156,7 +156,7 @@ pub async fn store(client: &Connection, messages: &[NewMessage<'_>], is_retry: b
     let binary: Vec<Option<&[u8]>> = messages.iter().map(|message| message.binary).collect();
     let private: Vec<bool> = messages.iter().map(|message| message.private).collect();
     let statement = include_str!("../../../sql/messages/store.sql");
-    client.query(statement, &[&ids, &topics, &events, &json, &binary, &private, &is_retry]).await?;
+    client.write(statement, &[&ids, &topics, &events, &json, &binary, &private, &is_retry]).await?;
     Ok(())
 }
 
