@@ -1,6 +1,6 @@
 //! The PostgreSQL of a benchmark run: durable, in its own directory.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::cluster::{self, connect};
@@ -10,6 +10,9 @@ use tokio_postgres::{Client, Config};
 /// A single-row upsert for pgbench.
 const UPSERT: &str = include_str!("sql/upsert.sql");
 const BASELINE: &str = include_str!("sql/baseline.sql");
+
+/// PostgreSQL reports what a session did at most once a second.
+pub const STATISTICS_DELAY: Duration = Duration::from_secs(2);
 
 /// A PostgreSQL cluster in a temporary directory.
 pub struct Cluster(cluster::Cluster);
@@ -104,4 +107,14 @@ impl Database {
         let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
         tps.with_context(|| format!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))
     }
+}
+
+/// How long statements in the database of a client were active so far, up to [`STATISTICS_DELAY`] ago.
+pub async fn active_time(client: &Client) -> Result<Duration> {
+    let ms: f64 = client
+        .query_one(include_str!("sql/active_time.sql"), &[])
+        .await
+        .context("reading statistics")?
+        .get(0);
+    Ok(Duration::from_secs_f64(ms / 1_000.0))
 }

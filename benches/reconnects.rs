@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use testkit::harness::User;
 use tokio::{spawn, sync::oneshot, task::JoinHandle, time::sleep};
-use tokio_postgres::Client;
 
 use crate::{
     Plan,
-    cluster::Cluster,
+    cluster::{Cluster, STATISTICS_DELAY, active_time},
     http::{Http, status_request},
     presence_socket::PresenceSocket,
     report::{Report, ms, ratio, row},
@@ -22,8 +21,6 @@ use crate::{
 const CONTACTS: usize = 50;
 /// Sockets that connect at the same time.
 const CONCURRENT: usize = 200;
-/// PostgreSQL reports what a session did at most once a second.
-const STATISTICS_DELAY: Duration = Duration::from_secs(2);
 
 /// What one storm cost.
 #[derive(Default)]
@@ -134,14 +131,4 @@ async fn connect(server: &Server, users: &[User], positions: Option<&[String]>) 
         anyhow::Ok(ReadSocket { first_bytes, is_resumed, stop, reader: spawn(socket.read_until(stopped)) })
     });
     stream::iter(opened).buffered(CONCURRENT).try_collect().await
-}
-
-/// How long statements in the database were active so far.
-async fn active_time(client: &Client) -> Result<Duration> {
-    let ms: f64 = client
-        .query_one(include_str!("sql/active_time.sql"), &[])
-        .await
-        .context("reading statistics")?
-        .get(0);
-    Ok(Duration::from_secs_f64(ms / 1_000.0))
 }

@@ -1,6 +1,6 @@
 //! Initial states of members of a large team that connect at once.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -9,14 +9,11 @@ use tokio::time::sleep;
 
 use crate::{
     Plan,
-    cluster::Cluster,
+    cluster::{Cluster, STATISTICS_DELAY, active_time},
     presence_socket::PresenceSocket,
     report::{Report, ms, row},
     server::Server,
 };
-
-/// PostgreSQL reports what a session did at most once a second.
-const STATISTICS_DELAY: Duration = Duration::from_secs(2);
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let members = plan.pick(10_000_i32, 1_000);
@@ -27,10 +24,6 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let ids: Vec<_> = viewers.iter().map(|viewer| viewer.id).collect();
     client.execute(include_str!("sql/team.sql"), &[&members, &ids]).await?;
     client.batch_execute(include_str!("sql/vacuum_analyze.sql")).await?;
-    let active_time = async || -> Result<Duration> {
-        let ms: f64 = client.query_one(include_str!("sql/active_time.sql"), &[]).await?.get(0);
-        Ok(Duration::from_secs_f64(ms / 1_000.0))
-    };
     let mut rows = vec![row([
         "members that connect at once",
         "until all have their state",
@@ -44,14 +37,14 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             // Of each round its own server, so that no edges are known.
             let server = Server::start(&database).await?;
             sleep(STATISTICS_DELAY).await;
-            let (before, cpu) = (active_time().await?, server.cpu()?);
+            let (before, cpu) = (active_time(&client).await?, server.cpu()?);
             let started = Instant::now();
             let opened = viewers[..count].iter().enumerate();
             let opened = opened.map(|(index, user)| PresenceSocket::open(server.address, user, index));
             let sockets: Vec<_> = stream::iter(opened).buffered(count).try_collect().await?;
             let (elapsed, cpu) = (started.elapsed(), server.cpu()? - cpu);
             sleep(STATISTICS_DELAY).await;
-            costs.push((elapsed, active_time().await? - before, cpu, sockets[0].first_bytes));
+            costs.push((elapsed, active_time(&client).await? - before, cpu, sockets[0].first_bytes));
             drop(sockets);
             server.stop().await?;
         }
