@@ -232,7 +232,7 @@ async fn readme_psql_commands_run_on_the_demo_data(db: Arc<TestDatabase>) {
     let target =
         MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
     assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
-    let text = read_page("README.md") + &read_page("docs/context.md");
+    let text = read_page("README.md") + &read_page("docs/quickstart.md") + &read_page("docs/context.md");
     let shell = |line: &&str| {
         line.starts_with("psql ")
             || ["ALICE=", "BOB=", "CONVERSATION="].iter().any(|name| line.starts_with(name))
