@@ -20,7 +20,7 @@ use crate::{
 /// Contacts per user, half of them requested by the user.
 const CONTACTS: usize = 50;
 /// Sockets that connect at the same time.
-const CONCURRENT: usize = 200;
+const CONCURRENT: usize = 1_000;
 
 /// What one storm cost.
 #[derive(Default)]
@@ -33,7 +33,7 @@ struct Storm {
 }
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
-    let user_count = plan.pick(5_000, 500);
+    let user_count = plan.pick(10_000, 500);
     let changed_count = user_count / 100;
     let rounds = plan.pick(3, 1);
     let database = cluster.database("bench_reconnects").await?;
