@@ -1,8 +1,9 @@
 //! Realtime channels: broadcast, presence and Postgres changes per topic, with authorization.
 //!
-//! - [`Topic`](crate::model::Topic) is the name that clients join, public or private. [`ChannelId`](crate::model::ChannelId) identifies one join.
-//! - A [`Principal`](crate::auth::Principal) is the role and claims with which a channel acts in the database. Row-level
-//!   security on `realtime.messages` decides what it may read and write.
+//! - [`Topic`](crate::model::Topic) is the name that clients join, public or private.
+//!   [`ChannelId`](crate::model::ChannelId) identifies one join.
+//! - A [`Principal`](crate::auth::Principal) is the role and claims with which a channel acts in the database.
+//!   Row-level security on `realtime.messages` decides what it may read and write.
 //!
 //! Frames are in [`crate::protocol::phoenix`], the state of a socket's channels in
 //! [`crate::session::channels`], and the members of a topic on this node in [`crate::hub`].

@@ -60,7 +60,8 @@ metrics! {
     Counter HTTP_REQUESTS = "rollcall_http_requests_total", Count, &[("route", OPEN), ("method", OPEN), ("status", OPEN)];
     /// Time from the head of an HTTP request to the head of its response.
     Histogram HTTP_REQUEST_SECONDS = "rollcall_http_request_seconds", Seconds, &[("route", OPEN)];
-    /// Connections refused when they were accepted: `full` over MAX_CONNECTIONS, `address` over MAX_SILENT_CONNECTIONS_PER_ADDRESS.
+    /// Connections refused when they were accepted: `full` over MAX_CONNECTIONS, `address` over
+    /// MAX_SILENT_CONNECTIONS_PER_ADDRESS.
     Counter REJECTED_CONNECTIONS = "rollcall_rejected_connections_total", Count, &[("reason", &["full", "address"])];
 
     /// Open sockets, by shard of the hub.

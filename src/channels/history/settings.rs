@@ -6,8 +6,8 @@ use crate::settings::small_count;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Channels")]
 pub struct HistorySettings {
-    /// Channels whose broadcasts are kept for clients that return, by topic or prefix*: the maximum number and age, in memory
-    /// or as rows of realtime.messages. The longest matching entry applies. Default: none
+    /// Channels whose broadcasts are kept for clients that return, by topic or prefix*: the maximum number and age,
+    /// in memory or as rows of realtime.messages. The longest matching entry applies. Default: none
     #[arg(
         id = "channel-history",
         long = "channel-history",
@@ -17,8 +17,8 @@ pub struct HistorySettings {
         value_parser = HistoryRules::parse
     )]
     pub rules: HistoryRules,
-    /// Maximum memory of all channel histories on this node in MiB; beyond it the messages that would expire first are
-    /// dropped
+    /// Maximum memory of all channel histories on this node in MiB (1,048,576 bytes); beyond it the messages that
+    /// would expire first are dropped
     #[arg(
         id = "channel-history-memory-mb",
         long = "channel-history-memory-mb",

@@ -101,8 +101,8 @@ pub struct ResumeSettings {
         value_parser = duration_within(Duration::ZERO..=MAX_RESUME_WINDOW)
     )]
     pub window: Duration,
-    /// Memory for what closed presence sockets and streams were told, in MB (1,000,000 bytes) on this node. Above it, the
-    /// oldest are forgotten, and their clients get the full state
+    /// Memory for what closed presence sockets and streams were told, in MiB (1,048,576 bytes) on this node. Above it,
+    /// the oldest are forgotten, and their clients get the full state
     #[arg(
         id = "resume-memory-mb",
         long = "resume-memory-mb",
@@ -115,7 +115,7 @@ pub struct ResumeSettings {
 
 impl ResumeSettings {
     fn max_bytes(&self) -> usize {
-        self.memory_mb.map_or(usize::MAX, |mb| mb.get() as usize * 1_000_000)
+        self.memory_mb.map_or(usize::MAX, |mb| (mb.get() as usize) << 20)
     }
 }
 

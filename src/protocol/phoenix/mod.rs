@@ -3,7 +3,7 @@
 //! | | frames in | frames out |
 //! | --- | --- | --- |
 //! | [`V1`], `vsn=1.0.0` | text: `{topic, event, payload, ref, join_ref?}` | text: `{ref, event, payload, topic}` |
-//! | [`V2`], `vsn=2.0.0` | text: `[join_ref, ref, topic, event, payload]`; binary kinds 0 and 3 | the same array; binary kind 4 |
+//! | [`V2`], `vsn=2.0.0` | text: `[join_ref, ref, topic, event, payload]`; binary kinds 0, 3 | the same; kind 4 |
 //!
 //! [`Push::decode`] decodes a client's frame without parsing its payload. Payloads stay unchanged, so large numbers and
 //! the order of keys are preserved. [`Message`] is a message for one client, [`TopicMessage`] and [`UserBroadcast`] are
