@@ -6,6 +6,7 @@
 
 mod channels;
 mod cluster;
+mod commits;
 mod context;
 mod context_turns;
 mod explain;
@@ -48,9 +49,10 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "latency",
     "writes",
+    "commits",
     "reads",
     "fan_out",
     "memory",
@@ -110,6 +112,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
         let done = match section {
             "latency" => latency::run(plan, cluster, &mut report).await,
             "writes" => writes::run(plan, cluster, &mut report).await,
+            "commits" => commits::run(plan, cluster, &mut report).await,
             "reads" => reads::run(plan, cluster, &mut report).await,
             "fan_out" => fan_out::run(plan, cluster, &mut report).await,
             "memory" => memory::run(plan, cluster, &mut report).await,
