@@ -26,7 +26,7 @@ pub fn max_connections(wanted: usize, pool_size: usize) -> usize {
         tracing::warn!(
             descriptor_limit = soft,
             max_connections = available,
-            "MAX_CONNECTIONS exceeds the limit of file descriptors; raise the hard limit (ulimit -Hn, LimitNOFILE)"
+            "MAX_CONNECTIONS is lowered to the limit of file descriptors; raise the hard limit (ulimit -Hn, LimitNOFILE)"
         );
     }
     wanted.min(available)

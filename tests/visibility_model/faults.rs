@@ -41,7 +41,7 @@ impl Drop for Faults {
 
 async fn cause(sql: &Client, rng: &mut StdRng) {
     let hold = Duration::from_millis(rng.random_range(200..MAX_HOLD));
-    match rng.random_range(0..10) {
+    match rng.random_range(0..12) {
         // Connections that end: all, one, and those that wait for notifications or read the log.
         0 => execute(sql, &format!("select pg_terminate_backend(pid) {SERVER_CONNECTIONS}")).await,
         1 | 2 => {
@@ -85,6 +85,17 @@ async fn cause(sql: &Client, rng: &mut StdRng) {
                 "set local lock_timeout = '1s'; lock table rollcall.{table} in access exclusive mode"
             );
             hold_transaction(sql, &lock, hold / 4).await;
+        }
+        // Rows of connected devices that are gone, or say that nobody is connected.
+        9 | 10 => {
+            let rows = "(select user_id, device_id from rollcall.presence_devices
+                where cardinality(nodes) > 0 order by random() limit 5)";
+            let change = if rng.random_bool(0.5) {
+                "delete from rollcall.presence_devices"
+            } else {
+                "update rollcall.presence_devices set status = 'offline', nodes = '{}'"
+            };
+            execute(sql, &format!("{change} where (user_id, device_id) in {rows}")).await;
         }
         // Defaults that new connections get.
         _ => {
