@@ -43,7 +43,7 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
 
 fn print_suggestions(suggestions: &[Suggestion]) {
     if suggestions.is_empty() {
-        println!("-- no table has the shape of a relation that is not declared; see docs/adopt.md");
+        println!("-- nothing to declare; docs/adopt.md and docs/sql.md say what can be");
     }
     for Suggestion { statement, reason } in suggestions {
         println!("-- {reason}\n{statement}");

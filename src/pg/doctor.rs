@@ -120,14 +120,15 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
     }
 }
 
-/// A declaration of `rollcall.use_table` that fits a table of the application.
+/// A declaration of `rollcall.use_table` or `rollcall.watch` that fits a table of the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suggestion {
     pub statement: String,
     pub reason: String,
 }
 
-/// Tables of the application in the shape of a relation, best first.
+/// Tables of the application in the shape of a relation, best first; then tables that policies read and whose changes
+/// concern few viewers.
 ///
 /// # Errors
 /// If the database does not answer, or Rollcall is not installed.
@@ -140,7 +141,8 @@ pub async fn suggest(url: &Secret) -> Result<Vec<Suggestion>, BoxError> {
                 "the module presence is not installed; run `rollcall migrate --modules presence`".into()
             );
         }
-        let rows = client.query(include_str!("../../sql/doctor/suggest.sql"), &[]).await?;
+        let mut rows = client.query(include_str!("../../sql/doctor/suggest.sql"), &[]).await?;
+        rows.extend(client.query(include_str!("../../sql/doctor/suggest_watches.sql"), &[]).await?);
         let suggestion = |row: &Row| {
             Ok(Suggestion { statement: row.try_get("statement")?, reason: row.try_get("reason")? })
         };

@@ -422,3 +422,63 @@ async fn text_output_lists_the_same_checks(db: Arc<TestDatabase>) {
     assert!(!well);
     assert!(output.contains("FAIL triggers") && output.contains("fix: alter table"), "{output}");
 }
+
+/// A table is proposed for `rollcall.watch` if each policy compares the same two columns, one with the caller and one with
+/// the user shown.
+#[testkit::test]
+async fn tables_that_concern_two_users_are_suggested_for_watching(db: Arc<TestDatabase>) {
+    db.execute(
+        r#"create table public.grants (viewer_id uuid, subject_id uuid, note text);
+           create policy "by exists" on rollcall.user_presence for select to authenticated using (exists (
+             select from public.grants g where g.viewer_id = (select auth.uid()) and g.subject_id = user_presence.user_id));
+           create policy "the same" on rollcall.user_presence for select to authenticated using (exists (
+             select from public.grants g where user_presence.user_id = g.subject_id and auth.uid() = g.viewer_id));
+
+           create table public."Care Plans" ("carer Id" uuid, "client.id" uuid);
+           create policy "by in" on rollcall.user_presence for select to authenticated using (user_id in (
+             select "client.id" from public."Care Plans" where "carer Id" = auth.uid()));
+
+           -- Of a group: a row concerns users that it does not name.
+           create table public.staff (site uuid, user_id uuid);
+           create policy "colleagues" on rollcall.user_presence for select to authenticated using (exists (
+             select from public.staff mine join public.staff other using (site)
+             where mine.user_id = (select auth.uid()) and other.user_id = user_presence.user_id));
+           -- One policy compares other columns than the other.
+           create table public.pairs (one uuid, other uuid);
+           create policy "one way" on rollcall.user_presence for select to authenticated using (exists (
+             select from public.pairs p where p.one = auth.uid() and p.other = user_presence.user_id));
+           create policy "the other way" on rollcall.user_presence for select to authenticated using (exists (
+             select from public.pairs p where p.other = auth.uid() and p.one = user_presence.user_id));
+           -- Read by a function, which may do anything.
+           create table public.hidden_users (viewer uuid, subject uuid);
+           create function public.is_hidden(uuid) returns boolean language plpgsql stable as $$
+             begin return exists (select from public.hidden_users where subject = $1); end $$;
+           create policy "not hidden" on rollcall.user_presence as restrictive for select to authenticated
+             using (not public.is_hidden(user_id) and not exists (
+               select from public.hidden_users h where h.viewer = auth.uid() and h.subject = user_presence.user_id));
+           select rollcall.watch_visibility_sources();"#,
+        &[],
+    )
+    .await;
+    let suggested = async || {
+        let (is_well, output) = run_doctor(&db.url, &["--suggest"]).await;
+        assert!(is_well, "{output}");
+        output
+            .lines()
+            .filter(|line| line.starts_with("select rollcall.watch("))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let statements = suggested().await;
+    assert_eq!(
+        statements,
+        [
+            r#"select rollcall.watch('public."Care Plans"', 'carer Id', 'client.id');"#,
+            "select rollcall.watch('public.grants', 'viewer_id', 'subject_id');",
+        ]
+    );
+    for statement in &statements {
+        db.execute(statement, &[]).await;
+    }
+    assert_eq!(suggested().await, Vec::<String>::new());
+}
