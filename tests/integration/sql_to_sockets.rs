@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use testkit::{
     client::Socket,
@@ -313,6 +314,47 @@ async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>)
         ("delete from public.friends_of_hosts", Hidden),
     ])
     .await;
+}
+
+/// Exclusive: the nodes of all tests of this process count together.
+#[testkit::test(exclusive)]
+async fn metrics_tell_whether_a_change_concerned_all_viewers(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (viewer, subject) = (User::new(), User::new());
+    let ids = [("v", viewer.id), ("s", subject.id)];
+    db.set_status(&subject, "online").await;
+    db.execute(
+        "create table public.hosts (viewer uuid, host uuid); grant select on public.hosts to authenticated;
+         create policy hosts on rollcall.user_presence for select to authenticated using (face = 'public' and
+           exists (select from public.hosts h where h.host = user_id and h.viewer = (select auth.uid())))",
+        &[],
+    )
+    .await;
+    let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
+    socket.next_message().await;
+    let metrics = PrometheusBuilder::new().install_recorder().expect("no other test installs one");
+    let count = |viewers: &str| {
+        let prefix = format!("rollcall_visibility_invalidations_total{{viewers=\"{viewers}\"}} ");
+        let text = metrics.render();
+        let number = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        number.map_or(0, |number| number.parse::<u64>().expect("a number"))
+    };
+    let mut change = async || {
+        db.execute("insert into public.hosts values ($v, $s)", &ids).await;
+        socket.wait_until("shown", |socket| socket.shows_online(subject.id)).await;
+        db.execute("delete from public.hosts", &[]).await;
+        socket.wait_until("hidden", |socket| socket.hides(subject.id)).await;
+    };
+    change().await;
+    let all = count("all");
+    change().await;
+    assert_eq!(count("all"), all + 2);
+
+    db.execute("select rollcall.watch('public.hosts', 'viewer', 'host')", &[]).await;
+    change().await;
+    let (all, some) = (count("all"), count("some"));
+    change().await;
+    assert_eq!((count("all"), count("some")), (all, some + 2));
 }
 
 #[testkit::test]

@@ -425,7 +425,10 @@ impl VisibilityTask {
         }
         let mut is_global = policies_changed;
         for invalidation in &invalidations {
-            is_global |= invalidation.viewers.is_none() && invalidation.subjects.is_none();
+            let concerns_all = invalidation.viewers.is_none() && invalidation.subjects.is_none();
+            let viewers = if concerns_all { "all" } else { "some" };
+            metrics::counter!(metric::VISIBILITY_INVALIDATIONS, "viewers" => viewers).increment(1);
+            is_global |= concerns_all;
             self.due.extend(self.graph.invalidate(invalidation));
         }
         if is_global && let Err(error) = self.load_policy_traits().await {
