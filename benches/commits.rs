@@ -25,34 +25,38 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A transaction of the application.
 struct Transaction {
     title: &'static str,
-    /// The same without triggers of Rollcall; `None` if there is no such thing.
-    bare: Option<&'static str>,
-    with_rollcall: &'static str,
+    /// The statement, with `{table}` for the table.
+    text: &'static str,
+    /// Table with triggers of Rollcall.
+    table: &'static str,
+    /// The same table without them; `None` if there is no such thing.
+    bare_table: Option<&'static str>,
+}
+
+impl Transaction {
+    fn on(&self, table: &str) -> String {
+        self.text.replace("{table}", table)
+    }
 }
 
 const TRANSACTIONS: [Transaction; 3] = [
     Transaction {
         title: "insert into a table that a policy on `user_presence` reads",
-        bare: Some(
-            "insert into public.bench_grants_bare (viewer_id, subject_id) \
-             values (gen_random_uuid(), gen_random_uuid())",
-        ),
-        with_rollcall: "insert into public.bench_grants (viewer_id, subject_id) \
-                        values (gen_random_uuid(), gen_random_uuid())",
+        text: include_str!("sql/commits_grant.sql"),
+        table: "public.bench_grants",
+        bare_table: Some("public.bench_grants_bare"),
     },
     Transaction {
         title: "insert into `rollcall.contacts`",
-        bare: Some(
-            "insert into public.bench_contacts_bare (requester_id, addressee_id) \
-             values (gen_random_uuid(), gen_random_uuid())",
-        ),
-        with_rollcall: "insert into rollcall.contacts (requester_id, addressee_id) \
-                        values (gen_random_uuid(), gen_random_uuid())",
+        text: include_str!("sql/commits_contact.sql"),
+        table: "rollcall.contacts",
+        bare_table: Some("public.bench_contacts_bare"),
     },
     Transaction {
         title: "`realtime.send`",
-        bare: None,
-        with_rollcall: "select realtime.send('{\"from\": \"sql\"}', 'hello', 'room:' || gen_random_uuid(), false)",
+        text: include_str!("sql/commits_send.sql"),
+        table: "realtime.messages",
+        bare_table: None,
     },
 ];
 
@@ -140,10 +144,10 @@ async fn measure(
 ) -> Result<()> {
     for clients in clients.iter().copied() {
         for (index, transaction) in TRANSACTIONS.iter().enumerate() {
-            let bare = transaction.bare.filter(|_| relays).map(|text| (Mode::Bare, text));
+            let bare = transaction.bare_table.filter(|_| relays).map(|table| (Mode::Bare, table));
             let mode = if relays { Mode::Relay } else { Mode::Notify };
-            for (mode, text) in bare.into_iter().chain([(mode, transaction.with_rollcall)]) {
-                let rate = database.pgbench_with(&format!("{text};"), clients, seconds, "").await?;
+            for (mode, table) in bare.into_iter().chain([(mode, transaction.table)]) {
+                let rate = database.pgbench_with(&transaction.on(table), clients, seconds, "").await?;
                 rates.entry((is_slow, index, clients, mode)).or_default().push(rate);
             }
         }

@@ -1,0 +1,1 @@
+insert into {table} (viewer_id, subject_id) values (gen_random_uuid(), gen_random_uuid());

@@ -1,0 +1,1 @@
+select realtime.send('{"from": "sql"}', 'hello', 'room:' || gen_random_uuid(), false);
