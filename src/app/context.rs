@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dependencies::Dependencies;
 use crate::{
     config::Config,
-    context::{ContextEngine, ContextTasks},
+    context::{ContextEngine, ContextTasks, tokens},
     lifecycle::Tasks,
     model::{Module, Modules},
     pg::listener::NotificationHandler,
@@ -33,6 +33,8 @@ impl ContextDomainTasks {
         if !modules.contains(Module::Context) {
             return;
         }
+        // In a thread of its own: the server is ready without it.
+        tokio::task::spawn_blocking(tokens::preload);
         let engine = self.engine;
         tasks.spawn_until_stopped("context engine", |stop| self.tasks.run(stop));
         tasks.spawn_until_stopped("context workers", |stop| engine.clone().run_workers(stop));

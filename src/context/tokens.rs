@@ -1,5 +1,10 @@
 //! Counts tokens (`o200k_base`) and truncates text to a number of tokens.
 
+mod encoding;
+mod merges;
+mod pieces;
+mod vocabulary;
+
 use std::{
     borrow::Cow,
     hash::{BuildHasher, RandomState},
@@ -9,8 +14,7 @@ use std::{
     },
 };
 
-use bpe_openai::o200k_base;
-
+use self::encoding::Encoding;
 use super::sentences::{is_unspaced, sentence_ends, word_ends};
 
 /// With less room than this (in tokens), text is dropped instead of truncated.
@@ -22,14 +26,16 @@ pub const MESSAGE_OVERHEAD: usize = 4;
 /// Counting a shorter text is as fast as a cache look-up.
 const MIN_CACHED_BYTES: usize = 48;
 
+static ENCODING: LazyLock<Encoding> = LazyLock::new(Encoding::new);
+
 /// Counts the tokens of a text. Counts are cached, because each prompt counts the messages of a conversation again.
 #[must_use]
 pub fn count(text: &str) -> usize {
     if text.len() < MIN_CACHED_BYTES {
-        return o200k_base().count(text);
+        return ENCODING.count(text);
     }
     static COUNTS: LazyLock<CountCache> = LazyLock::new(CountCache::default);
-    COUNTS.get_or_count(text, |text| o200k_base().count(text))
+    COUNTS.get_or_count(text, |text| ENCODING.count(text))
 }
 
 /// Cache of token counts. Each slot is one word with a hash and a count; a new entry replaces the old one. The hash has a
@@ -68,9 +74,9 @@ impl CountCache {
     }
 }
 
-/// Loads the vocabulary, so that the first request does not wait for it.
+/// Builds the encoding, so that the first request does not wait for it.
 pub fn preload() {
-    let _ = o200k_base();
+    LazyLock::force(&ENCODING);
 }
 
 /// Truncates a text to at most `max` tokens, at the end of a sentence or line if possible, otherwise at a word, or at a
