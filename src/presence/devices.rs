@@ -4,6 +4,8 @@
 //! starts, and only its end is written. So a page reload causes no events and no writes. A connected device costs the
 //! database nothing: the node's lease covers all of them.
 
+mod reconciliation;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -29,15 +31,12 @@ use crate::{
     model::{DeviceId, NodeId, UserId},
     pg::{
         Database, PgError,
-        queries::{
-            node,
-            presence::{Change, missing_connections},
-        },
+        queries::{node, presence::Change},
     },
     protocol::Background,
     settings::duration_within,
-    telemetry::metric,
 };
+use reconciliation::Reconciliation;
 
 /// Interval of checks for expired grace periods; the precision of [`DeviceTimeouts::grace`].
 const GRACE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -54,10 +53,6 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(8);
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Devices per batch when connections are written again.
 const ASSERT_BATCH_SIZE: usize = 1_024;
-/// Devices whose rows are compared after each renewal of the lease. A node with more compares them in turns.
-const MAX_COMPARED: usize = 10_000;
-/// Timeout of comparing them.
-const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum of a grace period and of a lease: a dead device must be offline within 30 s.
 const MAX_GRACE: Duration = Duration::from_secs(30);
@@ -405,8 +400,7 @@ impl DeviceTracker {
     async fn end_grace(&self, closed_at: Instant, key: DeviceKey) {
         let (user, device) = &key;
         let age = closed_at.elapsed().as_secs_f64();
-        let change = Change::Disconnect { device: device.clone(), node: self.node, age };
-        if self.writer.apply(*user, change).await.is_err() {
+        if self.disconnect(*user, device, age).await.is_err() {
             let mut state = self.state.lock();
             // Retried at the next check, unless the device is back.
             if !state.devices.contains_key(&key) {
@@ -422,14 +416,26 @@ impl DeviceTracker {
                 state.devices.insert(key.clone(), device_state);
                 state.in_grace.push_front((closed_at, key));
             }
-            return;
         }
+    }
+
+    /// Writes that the last socket of a device closed `age` seconds ago.
+    async fn disconnect(&self, user: UserId, device: &DeviceId, age: f64) -> Result<(), WriteError> {
+        let change = Change::Disconnect { device: device.clone(), node: self.node, age };
+        self.writer.apply(user, change).await?;
         // A socket that opened meanwhile may have been written before the disconnect, so it is written again.
+        let key = (user, device.clone());
         let is_back =
             self.state.lock().devices.get(&key).is_some_and(|device_state| device_state.sockets > 0);
-        if is_back && let Err(error) = self.connect(*user, device, true).await {
+        if is_back && let Err(error) = self.connect(user, device, true).await {
             tracing::debug!(error = %ErrorChain(&error), "connect failed; the next lease renewal retries it");
         }
+        Ok(())
+    }
+
+    /// Whether the device has a socket here, or had one until its grace period ends.
+    fn knows(&self, key: &DeviceKey) -> bool {
+        self.state.lock().devices.contains_key(key)
     }
 
     /// Writes the connections of all devices, or of those not recorded in the database.
@@ -447,76 +453,6 @@ impl DeviceTracker {
         };
         for chunk in connected.chunks(ASSERT_BATCH_SIZE) {
             join_all(chunk.iter().map(|(user, device)| self.connect(*user, device, false))).await;
-        }
-    }
-}
-
-/// Finds devices that are connected here and whose rows in the database say otherwise: rows that were deleted or changed
-/// in SQL, or that were lost in a fail-over.
-#[derive(Default)]
-struct Reconciliation {
-    /// The device compared last, when there are more than [`MAX_COMPARED`].
-    compared_up_to: Option<DeviceKey>,
-    /// Missing in the last comparison. The second time they are written: in between, what is on its way arrives, such as
-    /// a sign-off or the write of a socket that has just opened.
-    suspected: HashSet<DeviceKey>,
-}
-
-impl Reconciliation {
-    /// The devices to compare now.
-    fn next_devices(&mut self, tracker: &DeviceTracker) -> Vec<DeviceKey> {
-        let state = tracker.state.lock();
-        let connected = state.devices.iter().filter(|(_, device_state)| device_state.is_connected());
-        let mut devices: Vec<DeviceKey> = connected.map(|(key, _)| key.clone()).collect();
-        drop(state);
-        if devices.len() > MAX_COMPARED {
-            devices.sort_unstable();
-            let next =
-                self.compared_up_to.take().map_or(0, |last| devices.partition_point(|key| *key <= last));
-            devices.drain(..next);
-            if devices.len() > MAX_COMPARED {
-                devices.truncate(MAX_COMPARED);
-                self.compared_up_to = devices.last().cloned();
-            }
-        }
-        devices
-    }
-
-    /// Compares, and writes the devices that were missing twice.
-    async fn run(&mut self, database: &Database, tracker: &DeviceTracker) {
-        let mut devices = self.next_devices(tracker);
-        devices.extend(self.suspected.iter().cloned());
-        if devices.is_empty() {
-            return;
-        }
-        let (node, devices) = (tracker.node, &devices);
-        let compare = |connection| async move { missing_connections(&connection, node, devices).await };
-        let missing: HashSet<DeviceKey> = match database.within(COMPARE_TIMEOUT, compare).await {
-            Ok(missing) => missing.into_iter().collect(),
-            Err(error) => {
-                tracing::warn!(error = %ErrorChain(&error), "comparing connected devices with the database failed");
-                return;
-            }
-        };
-        let (lost, suspected): (HashSet<DeviceKey>, HashSet<DeviceKey>) =
-            missing.into_iter().partition(|key| self.suspected.contains(key));
-        self.suspected = suspected;
-        let lost: Vec<DeviceKey> = {
-            let state = tracker.state.lock();
-            let is_connected =
-                |key: &DeviceKey| state.devices.get(key).is_some_and(DeviceState::is_connected);
-            lost.into_iter().filter(is_connected).collect()
-        };
-        if lost.is_empty() {
-            return;
-        }
-        tracing::warn!(
-            devices = lost.len(),
-            "connected devices were not in the database; writing them again"
-        );
-        metrics::counter!(metric::DEVICES_RECONCILED).increment(lost.len() as u64);
-        for chunk in lost.chunks(ASSERT_BATCH_SIZE) {
-            join_all(chunk.iter().map(|(user, device)| tracker.connect(*user, device, false))).await;
         }
     }
 }
@@ -559,7 +495,7 @@ impl NodeLease {
         let mut sweep = JoinSet::new();
         let mut assertion = JoinSet::new();
         let mut reconciliation = Reconciliation::default();
-        let mut lease_lost = false;
+        let (mut lease_lost, mut was_failing) = (false, false);
         // After an outage, other nodes may be alive too and get one lease duration to renew before the first sweep.
         let mut sweeps_from = Instant::now() + self.devices.timeouts.lease;
         loop {
@@ -572,6 +508,7 @@ impl NodeLease {
                 Ok(held) => {
                     if failing_since.take().is_some() {
                         sweeps_from = Instant::now() + self.devices.timeouts.lease;
+                        was_failing = true;
                     }
                     if !held {
                         tracing::info!("lease expired; writing all connections again");
@@ -582,7 +519,11 @@ impl NodeLease {
                     }
                     if assertion.is_empty() && self.has_presence {
                         let (lease, all) = (self.clone(), std::mem::take(&mut lease_lost));
-                        let reconciliation = std::mem::take(&mut reconciliation);
+                        let mut reconciliation = std::mem::take(&mut reconciliation);
+                        // The database may be another one, with rows of long ago.
+                        if all || std::mem::take(&mut was_failing) {
+                            reconciliation.compare_everything();
+                        }
                         assertion.spawn(async move { lease.assert_devices(all, reconciliation).await });
                     }
                     while sweep.try_join_next().is_some() {}

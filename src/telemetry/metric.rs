@@ -102,7 +102,7 @@ metrics! {
     Histogram WRITER_LATENCY = "rollcall_writer_latency_seconds", Seconds, &[];
     /// Time from the commit of a change of presence to the receipt of its notification.
     Histogram NOTIFY_LAG = "rollcall_notify_lag_seconds", Seconds, &[];
-    /// Connected devices that were missing in the database and were written again.
+    /// Devices whose rows differed from their connections to the node and were written again.
     Counter DEVICES_RECONCILED = "rollcall_devices_reconciled_total", Count, &[];
     /// Messages of rollcall.broadcast that were dropped because too many were pending.
     Counter OUTBOX_MESSAGES_DROPPED = "rollcall_outbox_messages_dropped_total", Count, &[];

@@ -233,33 +233,43 @@ comment on column rollcall_internal.notification_key.log_token is
 alter table rollcall_internal.notification_key enable row level security;
 insert into rollcall_internal.notification_key default values;
 
+-- Functions that each notification calls are in PL/pgSQL, which keeps plans: one in SQL that is not inlined is parsed
+-- and planned in every statement.
+
 -- Invoker: computes a random value.
 create function rollcall_internal.notification_nonce() returns text
-  language sql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = ''
 as $$
-  select left(replace(gen_random_uuid()::text, '-', ''), 16)
+begin
+  return left(replace(gen_random_uuid()::text, '-', ''), 16);
+end
 $$;
 comment on function rollcall_internal.notification_nonce is 'A random value that is used for one notification.';
 
 -- Values are at most 32 bytes in hexadecimal. Each is combined with a hash of the key, the nonce and its number.
 -- Definer: reads the key.
 create function rollcall_internal.mask(p_nonce text, p_values text[]) returns text[]
-  language sql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = ''
 as $$
-  select array_agg(encode(substr(varbit_send(('x' || value.hex)::varbit # ('x' || left(
-      encode(sha256(k.key || convert_to(p_nonce || '#' || value.number, 'UTF8')), 'hex'), length(value.hex)))::varbit
-    ), 5), 'hex') order by value.number)
-  from rollcall_internal.notification_key k
-  cross join unnest(p_values) with ordinality as value (hex, number)
+begin
+  return (
+    select array_agg(encode(substr(varbit_send(('x' || value.hex)::varbit # ('x' || left(
+        encode(sha256(k.key || convert_to(p_nonce || '#' || value.number, 'UTF8')), 'hex'), length(value.hex)))::varbit
+      ), 5), 'hex') order by value.number)
+    from rollcall_internal.notification_key k
+    cross join unnest(p_values) with ordinality as value (hex, number));
+end
 $$;
 comment on function rollcall_internal.mask is 'Values of a notification, unreadable without the key.';
 
 -- Invoker: see mask.
 create function rollcall_internal.mask_ids(p_nonce text, p_ids uuid[]) returns text[]
-  language sql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = ''
 as $$
-  select rollcall_internal.mask(p_nonce, array(
-    select replace(ids.id::text, '-', '') from unnest(p_ids) with ordinality as ids (id, number) order by ids.number))
+begin
+  return rollcall_internal.mask(p_nonce, array(
+    select replace(ids.id::text, '-', '') from unnest(p_ids) with ordinality as ids (id, number) order by ids.number));
+end
 $$;
 comment on function rollcall_internal.mask_ids is 'IDs of a notification, unreadable without the key.';
 
@@ -306,11 +316,13 @@ $$;
 -- sent once. A body with masked values needs the nonce of the mask.
 -- Invoker: computes from the key of its caller.
 create function rollcall_internal.seal(p_key bytea, p_channel text, p_body text, p_nonce text) returns text
-  language sql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = ''
 as $$
-  select concat(left(encode(
+begin
+  return concat(left(encode(
       sha256(p_key || sha256(p_key || convert_to(concat(p_channel, ':', p_nonce, ':', p_body), 'UTF8'))), 'hex'), 16),
-    '.', p_nonce, '.', p_body)
+    '.', p_nonce, '.', p_body);
+end
 $$;
 comment on function rollcall_internal.seal is 'The authenticated payload of a notification.';
 
@@ -509,9 +521,11 @@ comment on function rollcall_internal.release_relay is 'Lets another node become
 
 -- Invoker: computes from the clock.
 create function rollcall_internal.notification_time() returns bigint
-  language sql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = ''
 as $$
-  select (extract(epoch from clock_timestamp()) * 1000)::bigint
+begin
+  return (extract(epoch from clock_timestamp()) * 1000)::bigint;
+end
 $$;
 comment on function rollcall_internal.notification_time is
   'Now, in milliseconds since 1970. The server measures the delay of notifications by it.';
@@ -568,8 +582,9 @@ begin
   if found then
     return true;
   end if;
-  insert into rollcall_internal.nodes (id, lease_expires_at) values (p_node, clock_timestamp() + p_lease)
-    on conflict (id) do update set renewed_at = clock_timestamp(), lease_expires_at = excluded.lease_expires_at;
+  insert into rollcall_internal.nodes (id, renewed_at, lease_expires_at)
+    values (p_node, clock_timestamp(), clock_timestamp() + p_lease)
+    on conflict (id) do update set renewed_at = excluded.renewed_at, lease_expires_at = excluded.lease_expires_at;
   return false;
 end
 $$;
@@ -1766,9 +1781,11 @@ alter table rollcall_internal.bus_2 enable row level security;
 
 -- Definer: called by definer functions only.
 create function rollcall_internal.bus_slot() returns smallint
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select (floor(extract(epoch from clock_timestamp()) / 20)::bigint % 3)::smallint
+begin
+  return (floor(extract(epoch from clock_timestamp()) / 20)::bigint % 3)::smallint;
+end
 $$;
 comment on function rollcall_internal.bus_slot is 'The partition of the bus that takes messages now.';
 
@@ -2075,14 +2092,16 @@ grant execute on function rollcall.invalidate_channel_authorization to service_r
 
 -- Invoker: computes from its arguments.
 create function rollcall_internal.value_hashes(p_rows jsonb[]) returns text[]
-  language sql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = ''
 as $$
-  select case when cardinality(p_rows) <= 100 then array(
+begin
+  return case when cardinality(p_rows) <= 100 then array(
     select distinct left(encode(sha256(convert_to(field.value, 'UTF8')), 'hex'), 8)
     from unnest(p_rows) as changed (fields)
     cross join lateral jsonb_each_text(changed.fields) field
     where length(field.value) between 1 and 200
-  ) else '{}' end
+  ) else '{}' end;
+end
 $$;
 comment on function rollcall_internal.value_hashes is
   'Hashes of the values in some rows; none for more than 100 rows, which stands for all callers.';
@@ -2422,13 +2441,15 @@ comment on function rollcall_internal.jsonb_or_null is 'Text as jsonb, or null w
 -- At most 350 channels per notification.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.notify_channel_presence(p_node uuid, p_channels bigint[]) returns void
-  language sql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = ''
 as $$
-  select rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
+begin
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
   from (
     select channel, (row_number() over () - 1) / 350 as part from unnest(p_channels) as channel
   ) c
-  group by c.part
+  group by c.part;
+end
 $$;
 comment on function rollcall_internal.notify_channel_presence is
   'Notifies the other nodes which rows of a node to read again.';

@@ -65,32 +65,35 @@ grant execute on function rollcall.similarity to authenticated, service_role;
 -- database, so ranges and letters are listed.
 -- Invoker: computes from its argument.
 create function rollcall_internal.search_grams(p_text text) returns tsvector
-  language sql immutable parallel safe security invoker set search_path = ''
+  language plpgsql immutable parallel safe security invoker set search_path = ''
 as $$
-  select coalesce(array_to_tsvector(array_agg(distinct g.gram)), '')
-  from (
-    select r[1] as word, r[2] as run
-    from regexp_matches(
-      translate(lower(left(p_text, 20000)),
-        'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞ'
-          'ĂĄĆČĎĐĘĚĞİŁŃŇŐŒŘŚŞŠŢŤŮŰŸŹŻŽ'
-          'ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ'
-          'АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯЄІЇҐ',
-        'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþ'
-          'ăąćčďđęěğiłńňőœřśşšţťůűÿźżž'
-          'αβγδεζηθικλμνξοπρστυφχψω'
-          'абвгдеёжзийклмнопрстуфхцчшщъыьэюяєіїґ'),
-      '([0-9a-z\u00aa\u00b5\u00ba\u00c0-\u02af\u0300-\u05ff\u0610-\u061a\u0620-\u0669\u066e-\u06d3\u06d5-\u0963'
-        '\u0966-\u0dff\u10a0-\u177f\u1800-\u1fff\ua000-\ud7a3]+)'
-        '|([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff'
-        '\uf900-\ufaff\U00020000-\U0003134f]+)',
-      'g') r
-  ) w
-  cross join lateral (
-    select substr(' ' || w.word || ' ', n, 3) as gram from generate_series(1, length(w.word)) n
-    union all
-    select substr(w.run, n, 2) from generate_series(1, greatest(length(w.run) - 1, 1)) n where w.run is not null
-  ) g
+begin
+  return (
+    select coalesce(array_to_tsvector(array_agg(distinct g.gram)), '')
+    from (
+      select r[1] as word, r[2] as run
+      from regexp_matches(
+        translate(lower(left(p_text, 20000)),
+          'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞ'
+            'ĂĄĆČĎĐĘĚĞİŁŃŇŐŒŘŚŞŠŢŤŮŰŸŹŻŽ'
+            'ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ'
+            'АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯЄІЇҐ',
+          'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþ'
+            'ăąćčďđęěğiłńňőœřśşšţťůűÿźżž'
+            'αβγδεζηθικλμνξοπρστυφχψω'
+            'абвгдеёжзийклмнопрстуфхцчшщъыьэюяєіїґ'),
+        '([0-9a-z\u00aa\u00b5\u00ba\u00c0-\u02af\u0300-\u05ff\u0610-\u061a\u0620-\u0669\u066e-\u06d3\u06d5-\u0963'
+          '\u0966-\u0dff\u10a0-\u177f\u1800-\u1fff\ua000-\ud7a3]+)'
+          '|([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3041-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff'
+          '\uf900-\ufaff\U00020000-\U0003134f]+)',
+        'g') r
+    ) w
+    cross join lateral (
+      select substr(' ' || w.word || ' ', n, 3) as gram from generate_series(1, length(w.word)) n
+      union all
+      select substr(w.run, n, 2) from generate_series(1, greatest(length(w.run) - 1, 1)) n where w.run is not null
+    ) g);
+end
 $$;
 comment on function rollcall_internal.search_grams is 'Parts of the words of a text, for search in every language.';
 grant execute on function rollcall_internal.search_grams to authenticated, service_role;
@@ -4548,10 +4551,13 @@ comment on function rollcall_internal.record_model_usage is 'Records one call to
 -- A day begins at midnight UTC.
 -- Definer: for the server only.
 create function rollcall_internal.tokens_used_today(p_user uuid) returns bigint
-  language sql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = ''
 as $$
-  select coalesce(sum(u.prompt_tokens + u.completion_tokens), 0)::bigint from rollcall.model_usage u
-  where u.user_id = p_user and u.created_at >= date_trunc('day', now(), 'UTC')
+begin
+  return (
+    select coalesce(sum(u.prompt_tokens + u.completion_tokens), 0)::bigint from rollcall.model_usage u
+    where u.user_id = p_user and u.created_at >= date_trunc('day', now(), 'UTC'));
+end
 $$;
 comment on function rollcall_internal.tokens_used_today is 'Tokens that models used for a user since midnight UTC.';
 

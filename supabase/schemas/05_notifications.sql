@@ -16,33 +16,43 @@ comment on column rollcall_internal.notification_key.log_token is
 alter table rollcall_internal.notification_key enable row level security;
 insert into rollcall_internal.notification_key default values;
 
+-- Functions that each notification calls are in PL/pgSQL, which keeps plans: one in SQL that is not inlined is parsed
+-- and planned in every statement.
+
 -- Invoker: computes a random value.
 create function rollcall_internal.notification_nonce() returns text
-  language sql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = ''
 as $$
-  select left(replace(gen_random_uuid()::text, '-', ''), 16)
+begin
+  return left(replace(gen_random_uuid()::text, '-', ''), 16);
+end
 $$;
 comment on function rollcall_internal.notification_nonce is 'A random value that is used for one notification.';
 
 -- Values are at most 32 bytes in hexadecimal. Each is combined with a hash of the key, the nonce and its number.
 -- Definer: reads the key.
 create function rollcall_internal.mask(p_nonce text, p_values text[]) returns text[]
-  language sql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = ''
 as $$
-  select array_agg(encode(substr(varbit_send(('x' || value.hex)::varbit # ('x' || left(
-      encode(sha256(k.key || convert_to(p_nonce || '#' || value.number, 'UTF8')), 'hex'), length(value.hex)))::varbit
-    ), 5), 'hex') order by value.number)
-  from rollcall_internal.notification_key k
-  cross join unnest(p_values) with ordinality as value (hex, number)
+begin
+  return (
+    select array_agg(encode(substr(varbit_send(('x' || value.hex)::varbit # ('x' || left(
+        encode(sha256(k.key || convert_to(p_nonce || '#' || value.number, 'UTF8')), 'hex'), length(value.hex)))::varbit
+      ), 5), 'hex') order by value.number)
+    from rollcall_internal.notification_key k
+    cross join unnest(p_values) with ordinality as value (hex, number));
+end
 $$;
 comment on function rollcall_internal.mask is 'Values of a notification, unreadable without the key.';
 
 -- Invoker: see mask.
 create function rollcall_internal.mask_ids(p_nonce text, p_ids uuid[]) returns text[]
-  language sql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = ''
 as $$
-  select rollcall_internal.mask(p_nonce, array(
-    select replace(ids.id::text, '-', '') from unnest(p_ids) with ordinality as ids (id, number) order by ids.number))
+begin
+  return rollcall_internal.mask(p_nonce, array(
+    select replace(ids.id::text, '-', '') from unnest(p_ids) with ordinality as ids (id, number) order by ids.number));
+end
 $$;
 comment on function rollcall_internal.mask_ids is 'IDs of a notification, unreadable without the key.';
 
@@ -89,11 +99,13 @@ $$;
 -- sent once. A body with masked values needs the nonce of the mask.
 -- Invoker: computes from the key of its caller.
 create function rollcall_internal.seal(p_key bytea, p_channel text, p_body text, p_nonce text) returns text
-  language sql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = ''
 as $$
-  select concat(left(encode(
+begin
+  return concat(left(encode(
       sha256(p_key || sha256(p_key || convert_to(concat(p_channel, ':', p_nonce, ':', p_body), 'UTF8'))), 'hex'), 16),
-    '.', p_nonce, '.', p_body)
+    '.', p_nonce, '.', p_body);
+end
 $$;
 comment on function rollcall_internal.seal is 'The authenticated payload of a notification.';
 
@@ -292,9 +304,11 @@ comment on function rollcall_internal.release_relay is 'Lets another node become
 
 -- Invoker: computes from the clock.
 create function rollcall_internal.notification_time() returns bigint
-  language sql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = ''
 as $$
-  select (extract(epoch from clock_timestamp()) * 1000)::bigint
+begin
+  return (extract(epoch from clock_timestamp()) * 1000)::bigint;
+end
 $$;
 comment on function rollcall_internal.notification_time is
   'Now, in milliseconds since 1970. The server measures the delay of notifications by it.';

@@ -49,8 +49,9 @@ begin
   if found then
     return true;
   end if;
-  insert into rollcall_internal.nodes (id, lease_expires_at) values (p_node, clock_timestamp() + p_lease)
-    on conflict (id) do update set renewed_at = clock_timestamp(), lease_expires_at = excluded.lease_expires_at;
+  insert into rollcall_internal.nodes (id, renewed_at, lease_expires_at)
+    values (p_node, clock_timestamp(), clock_timestamp() + p_lease)
+    on conflict (id) do update set renewed_at = excluded.renewed_at, lease_expires_at = excluded.lease_expires_at;
   return false;
 end
 $$;

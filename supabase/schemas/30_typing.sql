@@ -220,7 +220,8 @@ begin
   delete from rollcall.typing_indicators t
   using (
     select e.conversation_id, e.user_id from rollcall.typing_indicators e
-    where e.expires_at <= clock_timestamp()
+    -- A row lives five seconds. After the clock went back, older ones would expire later.
+    where e.expires_at <= clock_timestamp() or e.expires_at > clock_timestamp() + interval '6 seconds'
     for update skip locked
   ) expired
   where t.conversation_id = expired.conversation_id and t.user_id = expired.user_id;

@@ -34,14 +34,17 @@ declare
   v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
   v_new_users uuid[];
   v_new_devices text[];
+  v_choices bigint;
   v_refused uuid[];
   v_unnamed constant boolean := pg_catalog.array_position(p_device, null) is not null;
 begin
   perform rollcall_internal.check_search_path();
   perform set_config('rollcall.batch', 'on', true);
 
-  -- Most devices exist.
-  select pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id) into v_new_users, v_new_devices
+  -- Most devices and choices exist.
+  select pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id),
+    (select count(*) from rollcall.presence_choices c where c.user_id = any (v_users))
+  into v_new_users, v_new_devices, v_choices
   from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
   where o.kind in ('status', 'connect', 'heartbeat') and o.device_id is not null
     and (o.user_id, o.device_id) not in (
@@ -75,7 +78,10 @@ begin
   -- offline and to the background keep the choice: busy holds until changed. Users without a choice get an empty one
   -- first, so that one statement locks all rows that others can see, in order, and two batches never deadlock.
   if 'status' = any (p_kind) then
-    if p_status && array['busy', 'dnd', 'invisible']::rollcall.presence_status[] or true = any (p_set_custom) then
+    if v_choices < pg_catalog.cardinality(v_users)
+      and (p_status && array['busy', 'dnd', 'invisible']::rollcall.presence_status[] or true = any (p_set_custom))
+    then
+      v_choices := pg_catalog.cardinality(v_users);
       insert into rollcall.presence_choices (user_id)
         select o.user_id
         from unnest(p_kind, p_user, p_status, p_set_custom, p_custom) as o (kind, user_id, status, set_custom, custom)
@@ -85,7 +91,7 @@ begin
         order by o.user_id
         on conflict (user_id) do nothing;
     end if;
-    if exists (select from rollcall.presence_choices c where c.user_id = any (v_users)) then
+    if v_choices > 0 then
       update rollcall.presence_choices c set
           chosen = case
             when o.status in ('busy', 'dnd', 'invisible') then o.status
@@ -344,6 +350,9 @@ as $$
 declare
   v_now constant timestamptz := clock_timestamp();
   v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  -- Commits of other sessions may be newer than v_now.
+  v_clock_tolerance constant interval := '1 second';
+  v_longest_typing constant interval := '6 seconds';
   v_living uuid[];
   v_users uuid[] := '{}';
   v_found uuid[];
@@ -371,6 +380,12 @@ begin
   )
   select pg_catalog.array_agg(e.user_id), count(*) into v_found, custom_statuses from ended e;
   v_users := v_users || v_found;
+
+  -- After the clock went back, times that were written before are in the future. They count from now: otherwise a node
+  -- that is dead, or a device that is silent, would stay until the clock has reached them.
+  update rollcall_internal.nodes n set
+      lease_expires_at = v_now + (n.lease_expires_at - n.renewed_at), renewed_at = v_now
+    where n.renewed_at > v_now + v_clock_tolerance;
 
   -- A node is dead when its lease has expired or does not exist. A node that recovers finds its lease expired and
   -- reports its sockets again.
@@ -407,32 +422,38 @@ begin
   with silent as (
     select d.user_id, d.device_id from rollcall.presence_devices d
     join rollcall.user_last_seen l on l.user_id = d.user_id
-    where d.live and d.nodes = '{}' and d.last_heartbeat_at < v_now
-      - case when d.background_seconds is null then p_silent_after else d.background_seconds * interval '1 second' end
+    where d.live and d.nodes = '{}' and (d.last_heartbeat_at > v_now + v_clock_tolerance or d.last_heartbeat_at < v_now
+      - case when d.background_seconds is null then p_silent_after else d.background_seconds * interval '1 second' end)
     order by d.user_id, d.device_id limit p_limit
     for update skip locked
   ),
   dropped as (
-    update rollcall.presence_devices d set status = 'offline'
+    update rollcall.presence_devices d set
+        status = case when d.last_heartbeat_at > v_now then d.status else 'offline' end,
+        last_heartbeat_at = least(d.last_heartbeat_at, v_now)
       from silent s where d.user_id = s.user_id and d.device_id = s.device_id
-      returning d.user_id
+      returning d.user_id, d.live
   )
-  select pg_catalog.array_agg(d.user_id), devices + count(*) into v_found, devices from dropped d;
+  select pg_catalog.array_agg(d.user_id), devices + count(*) filter (where not d.live) into v_found, devices
+    from dropped d;
   v_users := v_users || v_found;
 
   with quiet as (
     select d.user_id, d.device_id from rollcall.presence_devices d
     join rollcall.user_last_seen l on l.user_id = d.user_id
-    where d.live and d.idle_since is null and d.last_active_at < v_now - p_idle_after
+    where d.live and d.idle_since is null
+      and (d.last_active_at < v_now - p_idle_after or d.last_active_at > v_now + v_clock_tolerance)
     order by d.user_id, d.device_id limit p_limit
     for update skip locked
   ),
   idled as (
-    update rollcall.presence_devices d set idle_since = date_trunc('milliseconds', d.last_active_at)
+    update rollcall.presence_devices d set
+        idle_since = case when d.last_active_at <= v_now then date_trunc('milliseconds', d.last_active_at) end,
+        last_active_at = least(d.last_active_at, v_now)
       from quiet q where d.user_id = q.user_id and d.device_id = q.device_id
-      returning d.user_id
+      returning d.user_id, d.idle_since
   )
-  select pg_catalog.array_agg(i.user_id), count(*) into v_found, idle from idled i;
+  select pg_catalog.array_agg(i.user_id), count(i.idle_since) into v_found, idle from idled i;
   v_users := v_users || v_found;
 
   perform rollcall_internal.refresh_faces(v_users);
@@ -441,7 +462,7 @@ begin
   if p_typing then
     with ended as (
       select t.conversation_id, t.user_id from rollcall.typing_indicators t
-      where t.expires_at <= v_now limit p_limit
+      where t.expires_at <= v_now or t.expires_at > v_now + v_longest_typing limit p_limit
       for update skip locked
     )
     delete from rollcall.typing_indicators t using ended e

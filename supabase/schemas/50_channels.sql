@@ -188,9 +188,11 @@ alter table rollcall_internal.bus_2 enable row level security;
 
 -- Definer: called by definer functions only.
 create function rollcall_internal.bus_slot() returns smallint
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select (floor(extract(epoch from clock_timestamp()) / 20)::bigint % 3)::smallint
+begin
+  return (floor(extract(epoch from clock_timestamp()) / 20)::bigint % 3)::smallint;
+end
 $$;
 comment on function rollcall_internal.bus_slot is 'The partition of the bus that takes messages now.';
 

@@ -258,14 +258,16 @@ grant execute on function rollcall.invalidate_channel_authorization to service_r
 
 -- Invoker: computes from its arguments.
 create function rollcall_internal.value_hashes(p_rows jsonb[]) returns text[]
-  language sql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = ''
 as $$
-  select case when cardinality(p_rows) <= 100 then array(
+begin
+  return case when cardinality(p_rows) <= 100 then array(
     select distinct left(encode(sha256(convert_to(field.value, 'UTF8')), 'hex'), 8)
     from unnest(p_rows) as changed (fields)
     cross join lateral jsonb_each_text(changed.fields) field
     where length(field.value) between 1 and 200
-  ) else '{}' end
+  ) else '{}' end;
+end
 $$;
 comment on function rollcall_internal.value_hashes is
   'Hashes of the values in some rows; none for more than 100 rows, which stands for all callers.';

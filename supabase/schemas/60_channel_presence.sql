@@ -100,13 +100,15 @@ comment on function rollcall_internal.jsonb_or_null is 'Text as jsonb, or null w
 -- At most 350 channels per notification.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.notify_channel_presence(p_node uuid, p_channels bigint[]) returns void
-  language sql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = ''
 as $$
-  select rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
+begin
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
   from (
     select channel, (row_number() over () - 1) / 350 as part from unnest(p_channels) as channel
   ) c
-  group by c.part
+  group by c.part;
+end
 $$;
 comment on function rollcall_internal.notify_channel_presence is
   'Notifies the other nodes which rows of a node to read again.';

@@ -598,9 +598,12 @@ comment on function rollcall_internal.record_model_usage is 'Records one call to
 -- A day begins at midnight UTC.
 -- Definer: for the server only.
 create function rollcall_internal.tokens_used_today(p_user uuid) returns bigint
-  language sql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = ''
 as $$
-  select coalesce(sum(u.prompt_tokens + u.completion_tokens), 0)::bigint from rollcall.model_usage u
-  where u.user_id = p_user and u.created_at >= date_trunc('day', now(), 'UTC')
+begin
+  return (
+    select coalesce(sum(u.prompt_tokens + u.completion_tokens), 0)::bigint from rollcall.model_usage u
+    where u.user_id = p_user and u.created_at >= date_trunc('day', now(), 'UTC'));
+end
 $$;
 comment on function rollcall_internal.tokens_used_today is 'Tokens that models used for a user since midnight UTC.';

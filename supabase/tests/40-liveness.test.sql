@@ -1,6 +1,6 @@
 -- What each kind of write does, leases, the sweep, and that nothing outlives its time.
 begin;
-select plan(64);
+select plan(70);
 select tests.as_owner();
 create function pg_temp.device(p_user uuid, p_device text) returns text language sql
 as $$ select status || ' ' || cardinality(nodes) from rollcall.presence_devices where user_id = p_user and device_id = p_device $$;
@@ -173,6 +173,27 @@ insert into rollcall.typing_indicators (conversation_id, user_id, expires_at)
 select is((select typing from rollcall.sweep()), 1::bigint, 'typing past its time ends');
 select ok((select expires_at <= clock_timestamp() + interval '5 seconds' from rollcall.typing_indicators), 'and nobody types for an hour');
 select is((select sum(nodes + devices + idle + custom_statuses + typing) from rollcall.sweep()), 0::numeric, 'a sweep after a sweep has nothing to do');
+
+-- A clock that went back by an hour ---------------------------------------------------------------------------------
+select is(rollcall_internal.renew_lease(tests.node(4), '10 seconds'), false, 'a node takes a lease before the clock goes back');
+select tests.write('connect', tests.u(50), 'phone', tests.node(4)), tests.says(tests.u(51), 'online', 'phone');
+select tests.rewind(tests.u(51), '-1 hour');
+update rollcall.presence_nodes set renewed_at = renewed_at + interval '1 hour', lease_expires_at = lease_expires_at + interval '1 hour'
+  where id = tests.node(4);
+update rollcall.presence_devices set last_active_at = now() + interval '1 hour' where user_id = tests.u(51);
+-- The trigger would limit the time.
+alter table rollcall.typing_indicators disable trigger limit_typing_times;
+insert into rollcall.typing_indicators (conversation_id, user_id, expires_at)
+  values (tests.node(9), tests.u(3), now() + interval '1 hour');
+alter table rollcall.typing_indicators enable trigger limit_typing_times;
+select results_eq('select devices, typing from rollcall.sweep()', 'values (0::bigint, 1::bigint)',
+  'typing ends, nodes and devices stay');
+select ok((select lease_expires_at between clock_timestamp() and clock_timestamp() + interval '10 seconds'
+  from rollcall.presence_nodes where id = tests.node(4)), 'for one lease from now');
+select ok((select last_heartbeat_at <= clock_timestamp() and last_active_at <= clock_timestamp() and idle_since is null
+  from rollcall.presence_devices where user_id = tests.u(51)), 'and one timeout of silence from now');
+select is(tests.face(tests.u(51), 'public'), 'online/online', 'they stay online');
+select is((select sum(nodes + devices + idle + custom_statuses + typing) from rollcall.sweep()), 0::numeric, 'the next sweep finds nothing');
 
 select * from finish();
 rollback;

@@ -244,6 +244,37 @@ pub async fn missing_connections(
     Ok(rows.iter().filter_map(|row| Some((row.get("user_id"), device(row)?))).collect())
 }
 
+/// A page of the devices that are recorded as connected to a node.
+#[derive(Debug)]
+pub struct RecordedConnections {
+    pub devices: Vec<(UserId, DeviceId)>,
+    /// Start of the next page; `None` after the last one.
+    pub last_user: Option<UserId>,
+}
+
+/// Reads at most `limit` connected devices of all nodes, after a user, and returns those of one node.
+///
+/// # Errors
+///
+/// If the database does not answer.
+pub async fn recorded_connections(
+    client: &Connection,
+    node: NodeId,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<RecordedConnections, PgError> {
+    let after = after.unwrap_or(UserId(uuid::Uuid::nil()));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let statement = include_str!("../../../sql/presence/recorded_connections.sql");
+    let row = client.query_one(statement, &[&node, &after, &limit]).await?;
+    let (users, devices): (Vec<UserId>, Vec<&str>) = (row.get("users"), row.get("devices"));
+    let devices = users.into_iter().zip(devices).filter_map(|(user, device)| {
+        let device = DeviceId::try_from(device).ok()?;
+        Some((user, device))
+    });
+    Ok(RecordedConnections { devices: devices.collect(), last_user: row.get("last_user") })
+}
+
 /// Those of the users whose rows no other session has locked.
 ///
 /// # Errors
