@@ -30,7 +30,7 @@ test: ## Run every test there is; installs what they need
 
 torture: ## Run 2,000 random histories with faults of the database; ROLLCALL_HISTORIES sets another number
 	@.ci/install --test
-	@ROLLCALL_HISTORIES=$${ROLLCALL_HISTORIES-2000} cargo test --test visibility_model -- sockets_reach_the_truth_after_faults
+	@ROLLCALL_HISTORIES=$${ROLLCALL_HISTORIES-2000} cargo test --test visibility_model -- sockets_reach_the_truth_after
 
 check: ## Check format and lints, quickly
 	@tests/run format lint

@@ -1,24 +1,14 @@
 //! Rows and numbers that go back under open sockets: restored backups, fail-overs with loss, `setval`, deleted rows.
 
-use std::{
-    fs::Permissions,
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        process::CommandExt,
-    },
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use serde_json::json;
 use testkit::{
     cluster::{Cluster, connect},
-    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
+    copied_cluster::CopiedCluster,
+    harness::{TestDatabase, TestServer, User},
     phoenix::SerializerVersion,
 };
-use tokio::time::{Instant, sleep};
 
 const STATUS_PATH: &str = "/api/presence/status";
 
@@ -95,95 +85,33 @@ async fn a_device_that_signed_off_is_not_brought_back(db: Arc<TestDatabase>) {
     db.wait_until("still offline", row, &ids).await;
 }
 
+/// Rows of an older time, as in a restored backup, that say that a device is connected to a node.
+#[testkit::test]
+async fn a_device_without_a_socket_does_not_stay_connected(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (viewer, gone, present) = (User::new(), User::new(), User::new());
+    db.add_contact(&viewer, &gone).await;
+    db.add_contact(&viewer, &present).await;
+    let mut socket = node.socket(&viewer).await;
+    socket.next_message().await;
+    let _device = node.socket_with(&present, "&device_id=web").await;
+    set_status(&node, &gone, "online").await;
+    socket.wait_until("online", |socket| socket.shows_online(present.id)).await;
+    socket.wait_until("online", |socket| socket.shows_online(gone.id)).await;
+    db.execute(
+        "update rollcall.presence_devices set nodes = array(select id from rollcall.presence_nodes) where user_id = $user",
+        &[("user", gone.id)],
+    )
+    .await;
+    socket.wait_until("offline", |socket| socket.shows_offline(gone.id)).await;
+    let row = "select nodes = '{}' and not live from rollcall.presence_devices where user_id = $user";
+    db.wait_until("disconnected", row, &[("user", gone.id)]).await;
+    assert!(socket.shows_online(present.id), "a device with a socket stays connected");
+}
+
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status().expect("cp runs");
     assert!(status.success());
-}
-
-/// A streaming standby of a cluster.
-struct Standby {
-    programs: PathBuf,
-    files: PathBuf,
-    /// User and group of the primary's files.
-    account: (u32, u32),
-    port: u16,
-}
-
-impl Standby {
-    /// Copies the primary and follows it.
-    async fn start(cluster: &Cluster, db: &TestDatabase) -> Self {
-        let query = "select setting from pg_catalog.pg_config() where name = 'BINDIR'";
-        let admin = connect(&db.admin_url()).await;
-        let programs: String = admin.query_one(query, &[]).await.expect("a folder").get(0);
-        let owner = std::fs::metadata(cluster.dir().join("pg")).expect("the files");
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let standby = Self {
-            programs: programs.into(),
-            files: cluster.dir().with_extension("standby").join("pg"),
-            account: (owner.uid(), owner.gid()),
-            port: listener.local_addr().expect("an address").port(),
-        };
-        drop(listener);
-        std::fs::create_dir_all(&standby.files).expect("a folder");
-        for folder in [&standby.files, standby.files.parent().expect("a folder")] {
-            std::os::unix::fs::chown(folder, Some(owner.uid()), Some(owner.gid())).expect("an owner");
-            std::fs::set_permissions(folder, Permissions::from_mode(0o700)).expect("permissions");
-        }
-        let mut copy = standby.command("pg_basebackup");
-        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--dbname", &db.admin_url(), "--pgdata"]);
-        succeed(copy.arg(&standby.files));
-        standby.run();
-        let url = with_port(&db.admin_url(), standby.port);
-        let position: String =
-            admin.query_one("select pg_current_wal_lsn()::text", &[]).await.expect("a position").get(0);
-        let follows = format!("select pg_last_wal_replay_lsn() >= '{position}'");
-        let follower = connect(&url).await;
-        let started = Instant::now();
-        while follower.query_one(&follows, &[]).await.expect("an answer").get::<_, Option<bool>>(0)
-            != Some(true)
-        {
-            assert!(started.elapsed() < WAIT_TIMEOUT, "the standby follows");
-            sleep(Duration::from_millis(20)).await;
-        }
-        standby
-    }
-
-    /// A program of PostgreSQL, as the owner of the files.
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
-        command.current_dir(&self.files).stdin(Stdio::null());
-        if nix::unistd::geteuid().is_root() {
-            command.uid(self.account.0).gid(self.account.1);
-        }
-        command
-    }
-
-    fn control(&self, action: &str, options: &[&str]) {
-        let mut command = self.command("pg_ctl");
-        succeed(command.arg("--pgdata").arg(&self.files).args(["--wait", action]).args(options));
-    }
-
-    fn run(&self) {
-        let log = self.files.join("standby.log");
-        let options = format!("-p {} -c unix_socket_directories=''", self.port);
-        self.control("start", &["--options", &options, "--log", log.to_str().expect("UTF-8")]);
-    }
-
-    fn stop(&self) {
-        self.control("stop", &["--mode", "fast"]);
-    }
-}
-
-fn succeed(command: &mut Command) {
-    let output = command.output().expect("the program runs");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The URL with another port.
-fn with_port(url: &str, port: u16) -> String {
-    let mut url = reqwest::Url::parse(url).expect("a URL");
-    url.set_port(Some(port)).expect("a URL with a host");
-    url.into()
 }
 
 /// A standby that lacks the last acknowledged changes is promoted and takes over the address of the primary.
@@ -203,8 +131,9 @@ async fn sockets_show_the_truth_after_a_standby_was_promoted(_: Arc<TestDatabase
     set_status(&node, &hidden, "online").await;
     socket.wait_until("dnd", |socket| socket.shows(user.id, "online", "dnd")).await;
     socket.wait_until("online", |socket| socket.shows_online(hidden.id)).await;
-    let standby = Standby::start(&cluster, &db).await;
-    standby.stop();
+    let standby = CopiedCluster::standby(&cluster, &db.admin_url()).await;
+    standby.promote().await;
+    standby.stop().await;
 
     // Lost: changes of presence and of visibility.
     for status in ["busy", "away", "busy"] {
@@ -215,16 +144,7 @@ async fn sockets_show_the_truth_after_a_standby_was_promoted(_: Arc<TestDatabase
     socket.wait_until("busy", |socket| socket.shows(user.id, "online", "busy")).await;
     socket.wait_until("the other", |socket| socket.shows_online(other.id)).await;
     socket.wait_until("hidden", |socket| socket.hides(hidden.id)).await;
-    cluster
-        .while_stopped(|files| {
-            standby.run();
-            standby.control("promote", &[]);
-            standby.stop();
-            std::fs::remove_dir_all(files).expect("deleted");
-            std::fs::rename(&standby.files, files).expect("moved");
-            std::fs::remove_dir(standby.files.parent().expect("a folder")).expect("deleted");
-        })
-        .await;
+    cluster.while_stopped(|files| standby.exchange(files)).await;
     let promoted = "select timeline_id > 1 and not pg_is_in_recovery() from pg_control_checkpoint()";
     let sql = connect(&db.admin_url()).await;
     assert!(sql.query_one(promoted, &[]).await.expect("an answer").get::<_, bool>(0), "a new timeline");

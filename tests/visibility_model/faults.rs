@@ -1,41 +1,65 @@
 //! Random faults of the database, while histories run.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use nix::unistd::Pid;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use testkit::{harness::TestDatabase, stopped_process::StoppedProcess};
+use testkit::stopped_process::StoppedProcess;
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_postgres::Client;
 
-/// Time between two faults.
+use crate::{clock::FakeClock, outages, world::World};
+
+/// Time between two faults, in milliseconds.
 const PAUSE: std::ops::Range<u64> = 500..3_000;
+const PAUSE_WITH_OUTAGES: std::ops::Range<u64> = 100..1_500;
 /// Maximum time for which a process stands still or a lock is held, in milliseconds. Longer than the server waits for a
 /// batch to get its locks, shorter than the timeout of a test's own statements.
 const MAX_HOLD: u64 = 6_000;
+/// Share of outages, where there are any.
+const OUTAGES: f64 = 0.6;
 
 const SERVER_CONNECTIONS: &str = "from pg_stat_activity
     where datname = current_database() and application_name like 'rollcall-%' and pid <> pg_backend_pid()";
 
-/// Causes faults until it is dropped.
-pub struct Faults(JoinHandle<()>);
-
-impl Faults {
-    pub fn start(db: Arc<TestDatabase>, seed: u64) -> Self {
-        Self(tokio::spawn(async move {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let sql = db.connect().await;
-            loop {
-                sleep(Duration::from_millis(rng.random_range(PAUSE))).await;
-                cause(&sql, &mut rng).await;
-            }
-        }))
-    }
+/// Causes faults until it is stopped.
+pub struct Faults {
+    is_stopping: Arc<AtomicBool>,
+    task: JoinHandle<()>,
 }
 
-impl Drop for Faults {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Faults {
+    /// Causes faults of the database and, if `world` has a cluster of its own, outages.
+    pub fn start(world: Arc<World>, seed: u64) -> Self {
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let stops = is_stopping.clone();
+        let task = tokio::spawn(async move {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let clock = FakeClock::of_process();
+            while !stops.load(Ordering::Relaxed) {
+                let pause = if world.has_outages() { PAUSE_WITH_OUTAGES } else { PAUSE };
+                sleep(Duration::from_millis(rng.random_range(pause))).await;
+                match (&world.cluster, &clock) {
+                    (Some(cluster), Some(clock)) if rng.random_bool(OUTAGES) => {
+                        outages::cause(&world, cluster, clock, &mut rng).await;
+                    }
+                    _ => cause(&world.db.connect().await, &mut rng).await,
+                }
+            }
+        });
+        Self { is_stopping, task }
+    }
+
+    /// Completes the current fault.
+    pub async fn stop(self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.task.await.expect("no fault failed");
     }
 }
 

@@ -20,6 +20,7 @@ pub enum Rule {
 /// What a frame shows of a user; `None` for a user who is hidden.
 pub type ShownState = Option<BTreeMap<&'static str, Value>>;
 
+#[derive(Debug, Clone)]
 pub struct LogEntry {
     pub xid: String,
     pub source: String,

@@ -192,12 +192,17 @@ pub async fn open_socket(
 
 /// Sends a request and reads the response.
 pub async fn send(request: RequestBuilder) -> HttpResponse {
-    let response = request.send().await.expect("a response");
+    try_send(request).await.expect("a response")
+}
+
+/// As [`send`], to a server that may end meanwhile.
+pub async fn try_send(request: RequestBuilder) -> reqwest::Result<HttpResponse> {
+    let response = request.send().await?;
     let (status, headers) = (response.status(), response.headers().clone());
-    let text = response.text().await.expect("the whole body");
+    let text = response.text().await?;
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     assert_canonical_times(&body);
-    HttpResponse { status, headers, body }
+    Ok(HttpResponse { status, headers, body })
 }
 
 /// A presence socket and the presence state its client has received.
@@ -397,8 +402,13 @@ impl Socket {
     }
 
     pub async fn send_frame(&mut self, message: Message) {
+        self.try_send_frame(message).await.expect("the frame is sent");
+    }
+
+    /// As [`send_frame`](Self::send_frame), to a server that may have ended.
+    pub async fn try_send_frame(&mut self, message: Message) -> Result<(), SocketError> {
         match &mut self.stream {
-            Stream::Socket(stream) => stream.send(message).await.expect("the frame is sent"),
+            Stream::Socket(stream) => stream.send(message).await,
             Stream::Events(_) => panic!("nothing is sent over a stream of events"),
         }
     }

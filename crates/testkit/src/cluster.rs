@@ -180,9 +180,18 @@ impl Cluster {
 
     /// Restarts PostgreSQL and waits until it accepts connections. Open connections are lost.
     pub async fn restart(&self) {
+        self.restart_by(Signal::SIGQUIT).await;
+    }
+
+    /// As [`restart`](Self::restart), after `kill -9`.
+    pub async fn crash(&self) {
+        self.restart_by(Signal::SIGKILL).await;
+    }
+
+    async fn restart_by(&self, signal: Signal) {
         // The embedded cluster restarts PostgreSQL.
         let before = self.postmaster_pid();
-        kill(before, Signal::SIGQUIT).expect("PostgreSQL runs");
+        kill(before, signal).expect("PostgreSQL runs");
         let down = Instant::now();
         while kill(before, None).is_ok() {
             assert!(down.elapsed() < WAIT_TIMEOUT, "PostgreSQL does not go down");

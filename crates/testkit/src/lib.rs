@@ -16,6 +16,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod copied_cluster;
 pub mod dump;
 pub mod events;
 pub mod fake_llm;
