@@ -4,16 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{dependencies::Dependencies, presence::Presence};
+use super::{
+    bus::{self, BusTasks},
+    dependencies::Dependencies,
+    presence::Presence,
+};
 use crate::{
     channels::{
         Broadcaster, LocalBroadcaster, NodeLimits,
         authorization::{AuthorizationWorker, Authorizer},
         broadcast_from_db::{BroadcastReader, StoredMessages, partitions::PartitionMaintainer},
-        bus::{
-            Peers,
-            postgres::{BusReader, BusWriter, PostgresBus},
-        },
+        bus::nats::NatsStatus,
         diff_sink::HubDiffSink,
         history::{ChannelHistory, HistorySweeper, HistoryWriter},
         postgres_changes::{self, PostgresChanges},
@@ -41,22 +42,21 @@ pub(super) struct ChannelTasks {
     authorization: AuthorizationWorker,
     partitions: PartitionMaintainer,
     broadcasts: BroadcastReader<DatabaseBroadcastSink>,
-    bus_writer: BusWriter,
-    bus_reader: BusReader<LocalBroadcaster>,
+    bus: BusTasks<LocalBroadcaster>,
     remote_presence: RemotePresence,
     history: HistorySweeper,
     history_writer: HistoryWriter,
 }
 
-pub(super) fn new(
+pub(super) async fn new(
     config: &Config,
     deps: &Dependencies,
     presence: &Presence,
-) -> (Arc<Services>, impl NotificationHandler + use<>, ChannelTasks) {
+) -> anyhow::Result<(Arc<Services>, impl NotificationHandler + use<>, Option<NatsStatus>, ChannelTasks)> {
     let Dependencies { database, hub, node, clock, .. } = deps;
     let node = *node;
     let settings = &config.channels;
-    let peers = Peers::new(config.timeouts.lease);
+    let peers = bus::peers(&settings.nats, config.timeouts.lease);
 
     let presence_store = PresenceStore::default();
     let diff_sink = Arc::new(HubDiffSink::new(hub.clone()));
@@ -76,8 +76,8 @@ pub(super) fn new(
 
     let history = ChannelHistory::new(&settings.history);
     let local_broadcaster = LocalBroadcaster::new(hub.clone(), history.clone(), peers.clone());
-    let (bus, bus_handler, (bus_writer, bus_reader)) =
-        PostgresBus::new(node, database, peers, local_broadcaster.clone());
+    let (bus, bus_handler, nats, bus_tasks) =
+        bus::new(node, database, &settings.nats, peers, local_broadcaster.clone()).await?;
     let (authorizer, authorization_handler, authorization) = Authorizer::new(database.clone());
     let (partition_handler, partitions) = PartitionMaintainer::new(database.clone());
     let replay_buffers = ReplayBuffers::default();
@@ -95,7 +95,7 @@ pub(super) fn new(
         users: presence.channel_users.clone(),
         verifier: deps.verifier.clone(),
         clock: clock.clone(),
-        broadcaster: Broadcaster::new(local_broadcaster, Arc::new(bus)),
+        broadcaster: Broadcaster::new(local_broadcaster, bus),
         history: history.clone(),
         presence: channel_presence,
         authorizer,
@@ -119,26 +119,24 @@ pub(super) fn new(
         authorization,
         partitions,
         broadcasts,
-        bus_writer,
-        bus_reader,
+        bus: bus_tasks,
         remote_presence,
         history: HistorySweeper::new(history.memory),
         history_writer: HistoryWriter::new(history.queue, database.clone()),
     };
-    (services, handler, tasks)
+    Ok((services, handler, nats, tasks))
 }
 
 impl ChannelTasks {
     pub(super) fn spawn(self, tasks: &Tasks) -> PeersReady {
-        let ready = PeersReady { presence: self.remote_presence.ready(), bus: self.bus_reader.ready() };
+        let ready = PeersReady { presence: self.remote_presence.ready(), bus: self.bus.ready() };
         tasks.spawn_until_stopped("postgres changes", |stop| self.changes.run(stop));
         tasks.spawn_until_stopped("channel presence writer", |stop| self.presence_row_writer.run(stop));
         tasks.spawn_until_stopped("channel occupancy", |stop| self.occupancy.run(stop));
         tasks.spawn_until_stopped("channel authorization", |stop| self.authorization.run(stop));
         tasks.spawn_until_stopped("message partitions", |stop| self.partitions.run(stop));
         tasks.spawn_until_stopped("broadcasts from the database", |stop| self.broadcasts.run(stop));
-        tasks.spawn_until_stopped("bus writer", |stop| self.bus_writer.run(stop));
-        tasks.spawn_until_stopped("bus reader", |stop| self.bus_reader.run(stop));
+        self.bus.spawn(tasks);
         tasks.spawn_until_stopped("channel history", |stop| self.history.run(stop));
         tasks.spawn_until_stopped("channel history writer", |stop| self.history_writer.run(stop));
         tasks.spawn_until_stopped("remote channel presence", |stop| self.remote_presence.run(stop));
@@ -146,7 +144,7 @@ impl ChannelTasks {
     }
 }
 
-/// Becomes ready when the channel presence of the other nodes is read and this node is announced on the bus.
+/// Becomes ready when the channel presence of the other nodes is read and the bus carries messages to this node.
 pub(super) struct PeersReady {
     presence: watch::Receiver<bool>,
     bus: watch::Receiver<bool>,

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::{dependencies::Dependencies, presence::Presence};
 use crate::{
+    channels::bus::nats::NatsStatus,
     http::system::{CheckResult, HealthCheck, System},
     pg::{Database, Writability},
     presence::visibility::PendingChanges,
@@ -19,12 +20,16 @@ const WRITABLE_TIMEOUT: Duration = Duration::from_millis(1_800);
 pub(super) fn system(
     deps: &Dependencies,
     presence: &Presence,
+    nats: Option<NatsStatus>,
     metrics: Option<PrometheusHandle>,
 ) -> Arc<System> {
-    let checks: Vec<Arc<dyn HealthCheck>> = vec![
+    let mut checks: Vec<Arc<dyn HealthCheck>> = vec![
         Arc::new(DatabaseCheck(deps.database.clone())),
         Arc::new(ListenerCheck(presence.pending_changes.clone())),
     ];
+    if let Some(status) = nats {
+        checks.push(Arc::new(NatsCheck(status)));
+    }
     Arc::new(System::new(checks, metrics, deps.clock.clone()).with_shutdown(deps.stopping.clone()))
 }
 
@@ -56,6 +61,24 @@ struct ListenerCheck(Arc<PendingChanges>);
 impl HealthCheck for ListenerCheck {
     fn name(&self) -> &'static str {
         "listener"
+    }
+
+    fn check(&self) -> BoxFuture<'_, CheckResult> {
+        let result = if self.0.is_connected() {
+            CheckResult::healthy()
+        } else {
+            CheckResult::unhealthy("not connected")
+        };
+        future::ready(result).boxed()
+    }
+}
+
+/// Health check: the connection to NATS is up.
+struct NatsCheck(NatsStatus);
+
+impl HealthCheck for NatsCheck {
+    fn name(&self) -> &'static str {
+        "nats"
     }
 
     fn check(&self) -> BoxFuture<'_, CheckResult> {

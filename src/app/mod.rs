@@ -4,6 +4,7 @@
 //! Each component is built by `X::new(dependencies)`, which returns its handle, its notification handler and its task,
 //! where it has them. The modules [`presence`], [`context`] and [`channels`] do the same for a whole domain.
 
+mod bus;
 mod channels;
 mod context;
 mod dependencies;
@@ -80,7 +81,8 @@ impl Server {
 
         let (presence, presence_handler, presence_tasks) = presence::new(config, &deps).await?;
         let (context, context_handler, context_tasks) = context::new(config, &deps)?;
-        let (channels, channel_handler, channel_tasks) = channels::new(config, &deps, &presence);
+        let (channels, channel_handler, nats, channel_tasks) =
+            channels::new(config, &deps, &presence).await?;
         let (operator, operator_handler, operator_tasks) = operator::new(&deps, &presence, &channels);
         let webhooks = WebhookClient::new(&config.webhooks, deps.clock.clone());
         let state = HttpState {
@@ -93,7 +95,7 @@ impl Server {
             verifier: deps.verifier.clone(),
             gateway: Arc::new(gateway_policy(config)),
             metrics: Arc::new(config.metrics.clone()),
-            system: health::system(&deps, &presence, metrics),
+            system: health::system(&deps, &presence, nats, metrics),
             sockets: Sockets {
                 hub: deps.hub.clone(),
                 shared: PresenceServices {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     BroadcastPayload,
-    bus::{Bus, BusMessage, BusSubscriber, Peers},
+    bus::{Audience, Bus, BusMessage, BusSubscriber, Peers, TopicSubscription},
     history::{
         ChannelHistory, HistoryRule, KeptMessage, NotStored, OnStored, Origin, Source, UnstoredBroadcast,
     },
@@ -71,6 +71,12 @@ impl Broadcaster {
         Self { local, bus }
     }
 
+    /// Receives broadcasts of other nodes to this topic while the result exists. `None` if all of them are received.
+    #[must_use]
+    pub fn subscribe(&self, topic: &Topic) -> Option<TopicSubscription> {
+        self.bus.subscribe(topic)
+    }
+
     /// Publishes a broadcast to all members of a topic. The result is available once it is published, or stored if the
     /// topic has a history of rows; call this for several broadcasts before waiting.
     ///
@@ -117,7 +123,7 @@ impl Broadcaster {
         };
         let mut unsent = (!self.local.peers.is_single_node()).then(|| payload.encode());
         if !is_in_memory && let Some(body) = unsent.take() {
-            self.bus.publish(BusMessage { topic: topic.clone(), body });
+            self.bus.publish(BusMessage { topic: topic.clone(), audience: Audience::Members, body });
         }
         let delivery = topic_delivery(topic, payload, except, None, kept.as_ref().map(|kept| kept.id));
         Publication::Prepared(PreparedBroadcast { delivery, kept, unsent })
@@ -204,7 +210,7 @@ impl LocalBroadcaster {
         let mut history = self.history.memory.lock();
         for PreparedBroadcast { delivery, kept, unsent } in broadcasts {
             if let (Some(bus), Some(body)) = (bus, unsent) {
-                bus.publish(BusMessage { topic: topic.clone(), body });
+                bus.publish(BusMessage { topic: topic.clone(), audience: Audience::AllNodes, body });
             }
             if let Some(kept) = kept {
                 history.append(topic, rule, source, kept);
@@ -242,7 +248,7 @@ fn topic_delivery(
 }
 
 impl BusSubscriber for LocalBroadcaster {
-    fn on_message(&self, from: NodeId, BusMessage { topic, body }: BusMessage) -> BoxFuture<'_, ()> {
+    fn on_message(&self, from: NodeId, BusMessage { topic, body, .. }: BusMessage) -> BoxFuture<'_, ()> {
         async move {
             match BroadcastPayload::decode(body) {
                 // This fails only when the server is stopping.
@@ -255,5 +261,9 @@ impl BusSubscriber for LocalBroadcaster {
 
     fn on_lost(&self) {
         self.history.memory.mark_gap();
+    }
+
+    fn on_connected(&self, is_connected: bool) {
+        self.history.memory.set_connected(is_connected);
     }
 }

@@ -2,7 +2,10 @@
 
 use clap::ArgAction;
 
-use super::{history::HistorySettings, limits::ChannelLimits, postgres_changes::PostgresChangesSettings};
+use super::{
+    bus::nats::NatsSettings, history::HistorySettings, limits::ChannelLimits,
+    postgres_changes::PostgresChangesSettings,
+};
 use crate::settings::boolean;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -34,4 +37,6 @@ pub struct ChannelSettings {
     pub postgres_changes: PostgresChangesSettings,
     #[command(flatten)]
     pub limits: ChannelLimits,
+    #[command(flatten)]
+    pub nats: NatsSettings,
 }

@@ -237,6 +237,15 @@ impl Config {
             let message = "requires CORS_ORIGINS to list origins, because browsers reject * with credentials";
             violated.push((&["CORS_ORIGINS"], Problem::new("CORS_CREDENTIALS", message)));
         }
+        let nats = &self.channels.nats;
+        for (name, file, other, other_file) in [
+            ("NATS_CERT", &nats.certificate, "NATS_KEY", &nats.key),
+            ("NATS_KEY", &nats.key, "NATS_CERT", &nats.certificate),
+        ] {
+            if file.is_some() && other_file.is_none() {
+                violated.push((&[], Problem::new(name, format!("requires {other}"))));
+            }
+        }
         if let Err(problem) = self.context.models.providers() {
             violated.push((&["LLM_BASE_URL"], problem));
         }

@@ -115,6 +115,14 @@ fn every_malformed_setting_is_named() {
         "ZAI_API_KEY",
         "EMBEDDINGS_API_KEY",
         "EMBEDDINGS_MODEL",
+        "NATS_USER",
+        "NATS_PASSWORD",
+        "NATS_TOKEN",
+        "NATS_CREDS",
+        "NATS_NKEY",
+        "NATS_CA",
+        "NATS_CERT",
+        "NATS_KEY",
     ];
     let declared = texts::declared();
     let variables = declared.iter().map(texts::variable).filter(|variable| !any_text.contains(variable));
@@ -141,9 +149,23 @@ fn secrets_are_not_printed() {
         ("API_KEYS", "a:b:hunter2:service_role"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2"),
         ("LLM_API_KEY", "hunter2"),
+        ("NATS_URL", "nats://u:hunter2@host,tls://hunter2@other"),
+        ("NATS_PASSWORD", "hunter2"),
+        ("NATS_TOKEN", "hunter2"),
     ]);
     assert_eq!(config.auth.api_keys.get(&Secret::new("a:b:hunter2")), Some(&Role::ServiceRole));
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn settings_of_nats_are_optional_and_checked() {
+    assert!(config([]).channels.nats.servers.is_none());
+    assert!(config([("NATS_URL", "nats://one:4222, tls://two")]).channels.nats.servers.is_some());
+    assert_eq!(problems([("NATS_CERT", "cert.pem")]), "NATS_CERT: requires NATS_KEY");
+    assert_eq!(problems([("NATS_KEY", "key.pem")]), "NATS_KEY: requires NATS_CERT");
+    let message = problems([("NATS_URL", "http://hunter2@host")]);
+    assert!(message.starts_with("NATS_URL: must be a comma-separated list of URLs"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
 }
 
 #[test]

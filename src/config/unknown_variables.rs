@@ -14,11 +14,8 @@ const ALLOWED: [&str; 1] = ["ROLLCALL_URL"];
 const FOREIGN: [&str; 6] =
     ["ANON_KEY", "SERVICE_ROLE_KEY", "POSTGRES_PASSWORD", "ROLLCALL_PASSWORD", "NODE_ENV", "RUST_BACKTRACE"];
 
-/// Variables that would have no effect.
-const UNSUPPORTED: [&str; 1] = ["NATS_URL"];
-
 /// # Errors
-/// Names each unknown variable and the most similar setting, and each variable that this version does not support.
+/// Names each unknown variable and the most similar setting.
 pub fn check_process_environment() -> Result<(), ConfigError> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     check(std::env::vars_os().map(|(name, value)| (text(name), text(value))))
@@ -29,9 +26,6 @@ fn check(variables: impl Iterator<Item = (String, String)>) -> Result<(), Config
     let aliases = ALIASES.iter().map(|(alias, _)| *alias);
     let known: Vec<_> = declared.iter().map(texts::variable).chain(aliases).collect();
     let problem = |(name, value): (String, String)| {
-        if UNSUPPORTED.contains(&name.as_str()) && !value.trim().is_empty() {
-            return Some(Problem::new(name, "is not supported by this version; remove it"));
-        }
         let is_ours = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         let is_known = ALLOWED.contains(&name.as_str())
             || known.contains(&name.as_str())
@@ -181,12 +175,5 @@ mod tests {
             let error = check_all(&[(name, value)]).unwrap_err();
             assert!(error.starts_with(&format!("{name}: unknown setting")), "{error}");
         }
-    }
-
-    #[test]
-    fn nats_url_is_refused() {
-        let error = check_all(&[("NATS_URL", "nats://127.0.0.1")]).unwrap_err();
-        assert_eq!(error, "NATS_URL: is not supported by this version; remove it");
-        check_all(&[("NATS_URL", "")]).unwrap();
     }
 }

@@ -43,6 +43,33 @@ pub trait NotificationHandler: Send + Sync + 'static {
     fn on_missed(&self, since: Instant);
 }
 
+/// Forwards each call to the handler, if there is one.
+impl<A: NotificationHandler> NotificationHandler for Option<A> {
+    fn on_notification(&self, notification: &Notification) {
+        if let Some(handler) = self {
+            handler.on_notification(notification);
+        }
+    }
+
+    fn on_connected(&self) {
+        if let Some(handler) = self {
+            handler.on_connected();
+        }
+    }
+
+    fn on_disconnected(&self) {
+        if let Some(handler) = self {
+            handler.on_disconnected();
+        }
+    }
+
+    fn on_missed(&self, since: Instant) {
+        if let Some(handler) = self {
+            handler.on_missed(since);
+        }
+    }
+}
+
 /// Forwards each call to both handlers.
 impl<A: NotificationHandler, B: NotificationHandler> NotificationHandler for (A, B) {
     fn on_notification(&self, notification: &Notification) {

@@ -156,9 +156,14 @@ metrics! {
     Counter BUS_MESSAGES_SENT = "rollcall_bus_messages_sent_total", Count, &[];
     /// Channel messages received from other nodes.
     Counter BUS_MESSAGES_RECEIVED = "rollcall_bus_messages_received_total", Count, &[];
-    /// Channel messages that did not reach other nodes; notifications where the number of messages is unknown.
-    Counter BUS_DROPPED = "rollcall_bus_dropped_total", Count, &[("cause", &["full", "stale", "unread", "failed", "missed"])];
-    /// Channel messages per notification of the bus.
+    /// Channel messages that did not reach other nodes; batches where the number of messages is unknown. `too_large`
+    /// exceeded max_payload of NATS, `forged` was not sent by a node of this installation.
+    Counter BUS_DROPPED = "rollcall_bus_dropped_total", Count, &[("cause", &["full", "stale", "unread", "failed", "missed", "too_large", "forged"])];
+    /// Topics with members on this node to which it is subscribed on NATS.
+    Gauge BUS_SUBSCRIPTIONS = "rollcall_bus_subscriptions", Count, &[];
+    /// Connections to NATS that were lost.
+    Counter BUS_INTERRUPTIONS = "rollcall_bus_interruptions_total", Count, &[];
+    /// Channel messages per batch that a node sends to the others.
     Histogram BUS_BATCH_SIZE = "rollcall_bus_batch_size", Count, &[];
 
     /// Events of presence and channels that this node published to webhooks and readers of events_after.

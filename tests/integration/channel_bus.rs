@@ -1,91 +1,49 @@
-//! The bus between nodes on a real database: messages of a topic reach the other nodes.
+//! The buses between nodes, over a real database and a real NATS: messages of a topic reach the other nodes.
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures_util::{FutureExt, future::BoxFuture};
-use parking_lot::Mutex;
 use rollcall::{
-    channels::bus::{Bus, BusMessage, BusSubscriber, Peers, postgres::PostgresBus},
-    model::{NodeId, Topic},
-    pg::{Database, listener, queries::node},
+    channels::bus::{Audience, BusMessage},
+    model::Topic,
 };
 use testkit::harness::{TestDatabase, WAIT_TIMEOUT};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep};
 
-const LEASE: Duration = Duration::from_secs(10);
+use crate::bus_harness::{BusNode, Network, Signal, lobby};
 
-#[derive(Clone, Default)]
-struct ReceivedMessages(Arc<Mutex<Vec<BusMessage>>>);
-
-impl BusSubscriber for ReceivedMessages {
-    fn on_message(&self, _: NodeId, message: BusMessage) -> BoxFuture<'_, ()> {
-        self.0.lock().push(message);
-        std::future::ready(()).boxed()
-    }
-}
-
-struct BusNode {
-    bus: PostgresBus,
-    received: ReceivedMessages,
-    node: NodeId,
-    database: Database,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl BusNode {
-    async fn open(db: &TestDatabase) -> Self {
-        let database = Database::new(&db.url, None, 4).expect("a valid URL");
-        let (node, received, stop) =
-            (NodeId::random(), ReceivedMessages::default(), CancellationToken::new());
-        node::renew_lease(&database.server_connection().await.expect("a connection"), node, LEASE)
-            .await
-            .expect("a lease");
-        let (bus, handler, (writer, reader)) =
-            PostgresBus::new(node, &database, Peers::new(LEASE), received.clone());
-        let mut ready = reader.ready();
-        let tasks = vec![
-            tokio::spawn(writer.run(stop.clone())),
-            tokio::spawn(reader.run(stop.clone())),
-            tokio::spawn(listener::run(database.direct_connector().clone(), handler, stop)),
-        ];
-        ready.wait_for(|ready| *ready).await.expect("it runs");
-        Self { bus, received, node, database, tasks }
-    }
-
-    fn publish(&self, body: impl Into<Bytes>) {
-        self.bus.publish(BusMessage { topic: Topic::private("lobby"), body: body.into() });
-    }
-
-    fn received_texts(&self) -> Vec<String> {
-        let text = |message: &BusMessage| String::from_utf8(message.body.to_vec()).expect("text");
-        self.received.0.lock().iter().map(text).collect()
-    }
-
-    async fn wait_for_messages(&self, count: usize) -> Vec<String> {
-        let started = Instant::now();
-        while self.received.0.lock().len() < count {
-            assert!(started.elapsed() < WAIT_TIMEOUT, "received {:?}", self.received_texts());
-            sleep(Duration::from_millis(1)).await;
+/// Each test runs over both buses.
+macro_rules! over_both_buses {
+    ($($test:ident),+ $(,)?) => {
+        mod postgres {
+            use super::*;
+            $(#[testkit::test]
+            async fn $test(db: Arc<TestDatabase>) {
+                super::$test(&db, &Network::Postgres).await;
+            })+
         }
-        self.received_texts()
-    }
+
+        mod nats {
+            use super::*;
+            $(#[testkit::test]
+            async fn $test(db: Arc<TestDatabase>) {
+                super::$test(&db, &Network::nats().await).await;
+            })+
+        }
+    };
 }
 
-impl Drop for BusNode {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-        self.database.close();
-    }
-}
+over_both_buses!(
+    messages_reach_other_nodes_in_order,
+    a_started_node_receives_what_is_sent_from_then_on,
+    messages_are_any_bytes_of_any_topic,
+    a_node_that_ends_does_not_disturb_the_others,
+);
 
-#[testkit::test]
-async fn messages_reach_other_nodes_in_order(db: Arc<TestDatabase>) {
-    let stops = [BusNode::open(&db).await, BusNode::open(&db).await, BusNode::open(&db).await];
+async fn messages_reach_other_nodes_in_order(db: &TestDatabase, network: &Network) {
+    let mut stops = Vec::new();
+    for _ in 0..3 {
+        stops.push(BusNode::open(db, network).await);
+    }
     let sent: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
     let started = Instant::now();
     stops[0].publish("first");
@@ -103,15 +61,50 @@ async fn messages_reach_other_nodes_in_order(db: Arc<TestDatabase>) {
         received.retain(|text| text.len() < 100);
         assert_eq!(received[1..], sent);
     }
-    assert_eq!(stops[0].wait_for_messages(1).await[0].len(), 3_000_000);
-    assert!(stops[1].received.0.lock().iter().all(|message| message.topic == Topic::private("lobby")));
+    stops[0].wait_for_messages(1).await;
+    assert_eq!(stops[0].received.messages.lock()[0].1.body.len(), 3_000_000);
+    let received = stops[1].received.messages.lock();
+    assert!(received.iter().all(|(_, message)| message.topic == lobby()));
+    assert_eq!(received[0].0, stops[0].node);
+    assert!(!stops[1].signals().contains(&Signal::Lost));
+}
+
+async fn messages_are_any_bytes_of_any_topic(db: &TestDatabase, network: &Network) {
+    let here = BusNode::open(db, network).await;
+    let topics = ["lobby", "", "a.b", "*", ">", "a b\r\nPUB x 1", "\u{1f44b}\0", &"long".repeat(10_000)];
+    for name in topics {
+        for topic in [Topic::public(name), Topic::private(name)] {
+            let mut there = match network {
+                Network::Postgres => BusNode::open_postgres(db).await,
+                Network::Nats(server) => BusNode::open_nats(db, &server.url(), |_| {}).await,
+            };
+            there.join(&topic).await;
+            let body: Vec<u8> = (0..=255).collect();
+            for audience in [Audience::Members, Audience::AllNodes] {
+                here.bus.publish(BusMessage { topic: topic.clone(), audience, body: body.clone().into() });
+            }
+            there.wait_for_messages(2).await;
+            let received = there.received.messages.lock();
+            assert!(received.iter().all(|(_, message)| message.topic == topic && message.body == body));
+        }
+    }
+}
+
+async fn a_node_that_ends_does_not_disturb_the_others(db: &TestDatabase, network: &Network) {
+    let (here, there) = (BusNode::open(db, network).await, BusNode::open(db, network).await);
+    drop(BusNode::open(db, network).await);
+    for n in 0..100 {
+        here.publish(n.to_string());
+    }
+    let received = there.wait_for_messages(100).await;
+    assert_eq!(received, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
 #[testkit::test]
 async fn a_single_node_writes_no_bus_rows(db: Arc<TestDatabase>) {
-    let stop = BusNode::open(&db).await;
+    let stop = BusNode::open(&db, &Network::Postgres).await;
     (0..100).for_each(|_| stop.publish("anybody?"));
-    let other = BusNode::open(&db).await;
+    let other = BusNode::open(&db, &Network::Postgres).await;
     stop.publish("hello");
     assert_eq!(other.wait_for_messages(1).await, ["hello"]);
     let row = db
@@ -123,11 +116,10 @@ async fn a_single_node_writes_no_bus_rows(db: Arc<TestDatabase>) {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
 }
 
-#[testkit::test]
-async fn peers_know_a_starting_node_before_it_is_ready(db: Arc<TestDatabase>) {
-    let mut stops = vec![BusNode::open(&db).await];
+async fn a_started_node_receives_what_is_sent_from_then_on(db: &TestDatabase, network: &Network) {
+    let mut stops = vec![BusNode::open(db, network).await];
     for _ in 0..4 {
-        let newcomer = BusNode::open(&db).await;
+        let newcomer = BusNode::open(db, network).await;
         stops.iter().for_each(|stop| stop.publish("welcome"));
         assert_eq!(newcomer.wait_for_messages(stops.len()).await.len(), stops.len());
         stops.push(newcomer);
@@ -136,7 +128,8 @@ async fn peers_know_a_starting_node_before_it_is_ready(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn lost_connections_lose_no_message(db: Arc<TestDatabase>) {
-    let (here, there) = (BusNode::open(&db).await, BusNode::open(&db).await);
+    let (here, there) =
+        (BusNode::open(&db, &Network::Postgres).await, BusNode::open(&db, &Network::Postgres).await);
     let sent: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     for (n, text) in sent.iter().enumerate() {
         here.publish(text.clone());
@@ -155,7 +148,8 @@ async fn lost_connections_lose_no_message(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn old_bus_rows_are_deleted(db: Arc<TestDatabase>) {
-    let (here, there) = (BusNode::open(&db).await, BusNode::open(&db).await);
+    let (here, there) =
+        (BusNode::open(&db, &Network::Postgres).await, BusNode::open(&db, &Network::Postgres).await);
     here.publish("soon forgotten");
     there.wait_for_messages(1).await;
     assert_ne!(here.node, there.node);

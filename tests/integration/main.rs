@@ -5,6 +5,7 @@
 //! `cargo test --test integration -- <part of a name>`.
 
 mod bursts;
+mod bus_harness;
 mod changes_harness;
 mod innocents;
 
@@ -56,6 +57,7 @@ mod lost_history;
 mod memory_floods;
 mod metrics_access;
 mod modules;
+mod nats;
 mod nginx;
 mod notification_relay;
 mod notifications;

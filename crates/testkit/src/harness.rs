@@ -331,6 +331,10 @@ impl TestServer {
             // The suite runs once with it; the clusters have few replication slots.
             ("NOTIFICATION_RELAY", if relays_notifications() { "true" } else { "false" }),
         ]);
+        // The suite runs some tests with it.
+        if let Ok(url) = std::env::var("TEST_NATS_URL") {
+            settings.set("NATS_URL", &url);
+        }
         change(&mut settings);
         let mut config = Config::from_settings(&settings).expect("the settings are valid");
         configure(&mut config);

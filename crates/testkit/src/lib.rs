@@ -22,6 +22,7 @@ pub mod events;
 pub mod fake_llm;
 pub mod harness;
 pub mod model;
+pub mod nats;
 pub mod pages;
 pub mod phoenix;
 pub mod presence_client_state;

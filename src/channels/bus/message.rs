@@ -7,11 +7,22 @@ use crate::model::Topic;
 /// Format version, the first byte of a batch. A node ignores a batch of another version.
 const VERSION: u8 = 1;
 const PRIVATE: u8 = 1;
+const ALL_NODES: u8 = 2;
+
+/// The nodes that need a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Nodes with members of the topic.
+    Members,
+    /// All nodes, because each keeps the history of the topic.
+    AllNodes,
+}
 
 /// A message for the members of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusMessage {
     pub topic: Topic,
+    pub audience: Audience,
     /// Encoded `BroadcastPayload`.
     pub body: Bytes,
 }
@@ -29,8 +40,10 @@ impl BusMessage {
 pub fn encode(messages: &[BusMessage]) -> Vec<u8> {
     let mut batch = Vec::with_capacity(1 + messages.iter().map(BusMessage::encoded_len).sum::<usize>());
     batch.put_u8(VERSION);
-    for BusMessage { topic, body } in messages {
-        batch.put_u8(if topic.private { PRIVATE } else { 0 });
+    for BusMessage { topic, audience, body } in messages {
+        let private = if topic.private { PRIVATE } else { 0 };
+        let all_nodes = if *audience == Audience::AllNodes { ALL_NODES } else { 0 };
+        batch.put_u8(private | all_nodes);
         batch.put_u32(topic.name.len() as u32);
         batch.put_slice(topic.name.as_bytes());
         batch.put_u32(body.len() as u32);
@@ -56,10 +69,11 @@ pub fn decode(batch: impl Into<Bytes>) -> impl Iterator<Item = Option<BusMessage
 }
 
 fn decode_message(rest: &mut Bytes) -> Option<BusMessage> {
-    let private = rest.try_get_u8().ok()? & PRIVATE != 0;
+    let flags = rest.try_get_u8().ok()?;
     let topic = String::from_utf8(read_part(rest)?.to_vec()).ok()?;
     let body = read_part(rest)?;
-    Some(BusMessage { topic: Topic { name: topic.into(), private }, body })
+    let audience = if flags & ALL_NODES == 0 { Audience::Members } else { Audience::AllNodes };
+    Some(BusMessage { topic: Topic { name: topic.into(), private: flags & PRIVATE != 0 }, audience, body })
 }
 
 fn read_part(rest: &mut Bytes) -> Option<Bytes> {
@@ -72,7 +86,9 @@ mod tests {
     use super::*;
 
     fn message(topic: &str, private: bool, body: &'static [u8]) -> BusMessage {
-        BusMessage { topic: Topic { name: topic.into(), private }, body: Bytes::from_static(body) }
+        let topic = Topic { name: topic.into(), private };
+        let audience = if private { Audience::AllNodes } else { Audience::Members };
+        BusMessage { topic, audience, body: Bytes::from_static(body) }
     }
 
     #[test]

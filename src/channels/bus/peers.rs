@@ -30,6 +30,8 @@ struct Inner {
     /// How long a node counts as alive after its last notification, even if a lease query that began earlier
     /// misses it.
     lease: Duration,
+    /// Whether other nodes are assumed to exist, whatever is known.
+    assumes_others: bool,
 }
 
 #[derive(Debug, Default)]
@@ -44,11 +46,22 @@ impl Peers {
     /// Starts without other nodes. `lease` is how long a silent node counts as alive.
     #[must_use]
     pub fn new(lease: Duration) -> Self {
+        Self::with_assumption(lease, false)
+    }
+
+    /// For a bus on which nodes do not announce themselves: there are always other nodes.
+    #[must_use]
+    pub fn assumed(lease: Duration) -> Self {
+        Self::with_assumption(lease, true)
+    }
+
+    fn with_assumption(lease: Duration, assumes_others: bool) -> Self {
         let inner = Inner {
-            is_single_node: AtomicBool::new(true),
+            is_single_node: AtomicBool::new(!assumes_others),
             state: Mutex::default(),
             seen_notify: Notify::new(),
             lease,
+            assumes_others,
         };
         Self(Arc::new(inner))
     }
@@ -110,7 +123,8 @@ impl Peers {
     }
 
     fn refresh(&self, state: &State) {
-        self.0.is_single_node.store(state.alive.is_empty() && state.last_seen.is_empty(), Ordering::Relaxed);
+        let is_alone = !self.0.assumes_others && state.alive.is_empty() && state.last_seen.is_empty();
+        self.0.is_single_node.store(is_alone, Ordering::Relaxed);
     }
 }
 
@@ -134,6 +148,14 @@ mod tests {
         assert!(!peers.is_single_node());
         peers.remove(other);
         assert!(peers.is_single_node());
+    }
+
+    #[test]
+    fn assumed_nodes_never_disappear() {
+        let peers = Peers::assumed(LEASE);
+        assert!(!peers.is_single_node());
+        peers.update_alive(HashSet::new());
+        assert!(!peers.is_single_node());
     }
 
     #[tokio::test(start_paused = true)]

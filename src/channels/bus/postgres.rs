@@ -23,14 +23,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Bus, BusMessage, BusSubscriber, Peers,
+    Bus, BusMessage, BusSubscriber, Peers, TopicSubscription,
     message::{decode, encode},
     queue::{MAX_AGE, Queue},
 };
 use crate::{
     backoff::Backoff,
     lifecycle::ErrorChain,
-    model::NodeId,
+    model::{NodeId, Topic},
     pg::{
         Connection, Database, PgError,
         listener::NotificationHandler,
@@ -138,6 +138,10 @@ impl Bus for PostgresBus {
         if !self.peers.is_single_node() {
             self.queue.push(message);
         }
+    }
+
+    fn subscribe(&self, _: &Topic) -> Option<TopicSubscription> {
+        None
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(30);
 struct QueueState {
     messages: VecDeque<(Instant, BusMessage)>,
     bytes: usize,
+    /// Whether messages were dropped since [`Queue::take_dropped`].
+    dropped: bool,
 }
 
 /// FIFO queue of messages.
@@ -37,6 +39,7 @@ impl Queue {
         {
             let mut state = self.state.lock();
             if state.bytes + length > MAX_QUEUED_BYTES || state.messages.len() >= MAX_QUEUED_MESSAGES {
+                state.dropped = true;
                 drop(state);
                 metrics::counter!(metric::BUS_DROPPED, "cause" => "full").increment(1);
                 return;
@@ -80,6 +83,7 @@ impl Queue {
                 taken.push(message);
             }
         }
+        state.dropped |= stale > 0;
         if state.messages.is_empty() {
             // Release the memory of a burst.
             state.messages.shrink_to(64);
@@ -88,6 +92,11 @@ impl Queue {
         metrics::counter!(metric::BUS_DROPPED, "cause" => "stale").increment(stale);
         taken
     }
+
+    /// Whether messages were dropped since the last call.
+    pub(super) fn take_dropped(&self) -> bool {
+        std::mem::take(&mut self.state.lock().dropped)
+    }
 }
 
 #[cfg(test)]
@@ -95,10 +104,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::Topic;
+    use crate::{channels::bus::Audience, model::Topic};
 
     fn message(body: Vec<u8>) -> BusMessage {
-        BusMessage { topic: Topic::public("lobby"), body: Bytes::from(body) }
+        BusMessage { topic: Topic::public("lobby"), audience: Audience::Members, body: Bytes::from(body) }
     }
 
     #[tokio::test]
@@ -126,6 +135,7 @@ mod tests {
         let remaining: Vec<u8> =
             std::iter::from_fn(|| queue.take_batch().first().map(|message| message.body[0])).collect();
         assert_eq!(remaining, (0..31).collect::<Vec<_>>());
+        assert!(queue.take_dropped() && !queue.take_dropped());
     }
 
     #[tokio::test(start_paused = true)]

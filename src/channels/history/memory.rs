@@ -86,6 +86,8 @@ struct State {
     last_removed: u64,
     /// Messages from other nodes were lost before this number.
     gap: u64,
+    /// Whether messages from other nodes arrive.
+    is_connected: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,7 @@ impl MemoryHistory {
             next_number: 1,
             last_removed: 0,
             gap: 0,
+            is_connected: true,
         })))
     }
 
@@ -149,6 +152,14 @@ impl MemoryHistory {
     /// Records that messages of another node were lost: positions before now are incomplete.
     pub fn mark_gap(&self) {
         let mut state = self.0.lock();
+        state.gap = state.next_number;
+    }
+
+    /// Records whether messages of other nodes arrive. While they do not, and before they do again, positions are
+    /// incomplete.
+    pub fn set_connected(&self, is_connected: bool) {
+        let mut state = self.0.lock();
+        state.is_connected = is_connected;
         state.gap = state.next_number;
     }
 
@@ -195,7 +206,7 @@ impl State {
             }
         };
         let missed = entries().filter(is_missed).filter(|entry| !ids.contains(&entry.message.id));
-        let is_complete = position.is_some_and(|last| last.number >= self.gap);
+        let is_complete = position.is_some_and(|last| self.is_connected && last.number >= self.gap);
         (missed.map(|entry| entry.message.clone()).collect(), Some(is_complete))
     }
 

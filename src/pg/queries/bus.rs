@@ -89,3 +89,20 @@ pub async fn notify(client: &Connection, node: NodeId, signal: BusSignal) -> Res
 pub async fn purge(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/channels/bus/tidy.sql"), &[]).await?.get(0))
 }
+
+/// What identifies an installation on a bus that others may use.
+pub struct BusIdentity {
+    /// A secret that all nodes of the installation know.
+    pub key: Vec<u8>,
+    pub database: String,
+}
+
+/// Reads the identity of this installation.
+///
+/// # Errors
+///
+/// The database does not respond.
+pub async fn identity(client: &Connection) -> Result<BusIdentity, PgError> {
+    let row = client.query_one(include_str!("../../../sql/channels/bus/identity.sql"), &[]).await?;
+    Ok(BusIdentity { key: row.try_get("key")?, database: row.try_get("database")? })
+}

@@ -8,7 +8,10 @@ use uuid::Uuid;
 use super::{private_access::PrivateAccess, subscription::ChannelSubscription};
 use crate::{
     auth::Principal,
-    channels::presence::{OccupancyWatch, PresenceKey, PresenceRef},
+    channels::{
+        bus::TopicSubscription,
+        presence::{OccupancyWatch, PresenceKey, PresenceRef},
+    },
     hub::ReceiveMask,
     model::{ChannelId, Topic},
     presence::channel_users::UserGuard,
@@ -55,6 +58,8 @@ pub(super) struct Joined {
     pub private_access: Option<Box<PrivateAccess>>,
     /// Subscription to Postgres changes, if requested.
     pub subscription: Option<ChannelSubscription>,
+    /// Keeps broadcasts of other nodes coming, if the bus has subscriptions.
+    pub _bus: Option<TopicSubscription>,
     /// A running task that pushes wait for. Dropping it aborts the task.
     pub work: Option<AbortOnDropHandle<()>>,
     /// Waits until broadcasts from the database reach this node, if the client requested a notification.

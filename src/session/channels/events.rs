@@ -9,6 +9,7 @@ use crate::{
     auth::Principal,
     channels::{
         authorization::{AuthorizationError, ReadRights, WriteRights},
+        bus::TopicSubscription,
         history::NotStored,
         postgres_changes::PreparedSubscription,
     },
@@ -45,6 +46,8 @@ pub(super) struct AcceptedJoin {
     pub replay: Option<JoinReplay>,
     /// `postgres_changes` of the reply, and the subscription if there are any.
     pub changes: (String, Option<PreparedSubscription>),
+    /// Keeps broadcasts of other nodes coming, if the bus has subscriptions.
+    pub bus: Option<TopicSubscription>,
     pub config: ChannelConfig,
 }
 

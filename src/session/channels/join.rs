@@ -149,7 +149,7 @@ impl ChannelsSession {
         let is_rejoin = self.recent_leaves.contains(&self.channels[index].topic.name);
         let user_guard = self.register_user(&accepted.principal, conn);
         let channel = &mut self.channels[index];
-        let AcceptedJoin { principal, token_hash, rights, replay, changes: (echo, prepared), config } =
+        let AcceptedJoin { principal, token_hash, rights, replay, changes: (echo, prepared), bus, config } =
             accepted;
         let ChannelConfig { ack, receives_own, presence_key, presence_enabled, presence_occupancy, .. } =
             config;
@@ -172,6 +172,7 @@ impl ChannelsSession {
             presence,
             private_access: None,
             subscription: None,
+            _bus: bus,
             work: None,
             replication_wait: None,
         };

@@ -51,6 +51,7 @@ pub(super) async fn authorize_join(
         }
     };
     let mut rights = read_rights(services, &principal, &topic).await?;
+    let bus = services.broadcaster.subscribe(&topic);
     let replay = match config.replay.take() {
         None => None,
         Some(request) => Some(read_replay(services, &topic, request, rights).await?),
@@ -74,6 +75,10 @@ pub(super) async fn authorize_join(
         }
         Some(prepared)
     };
+    if let Some(bus) = &bus {
+        // Before the reply, so that the client misses no broadcast of another node that is sent after it.
+        bus.confirmed().await;
+    }
     if replay.is_some() {
         // Buffered broadcasts may be newer than a change of rights. Without such a change this is answered
         // from the cache.
@@ -82,7 +87,8 @@ pub(super) async fn authorize_join(
             return Err(JoinError::Rights(AuthorizationError::Unauthorized, topic.name));
         }
     }
-    Ok(Box::new(AcceptedJoin { principal, token_hash, rights, replay, changes: (echo, prepared), config }))
+    let changes = (echo, prepared);
+    Ok(Box::new(AcceptedJoin { principal, token_hash, rights, replay, changes, bus, config }))
 }
 
 async fn read_rights(
