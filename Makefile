@@ -19,10 +19,10 @@ run: ## Start the server with a PostgreSQL of its own and demo data; Ctrl-C stop
 	@.ci/port
 	@echo "1/3 installing what is missing"
 	@.ci/install
-	@echo "2/3 building Rollcall: about ten minutes the first time on two cores, then seconds"
-	@cargo build --release
+	@echo "2/3 building Rollcall: up to ten minutes the first time on two cores, then seconds"
+	@cargo build --profile source
 	@echo "3/3 starting PostgreSQL and Rollcall: some seconds"
-	@EMBEDDED_DATABASE=$${EMBEDDED_DATABASE-true} exec target/release/rollcall serve --seed $(ARGS)
+	@EMBEDDED_DATABASE=$${EMBEDDED_DATABASE-true} exec target/source/rollcall serve --seed $(ARGS)
 
 test: ## Run every test there is; installs what they need
 	@.ci/install --test

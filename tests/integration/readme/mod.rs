@@ -266,7 +266,7 @@ async fn shell_examples_run_against_a_server(db: Arc<TestDatabase>) {
         let with_curl: Vec<&&str> = blocks.iter().filter(|block| block.contains("curl ")).collect();
         assert!(!with_curl.is_empty(), "{name} has no example with curl");
         for block in with_curl {
-            script += &block.replace("./target/release/rollcall", &server_binary().display().to_string());
+            script += &block.replace("./target/source/rollcall", &server_binary().display().to_string());
             script += "\n";
         }
     }
