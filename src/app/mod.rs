@@ -32,7 +32,7 @@ use crate::{
     lifecycle::{Shutdown, TaskFailure, Tasks},
     model::NodeId,
     pg::{Database, listener, relay::Relay},
-    presence::devices::NodeLease,
+    presence::lease::NodeLease,
     session::presence::PresenceServices,
     webhooks::{Dispatcher, WebhookClient},
 };

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::{ASSERT_BATCH_SIZE, DeviceKey, DeviceState, DeviceTracker};
+use super::devices::{ASSERT_BATCH_SIZE, DeviceKey, DeviceTracker};
 use crate::{
     lifecycle::ErrorChain,
     model::{NodeId, UserId},
@@ -58,10 +58,7 @@ impl Reconciliation {
 
     /// The devices to compare now.
     fn next_devices(&mut self, tracker: &DeviceTracker) -> Vec<DeviceKey> {
-        let state = tracker.state.lock();
-        let connected = state.devices.iter().filter(|(_, device_state)| device_state.is_connected());
-        let mut devices: Vec<DeviceKey> = connected.map(|(key, _)| key.clone()).collect();
-        drop(state);
+        let mut devices = tracker.connected();
         if devices.len() > MAX_COMPARED {
             devices.sort_unstable();
             let next =
@@ -80,16 +77,11 @@ impl Reconciliation {
     async fn restore_missing(&mut self, database: &Database, tracker: &DeviceTracker) -> Result<(), PgError> {
         let mut devices = self.next_devices(tracker);
         devices.extend(self.suspected.iter().cloned());
-        let missing = missing_among(database, tracker.node, &devices).await?;
+        let missing = missing_among(database, tracker.node(), &devices).await?;
         let (lost, suspected): (HashSet<DeviceKey>, HashSet<DeviceKey>) =
             missing.into_iter().partition(|key| self.suspected.contains(key));
         self.suspected = suspected;
-        let lost: Vec<DeviceKey> = {
-            let state = tracker.state.lock();
-            let is_connected =
-                |key: &DeviceKey| state.devices.get(key).is_some_and(DeviceState::is_connected);
-            lost.into_iter().filter(is_connected).collect()
-        };
+        let lost: Vec<DeviceKey> = lost.into_iter().filter(|key| tracker.is_connected(key)).collect();
         if lost.is_empty() {
             return Ok(());
         }
@@ -108,7 +100,7 @@ impl Reconciliation {
     /// restored backup or a fail-over, or that were changed in SQL.
     async fn end_unexpected(&mut self, database: &Database, tracker: &DeviceTracker) -> Result<(), PgError> {
         let suspected: Vec<DeviceKey> = self.unexpected.drain().collect();
-        let ended = missing_among(database, tracker.node, &suspected).await?;
+        let ended = missing_among(database, tracker.node(), &suspected).await?;
         let unexpected: Vec<DeviceKey> =
             suspected.into_iter().filter(|key| !ended.contains(key) && !tracker.knows(key)).collect();
         if !unexpected.is_empty() {
@@ -126,7 +118,7 @@ impl Reconciliation {
             self.read_up_to = None;
         }
         loop {
-            let (node, after) = (tracker.node, self.read_up_to);
+            let (node, after) = (tracker.node(), self.read_up_to);
             let limit = if reads_everything { MAX_COMPARED } else { READ_PAGE };
             let read =
                 |connection| async move { recorded_connections(&connection, node, after, limit).await };
