@@ -21,8 +21,8 @@ comment on column rollcall_internal.context_source_changes.user_id is
 comment on column rollcall_internal.context_source_changes.key is
   'Under which bundles look it up: the user; for all users of a conversation, the conversation; else the nil UUID.';
 comment on column rollcall_internal.context_source_changes.kind is
-  'identity, prefs, memory, topic, label, entity, unit, message, conversation or all. Without a check, which costs as '
-  'much as the insert; an unknown kind counts as all.';
+  'identity, prefs, memory, topic, label, entity, unit, message, participant, conversation or all. Without a check, '
+  'which costs as much as the insert; an unknown kind counts as all.';
 -- The first serves reading a bundle, the second storing one: changes that its snapshot does not see are last per key.
 create index context_source_changes_unseen on rollcall_internal.context_source_changes (key) where seen_at is null;
 create index context_source_changes_key on rollcall_internal.context_source_changes (key, xid);
@@ -79,6 +79,15 @@ begin
       return query
         select b.id from rollcall.context_bundles b
         where b.conversation_id = any (p_refs) and (p_user is null or b.user_id = p_user);
+    when 'participant' then
+      -- Who joins or leaves sees another conversation, and other titles in topics. The links are those that the reader
+      -- sees: one may have been committed after the participant was recorded.
+      return query
+        select b.id from rollcall.context_bundles b where b.user_id = p_user and b.conversation_id = any (p_refs)
+        union
+        select b.id from rollcall.context_bundles b
+        join rollcall.topic_conversations l on l.topic_id = b.topic_id and l.user_id = b.user_id
+        where b.user_id = p_user and l.conversation_id = any (p_refs);
     when 'conversation' then
       return query
         select b.id from rollcall.context_bundles b where b.conversation_id = any (p_refs)
@@ -106,10 +115,10 @@ declare
   v_kinds constant text[] := case p_bundle.bundle_type
     when 'identity_core' then '{all,identity}'
     when 'global_prefs' then '{all,prefs}'
-    when 'topic' then '{all,memory,topic,unit,conversation}'
+    when 'topic' then '{all,memory,topic,unit,participant,conversation}'
     when 'entity' then '{all,entity,unit}'
-    when 'conversation' then '{all,label,message,conversation}'
-    else '{all,identity,prefs,memory,topic,label,entity,unit,message,conversation}' end;
+    when 'conversation' then '{all,label,message,participant,conversation}'
+    else '{all,identity,prefs,memory,topic,label,entity,unit,message,participant,conversation}' end;
   v_keys constant uuid[] :=
     array[p_bundle.user_id, p_bundle.conversation_id, '00000000-0000-0000-0000-000000000000'::uuid];
 begin
@@ -759,28 +768,16 @@ create trigger context_after_delete after delete on rollcall.conversations
 create trigger context_after_truncate after truncate on rollcall.conversations
   for each statement execute function rollcall_internal.on_context_truncated();
 
--- They see another conversation, and other titles in their topics.
 -- Definer: see record_source_changes.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall_internal.record_participant_changes(p_conversations uuid[], p_users uuid[]) returns void
   language plpgsql volatile security definer
 as $$
-declare
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
 begin
   perform rollcall_internal.check_search_path();
-  select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(p.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
-    v_users, v_refs
-  from unnest(p_conversations, p_users) p (conversation_id, user_id)
-  cross join lateral (
-    select 'message' as kind, p.conversation_id as ref
-    union all
-    select 'topic', l.topic_id from rollcall.topic_conversations l
-    where l.conversation_id = p.conversation_id and l.user_id = p.user_id) x;
-  if v_kinds is not null then
-    perform rollcall_internal.record_source_changes('conversation_updated', v_kinds, v_users, v_refs);
+  if p_conversations is not null then
+    perform rollcall_internal.record_source_changes('conversation_updated',
+      array_fill('participant'::text, array[pg_catalog.cardinality(p_conversations)]), p_users, p_conversations);
   end if;
 end
 $$;

@@ -589,6 +589,35 @@ async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<Tes
     assert_eq!(dirty_bundles(&db, &data).await, ["identity_core 0"]);
 }
 
+/// The change of the participant cannot see the link, and the compilation sees the link without the participant.
+#[testkit::test]
+async fn a_participant_and_a_link_of_two_transactions_are_not_missed(db: Arc<TestDatabase>) {
+    let data = seed_data(&db).await;
+    let (user, topic, conversation) = (data.users[0], data.topics[0], data.conversations[0]);
+    let ids = [("u", user), ("t", topic), ("c", conversation)];
+    db.execute(
+        "delete from rollcall.conversation_participants where user_id = $u and conversation_id = $c",
+        &ids,
+    )
+    .await;
+    let slow = db.connect().await;
+    let joins = format!(
+        "begin; insert into rollcall.conversation_participants (conversation_id, user_id) values ('{conversation}', '{user}')"
+    );
+    slow.batch_execute(&joins).await.expect("a change");
+    let links =
+        "insert into rollcall.topic_conversations (topic_id, conversation_id, user_id) values ($t, $c, $u)";
+    db.execute(links, &ids).await;
+    compile_all(&db, &data, 0).await;
+    slow.batch_execute("commit").await.expect("commits");
+    let sql = db.connect().await;
+    impersonate(&sql, user).await;
+    // Fails if the bundle without the title of the conversation counts as fresh.
+    compare_bundles(&sql, &data.bundle_subjects(0)).await;
+    db.execute("select rollcall_internal.mark_stale_bundles()", &[]).await;
+    assert!(dirty_bundles(&db, &data).await.contains(&"topic 0".to_owned()));
+}
+
 #[testkit::test]
 async fn restored_bundles_are_recompiled(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
