@@ -22,7 +22,7 @@ use crate::{
     changes::Relations,
     connection::{Connection, ids, rows_by_user},
     oracle::{self, ReceivedStates, Rule, ShownState, is_hidden, state_of_frame, state_of_row},
-    world::{NODES, World},
+    world::World,
 };
 
 /// Users per history, and how many of them have a socket.
@@ -200,7 +200,7 @@ impl History {
     async fn connect(&mut self, viewer: usize, resumes: bool) {
         // Only the node of the last connection can resume it.
         let stays = resumes && self.rng.random_bool(0.8);
-        let other = self.rng.random_range(0..NODES);
+        let other = self.rng.random_range(0..self.world.node_count());
         let viewer_state = &mut self.viewers[viewer];
         if !stays {
             viewer_state.node = other;
@@ -246,7 +246,7 @@ impl History {
                 Step::Rest { .. } | Step::Type { .. } | Step::Sql(_) => concurrent.push(step),
             }
         }
-        let (this, node) = (&*self, self.world.node(steps.len() % NODES));
+        let (this, node) = (&*self, self.world.node(steps.len() % self.world.node_count()));
         let tasks = concurrent.into_iter().enumerate().map(|(index, step)| {
             let node = node.clone();
             async move {

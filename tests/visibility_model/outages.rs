@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     clock::FakeClock,
-    world::{Loss, NODES, World, log_entry},
+    world::{Loss, World, log_entry},
 };
 
 /// Offsets of the clock, in seconds. Tokens are valid for an hour.
@@ -25,10 +25,12 @@ enum Outage {
     StandbyIsPromoted,
     BackupIsRestored,
     ClockJumps,
+    /// A transaction keeps rows of some users locked.
+    RowsAreLocked,
 }
 
 /// As often as they are listed.
-const OUTAGES: [Outage; 13] = [
+const OUTAGES: [Outage; 14] = [
     Outage::NodeCrashes,
     Outage::NodeCrashes,
     Outage::NodeCrashes,
@@ -42,12 +44,13 @@ const OUTAGES: [Outage; 13] = [
     Outage::ClockJumps,
     Outage::ClockJumps,
     Outage::ClockJumps,
+    Outage::RowsAreLocked,
 ];
 
 pub async fn cause(world: &World, cluster: &Cluster, clock: &FakeClock, rng: &mut StdRng) {
     // Shorter or longer than the lease of a node.
     let pause = Duration::from_millis(rng.random_range(0..3_000));
-    let index = rng.random_range(0..NODES);
+    let index = rng.random_range(0..world.node_count());
     let outage = *OUTAGES.choose(rng).expect("not empty");
     println!("outage: {outage:?}");
     match outage {
@@ -64,9 +67,9 @@ pub async fn cause(world: &World, cluster: &Cluster, clock: &FakeClock, rng: &mu
         Outage::PostgresRestarts => cluster.restart().await,
         Outage::PostgresCrashes => cluster.crash().await,
         Outage::EverythingCrashes => {
-            (0..NODES).for_each(|index| world.node(index).crash());
+            (0..world.node_count()).for_each(|index| world.node(index).crash());
             cluster.crash().await;
-            for index in 0..NODES {
+            for index in 0..world.node_count() {
                 world.replace_node(index).await;
             }
         }
@@ -85,6 +88,13 @@ pub async fn cause(world: &World, cluster: &Cluster, clock: &FakeClock, rng: &mu
             let offset = *CLOCK_OFFSETS.choose(rng).expect("not empty");
             println!("the clock goes to {offset} s");
             clock.set_offset(offset);
+        }
+        Outage::RowsAreLocked => {
+            let locks =
+                "begin; select from rollcall.user_last_seen order by random() limit 5 for update skip locked";
+            let locker = world.db.connect().await;
+            locker.batch_execute(locks).await.expect("no row is waited for");
+            sleep(Duration::from_secs(rng.random_range(5..30))).await;
         }
     }
 }

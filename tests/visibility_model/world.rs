@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde_json::Value;
 use testkit::{
@@ -19,8 +20,9 @@ use crate::{
     oracle::{LogEntry, Rule},
 };
 
-/// Nodes of a run.
-pub const NODES: usize = 2;
+/// Nodes of a run without and with outages.
+const NODES: usize = 2;
+const NODES_WITH_OUTAGES: usize = 3;
 
 /// The faults of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +40,7 @@ pub struct World {
     pub cluster: Option<Arc<Cluster>>,
     pub rule: Rule,
     pub faults: FaultLevel,
-    nodes: Mutex<[Arc<TestServer>; NODES]>,
+    nodes: Mutex<Vec<Arc<TestServer>>>,
     /// Connections of finished histories for reuse: opening one costs more than a history uses.
     idle_connections: Mutex<Vec<Vec<Connection>>>,
     /// In order. Locked while the database is exchanged.
@@ -62,7 +64,8 @@ impl World {
         rule: Rule,
         faults: FaultLevel,
     ) -> Self {
-        let nodes = [db.start_server().await, db.start_server().await];
+        let count = if faults == FaultLevel::Outages { NODES_WITH_OUTAGES } else { NODES };
+        let nodes = join_all((0..count).map(|_| db.start_server())).await;
         Self {
             db,
             cluster,
@@ -82,6 +85,10 @@ impl World {
     /// Whether sockets and connections may end at any time.
     pub fn has_outages(&self) -> bool {
         self.faults == FaultLevel::Outages
+    }
+
+    pub fn node_count(&self) -> usize {
+        self.nodes.lock().len()
     }
 
     pub fn node(&self, index: usize) -> Arc<TestServer> {
