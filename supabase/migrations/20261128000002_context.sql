@@ -774,6 +774,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- Repeats every rule that selects sources for a bundle: a missing rule leaves stale bundles, an extra one recompiles
 -- in vain.
 -- Definer: a change affects bundles of other users, as with a message in a shared conversation.
+-- Over 60 lines: one query per kind.
 create function rollcall_internal.affected_bundles(p_kind text, p_user uuid, p_refs uuid[]) returns setof uuid
   language plpgsql stable security definer set search_path = '' rows 5
 as $$
