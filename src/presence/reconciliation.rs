@@ -113,7 +113,7 @@ impl Reconciliation {
         for chunk in unexpected.chunks(ASSERT_BATCH_SIZE) {
             join_all(chunk.iter().map(|(user, device)| tracker.disconnect(*user, device, 0.0))).await;
         }
-        let reads_everything = std::mem::take(&mut self.reads_everything);
+        let reads_everything = self.reads_everything;
         if reads_everything {
             self.read_up_to = None;
         }
@@ -126,6 +126,8 @@ impl Reconciliation {
             self.unexpected.extend(page.devices.into_iter().filter(|key| !tracker.knows(key)));
             self.read_up_to = page.last_user;
             if !reads_everything || page.last_user.is_none() || self.unexpected.len() >= MAX_COMPARED {
+                // Kept until here, so that a failed read is repeated.
+                self.reads_everything = false;
                 return Ok(());
             }
         }
