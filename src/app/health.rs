@@ -10,7 +10,6 @@ use crate::{
     channels::bus::nats::NatsStatus,
     http::system::{CheckResult, HealthCheck, System},
     pg::{Database, Writability},
-    presence::visibility::PendingChanges,
 };
 
 /// Timeout of the database's health check, below that of all health checks.
@@ -23,12 +22,13 @@ pub(super) fn system(
     nats: Option<NatsStatus>,
     metrics: Option<PrometheusHandle>,
 ) -> Arc<System> {
+    let listener = presence.pending_changes.clone();
     let mut checks: Vec<Arc<dyn HealthCheck>> = vec![
         Arc::new(DatabaseCheck(deps.database.clone())),
-        Arc::new(ListenerCheck(presence.pending_changes.clone())),
+        Arc::new(ConnectionCheck { name: "listener", is_connected: move || listener.is_connected() }),
     ];
     if let Some(status) = nats {
-        checks.push(Arc::new(NatsCheck(status)));
+        checks.push(Arc::new(ConnectionCheck { name: "nats", is_connected: move || status.is_connected() }));
     }
     Arc::new(System::new(checks, metrics, deps.clock.clone()).with_shutdown(deps.stopping.clone()))
 }
@@ -55,34 +55,19 @@ impl HealthCheck for DatabaseCheck {
     }
 }
 
-/// Health check: the LISTEN connection is up.
-struct ListenerCheck(Arc<PendingChanges>);
-
-impl HealthCheck for ListenerCheck {
-    fn name(&self) -> &'static str {
-        "listener"
-    }
-
-    fn check(&self) -> BoxFuture<'_, CheckResult> {
-        let result = if self.0.is_connected() {
-            CheckResult::healthy()
-        } else {
-            CheckResult::unhealthy("not connected")
-        };
-        future::ready(result).boxed()
-    }
+/// Health check: a connection that a task of its own keeps is up.
+struct ConnectionCheck<F> {
+    name: &'static str,
+    is_connected: F,
 }
 
-/// Health check: the connection to NATS is up.
-struct NatsCheck(NatsStatus);
-
-impl HealthCheck for NatsCheck {
+impl<F: Fn() -> bool + Send + Sync + 'static> HealthCheck for ConnectionCheck<F> {
     fn name(&self) -> &'static str {
-        "nats"
+        self.name
     }
 
     fn check(&self) -> BoxFuture<'_, CheckResult> {
-        let result = if self.0.is_connected() {
+        let result = if (self.is_connected)() {
             CheckResult::healthy()
         } else {
             CheckResult::unhealthy("not connected")
