@@ -2,7 +2,7 @@
 //! server receive the changes.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -16,7 +16,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{
     client::{HttpResponse, assert_matches_pattern, hidden_presence, send},
-    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT, mint_token, service_user, unix_time_in},
+    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT, free_port, mint_token, service_user, unix_time_in},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -39,7 +39,7 @@ impl EdgeFunction {
     async fn start_with(db: &TestDatabase, env: &[(&str, &str)]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = root.join("supabase/functions/presence-manager");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let process = Command::new(root.join("target/tools/deno/node_modules/.bin/deno"))
             .args([
                 "run",

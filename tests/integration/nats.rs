@@ -8,7 +8,7 @@ use rollcall::{
 };
 use serde_json::{Value, json};
 use testkit::{
-    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, wait_until},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, free_port, wait_until},
     nats::NatsServer,
     phoenix::{SerializerVersion, anon_key, broadcast},
 };
@@ -152,7 +152,7 @@ async fn publishing_does_not_wait_for_a_nats_that_is_down(db: Arc<TestDatabase>)
 
 /// Two servers of a cluster; the second knows the first.
 async fn cluster() -> [NatsServer; 2] {
-    let port = NatsServer::free_port();
+    let port = free_port();
     let part = |rest: &str| format!("max_payload: 8MB\ncluster {{ name: test, {rest} }}\n");
     let first = NatsServer::start_with(&part(&format!("listen: \"127.0.0.1:{port}\""))).await;
     let routes = format!("listen: \"127.0.0.1:-1\", routes: [\"nats://127.0.0.1:{port}\"]");

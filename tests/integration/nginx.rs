@@ -1,7 +1,7 @@
 //! Server-sent events and sockets through nginx with the configuration in `deploy/nginx`.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -11,7 +11,9 @@ use std::{
 use serde_json::{Value, json};
 use testkit::{
     events::{Event, EventStream},
-    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, mint_token, service_user, unix_time_in},
+    harness::{
+        TestDatabase, TestServer, User, WAIT_TIMEOUT, free_port, mint_token, service_user, unix_time_in,
+    },
 };
 use tokio::{
     net::TcpStream,
@@ -32,8 +34,7 @@ struct Nginx {
 impl Nginx {
     /// Starts nginx with the site of `deploy/nginx`, without TLS.
     async fn start(node: &TestServer) -> Self {
-        let address =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let dir = std::env::temp_dir().join(format!("rollcall-nginx-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&dir).expect("a directory");
         let at = dir.display();

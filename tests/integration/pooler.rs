@@ -2,7 +2,6 @@
 //! use `DATABASE_DIRECT_URL`.
 
 use std::{
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -18,7 +17,7 @@ use rollcall::{
 use serde_json::json;
 use testkit::{
     cluster::connect,
-    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, free_port, service_user},
     phoenix::SerializerVersion,
 };
 use tokio::time::{Instant, sleep};
@@ -47,7 +46,7 @@ impl Pooler {
         let name = config.get_dbname().expect("a database");
         let user = config.get_user().expect("a user");
         let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
-        let own = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let own = free_port();
 
         let dir = std::env::temp_dir().join(format!("rollcall-pooler-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&dir).expect("a directory");

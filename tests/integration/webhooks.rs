@@ -6,7 +6,7 @@ use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use testkit::{
-    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user, wait_until},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, free_port, service_user, wait_until},
     phoenix::{PhoenixClient, SerializerVersion},
 };
 use tokio::{
@@ -393,8 +393,7 @@ async fn the_receiver_of_the_documentation_verifies_signatures(db: Arc<TestDatab
         .expect("the page");
     let code = page.split("```js\n").nth(1).and_then(|rest| rest.split_once("```")).expect("a block").0;
     let node = start(&db, "100").await;
-    let port =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let port = free_port();
     let url = format!("http://127.0.0.1:{port}/");
     let webhook = create(&node, json!({"url": url, "events": ["user.online", "user.offline"]})).await;
     let secret = webhook["secret"].as_str().expect("a secret");

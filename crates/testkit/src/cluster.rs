@@ -180,25 +180,35 @@ impl Cluster {
 
     /// Restarts PostgreSQL and waits until it accepts connections. Open connections are lost.
     pub async fn restart(&self) {
-        self.restart_by(Signal::SIGQUIT).await;
+        self.end(Signal::SIGQUIT).await;
+        self.wait_until_restarted().await;
     }
 
     /// As [`restart`](Self::restart), after `kill -9`.
     pub async fn crash(&self) {
-        self.restart_by(Signal::SIGKILL).await;
+        self.end(Signal::SIGKILL).await;
+        self.wait_until_restarted().await;
     }
 
-    async fn restart_by(&self, signal: Signal) {
-        // The embedded cluster restarts PostgreSQL.
+    /// Ends PostgreSQL as `pg_ctl stop -m immediate` does. The embedded cluster restarts it.
+    pub async fn stop_immediately(&self) {
+        self.end(Signal::SIGQUIT).await;
+    }
+
+    async fn end(&self, signal: Signal) {
         let before = self.postmaster_pid();
         kill(before, signal).expect("PostgreSQL runs");
-        let down = Instant::now();
+        let started = Instant::now();
         while kill(before, None).is_ok() {
-            assert!(down.elapsed() < WAIT_TIMEOUT, "PostgreSQL does not go down");
+            assert!(started.elapsed() < WAIT_TIMEOUT, "PostgreSQL does not go down");
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    async fn wait_until_restarted(&self) {
+        let down = Instant::now();
         *self.admin.lock().await = loop {
-            assert!(down.elapsed() < 3 * WAIT_TIMEOUT, "PostgreSQL does not come back");
+            assert!(down.elapsed() < 2 * WAIT_TIMEOUT, "PostgreSQL does not come back");
             match tokio_postgres::connect(self.urls.admin_url.expose(), NoTls).await {
                 Ok((client, connection)) => {
                     tokio::spawn(connection);

@@ -3,7 +3,6 @@
 
 use std::{
     fs::Permissions,
-    net::TcpListener,
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown},
         process::CommandExt,
@@ -18,7 +17,7 @@ use tokio_postgres::Client;
 
 use crate::{
     cluster::{Cluster, connect},
-    harness::WAIT_TIMEOUT,
+    harness::{WAIT_TIMEOUT, free_port},
 };
 
 const MAX_COPY_ATTEMPTS: usize = 5;
@@ -87,12 +86,11 @@ impl CopiedCluster {
         let admin = connect(admin_url).await;
         let programs: String = admin.query_one(query, &[]).await.expect("a folder").get(0);
         let owner = std::fs::metadata(cluster.dir().join("pg")).expect("the files");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         Self {
             programs: programs.into(),
             files: cluster.dir().with_extension(name).join("pg"),
             account: (owner.uid(), owner.gid()),
-            port: listener.local_addr().expect("an address").port(),
+            port: free_port(),
             url: admin_url.to_owned(),
         }
     }

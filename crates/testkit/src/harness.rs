@@ -267,6 +267,17 @@ pub fn unix_time_in(seconds: i64) -> i64 {
     jiff::Timestamp::now().as_second() + seconds
 }
 
+/// A port of the loopback interface that nothing listens on. Another program may take it before it is used.
+pub fn free_port() -> u16 {
+    free_ports::<1>()[0]
+}
+
+/// As [`free_port`]; the ports differ.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
+}
+
 /// Path of the server's binary, which Cargo builds before the tests and benchmarks of its package.
 pub fn server_binary() -> PathBuf {
     // Executables of tests are in `deps` below it.

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -15,7 +14,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::harness::WAIT_TIMEOUT;
+use crate::harness::{WAIT_TIMEOUT, free_ports};
 
 /// A `nats-server` on a free port. It is killed when this is dropped.
 pub struct NatsServer {
@@ -62,11 +61,6 @@ impl NatsServer {
         }
     }
 
-    /// A port that nothing listens on.
-    pub fn free_port() -> u16 {
-        free_ports()[0]
-    }
-
     /// Ends the process with SIGKILL.
     pub fn kill(&self) {
         if let Some(mut process) = self.process.lock().take() {
@@ -103,11 +97,6 @@ impl Drop for NatsServer {
         self.kill();
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
 
 /// The program that `.ci/install --test` unpacked, or one of the system.
