@@ -2,10 +2,21 @@
 -- includes and the earlier one did not, and the faces of some users.
 -- $1 users uuid[], $2 the earlier snapshot as text (null: no changes of visibility), $3 whether to compare policies by
 -- fingerprint, because no event trigger notifies of them, $4 conversations text[] and $5 users uuid[]: pairs that may be typing.
--- Returns one row of kind `snapshot` with the cluster and timeline, one of kind `void` per change of visibility, one of kind `face` per face, one of kind
--- `typing` per pair, with the participants as `viewers` and the time of the last notification in microseconds as version:
--- null where the user is not typing.
+-- Returns one row of kind `snapshot` with the cluster and timeline; one of kind `void` per change of visibility; one of kind
+-- `group` per group with changed members, with its members as `viewers` (null if they cannot be read) and the users that
+-- were added, removed or changed as `subjects`; one of kind `face` per face; one of kind `typing` per pair, with the
+-- participants as `viewers` and the time of the last notification in microseconds as version: null where the user is not
+-- typing.
+-- Two users start or end to share a group only when one of them moves. The other one is then a member in this snapshot, or
+-- moved too, or moved before, and an earlier read returned the pair.
 -- Relies on visibility_log_xid and user_presence_pkey. Guarantee: a face is never newer than the changes beside it.
+with fresh as materialized (
+  select l.viewers, l.subjects, l.relation, l.group_id
+  from rollcall_internal.visibility_log l
+  where $2::text is not null
+    and l.xid >= pg_snapshot_xmin($2::text::pg_snapshot)
+    and not pg_visible_in_snapshot(l.xid, $2::text::pg_snapshot)
+)
 select
   'snapshot' as kind, pg_current_snapshot()::text as snapshot,
   case when $3::boolean then rollcall_internal.policy_fingerprint() end as version,
@@ -16,11 +27,19 @@ select
   null::text as conversation_id, null::boolean as id_is_number,
   rollcall_internal.cluster_identity() as cluster
 union all
-select 'void', null, null, l.viewers, l.subjects, null, null, null, null, null, null, null, null, null, null, null, null
-from rollcall_internal.visibility_log l
-where $2::text is not null
-  and l.xid >= pg_snapshot_xmin($2::text::pg_snapshot)
-  and not pg_visible_in_snapshot(l.xid, $2::text::pg_snapshot)
+select 'void', null, null, f.viewers, f.subjects, null, null, null, null, null, null, null, null, null, null, null, null
+from fresh f
+where f.relation is null
+union all
+select 'group', null, null, rollcall_internal.members_of_group(g.relation, g.group_id), g.moved,
+  null, null, null, null, null, null, null, null, null, null, null, null
+from (
+  select f.relation, f.group_id, array_agg(distinct moved.id) as moved
+  from fresh f
+  cross join lateral unnest(f.subjects) as moved (id)
+  where f.relation is not null
+  group by f.relation, f.group_id
+) g
 union all
 select 'face', null, p.version, null, null, p.user_id, p.face::text, p.status::text, p.reach::text, p.last_seen, p.custom_status,
   p.activity, p.current_page, p.idle_since, null, null, null

@@ -38,11 +38,23 @@ create unlogged table rollcall_internal.visibility_log (
   xid xid8 not null default pg_current_xact_id(),
   viewers uuid[],
   subjects uuid[],
+  relation text,
+  group_id text,
   reason text not null,
-  noted_at timestamptz not null default now()
+  noted_at timestamptz not null default now(),
+  constraint visibility_log_groups_are_complete check (
+    case when relation is null then group_id is null
+      else group_id is not null and viewers is null and subjects is not null end)
 );
 comment on table rollcall_internal.visibility_log is
-  'Which viewers must be queried again about which subjects; null stands for all. Kept for two minutes. Unlogged.';
+  'Which viewers must be queried again about which subjects. Kept for two minutes. Unlogged.';
+comment on column rollcall_internal.visibility_log.viewers is
+  'Null with subjects: the viewers that are related to a subject or follow it. Null without subjects: all viewers.';
+comment on column rollcall_internal.visibility_log.subjects is
+  'Null stands for all subjects. In a row with a group: the users that were added, removed or changed in it.';
+comment on column rollcall_internal.visibility_log.relation is
+  'team_members or participants, if members of a group changed. The reader finds the other members.';
+comment on column rollcall_internal.visibility_log.group_id is 'The group of these members, as text.';
 create index visibility_log_xid on rollcall_internal.visibility_log (xid);
 -- For face_was_deleted.
 create index visibility_log_deleted_faces on rollcall_internal.visibility_log (id) where reason = 'face deleted';
@@ -64,8 +76,9 @@ $$;
 comment on function rollcall_internal.cluster_identity is
   'The cluster and its timeline; numbers that were read under another identity cannot be compared.';
 
--- Records that what these viewers see of these subjects may have changed; null stands for all. More than 1,000 users
--- are recorded as all, which costs less than the list.
+-- Records that what these viewers see of these subjects may have changed, relations included. Null and more than 1,000
+-- viewers stand for all viewers and all subjects: nodes do not know which viewers are newly related to a subject. Null
+-- and more than 1,000 subjects stand for all subjects.
 -- Invoker, with the search_path of its caller, because it costs less in the transactions of applications: only definer
 -- functions call it.
 create function rollcall_internal.note_visibility_change(p_viewers uuid[], p_subjects uuid[], p_reason text)
@@ -76,7 +89,8 @@ begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
     case when pg_catalog.cardinality(p_viewers) <= 1000 then p_viewers end,
-    case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
+    case when pg_catalog.cardinality(p_viewers) <= 1000 and pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects
+      end,
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
@@ -85,6 +99,45 @@ end
 $$;
 comment on function rollcall_internal.note_visibility_change is
   'Appends to the visibility log and notifies the nodes; null stands for all.';
+
+-- Records that policies may answer differently about these subjects, whose relations stay as they are: only viewers
+-- that are related to them or follow them can be affected. More than 1,000 subjects stand for all.
+-- Invoker: see note_visibility_change.
+create function rollcall_internal.note_subjects_change(p_subjects uuid[], p_reason text) returns void
+  language plpgsql volatile security invoker
+as $$
+begin
+  insert into rollcall_internal.visibility_log (viewers, subjects, reason)
+  values (null, case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end, p_reason);
+  perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_subjects_change is
+  'Appends to the visibility log subjects whose relations have not changed, and notifies the nodes.';
+
+-- Records which users were added, removed or changed in which groups: the n-th user in the n-th group, each pair once.
+-- More than 1,000 pairs are recorded as a change of everything. The other members of the groups are not read here: a
+-- transaction does not see the members that another one adds at the same time. Readers see both
+-- (sql/presence/pull.sql).
+-- Invoker: see note_visibility_change.
+create function rollcall_internal.note_members_change(p_relation text, p_groups text[], p_users uuid[], p_reason text)
+  returns void
+  language plpgsql volatile security invoker
+as $$
+begin
+  if pg_catalog.cardinality(p_users) > 1000 then
+    perform rollcall_internal.note_visibility_change(null, null, p_reason);
+    return;
+  end if;
+  insert into rollcall_internal.visibility_log (relation, group_id, subjects, reason)
+    select p_relation, moved.group_id, pg_catalog.array_agg(moved.user_id), p_reason
+    from rows from (pg_catalog.unnest(p_groups), pg_catalog.unnest(p_users)) as moved (group_id, user_id)
+    group by moved.group_id;
+  perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_members_change is
+  'Appends to the visibility log which users moved in which groups, and notifies the nodes.';
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
@@ -95,7 +148,8 @@ begin
 end
 $$;
 comment on function rollcall.invalidate_visibility is
-  'Makes every node query row-level security again for these viewers and subjects; null stands for all.';
+  'Makes every node query row-level security again for these viewers and subjects; null stands for all. Without '
+  'viewers, all viewers are queried again about all subjects.';
 grant execute on function rollcall.invalidate_visibility to service_role;
 
 -- Sends ids as notifications of the form `<ms since 1970>|<id>,<id>…`, at most 200 ids each, because a payload is
@@ -130,7 +184,7 @@ end
 $$;
 comment on function rollcall_internal.on_truncated is 'Trigger function: a truncated table invalidates all visibility.';
 
--- Rows that name one subject: invalidates what every viewer sees of it.
+-- Rows that name one subject: invalidates what every viewer sees of it. Relations do not depend on these tables.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_subjects_changed() returns trigger
   language plpgsql security definer set search_path = ''
@@ -144,7 +198,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_subjects_change(v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -152,28 +206,26 @@ $$;
 comment on function rollcall_internal.on_subjects_changed is
   'Trigger function: changed rows invalidate what anyone sees of their users.';
 
--- Members of a group: invalidates visibility between the members that changed and all members of their groups.
--- Arguments: the column that names the group.
+-- Members of a group: invalidates visibility between the members that changed and all members of their groups, the
+-- earlier groups of changed rows included.
+-- Arguments: the relation, the column that names the group.
 -- Definer: see invalidate_visibility. The column name is a trigger argument from this schema only.
 create function rollcall_internal.on_members_changed() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_moved uuid[];
-  v_others uuid[];
+  v_groups text[];
+  v_users uuid[];
   v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
     else 'select * from new_rows union all select * from old_rows' end;
 begin
-  execute format('select array(select distinct user_id from (%s) changed)', v_rows) into v_moved;
-  if cardinality(v_moved) = 0 then
-    return null;
-  end if;
   execute format(
-    'select array(select m.user_id from rollcall.%I m where m.%I in (select changed.%2$I from (%3$s) changed) '
-    'union select unnest($1))',
-    tg_table_name, tg_argv[0], v_rows) into v_others using v_moved;
-  perform rollcall_internal.note_visibility_change(v_others, v_moved, tg_table_name);
-  perform rollcall_internal.note_visibility_change(v_moved, v_others, tg_table_name);
+    'select array_agg(moved.group_id), array_agg(moved.user_id) from ('
+    'select distinct changed.%I::text as group_id, changed.user_id from (%s) changed limit 1001) moved',
+    tg_argv[1], v_rows) into v_groups, v_users;
+  if v_users is not null then
+    perform rollcall_internal.note_members_change(tg_argv[0], v_groups, v_users, tg_table_name);
+  end if;
   return null;
 end
 $$;
@@ -197,7 +249,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_subjects_change(v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -453,13 +505,13 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create trigger invalidate_after_insert after insert on rollcall.team_members
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_members_changed('team_id');
+  for each statement execute function rollcall_internal.on_members_changed('team_members', 'team_id');
 create trigger invalidate_after_update after update on rollcall.team_members
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_members_changed('team_id');
+  for each statement execute function rollcall_internal.on_members_changed('team_members', 'team_id');
 create trigger invalidate_after_delete after delete on rollcall.team_members
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_members_changed('team_id');
+  for each statement execute function rollcall_internal.on_members_changed('team_members', 'team_id');
 create trigger invalidate_after_truncate after truncate on rollcall.team_members
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -527,13 +579,13 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create trigger invalidate_after_insert after insert on rollcall.conversation_participants
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_members_changed('conversation_id');
+  for each statement execute function rollcall_internal.on_members_changed('participants', 'conversation_id');
 create trigger invalidate_after_update after update on rollcall.conversation_participants
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_members_changed('conversation_id');
+  for each statement execute function rollcall_internal.on_members_changed('participants', 'conversation_id');
 create trigger invalidate_after_delete after delete on rollcall.conversation_participants
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_members_changed('conversation_id');
+  for each statement execute function rollcall_internal.on_members_changed('participants', 'conversation_id');
 create trigger invalidate_after_truncate after truncate on rollcall.conversation_participants
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -784,6 +836,27 @@ create function rollcall_internal.conversation_id_kind() returns setof text
 as $$ select * from rollcall_internal.built_in_conversation_id_kind() $$;
 comment on function rollcall_internal.conversation_id_kind is 'Type of IDs of conversations: uuid, bigint or text.';
 
+-- Null if the members cannot be read, because the condition of a table in use raises an error: such a group must not
+-- delay the changes of others.
+-- Stable, so that it reads in the snapshot of the calling statement. Invoker: called by the server.
+create function rollcall_internal.members_of_group(p_relation text, p_group text) returns uuid[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+begin
+  if p_relation = 'team_members' then
+    return array(
+      select m.id from rollcall_internal.team_members_in(array[p_group]) as m (id) where m.id is not null);
+  end if;
+  return array(select m.id from rollcall_internal.participants_in(array[p_group]) as m (id) where m.id is not null);
+exception when others then
+  raise warning 'Rollcall cannot read the members of a group of %: %', p_relation, sqlerrm
+    using hint = 'Declare the table again with rollcall.use_table.';
+  return null;
+end
+$$;
+comment on function rollcall_internal.members_of_group is
+  'Members of a team or participants of a conversation; null if they cannot be read.';
+
 -- The one spelling of an ID that typing_indicators stores: UUIDs in lower case with hyphens, integers without leading
 -- zeros, other text as it is.
 -- Definer: reads which table is used, from a schema that API roles may not use.
@@ -839,7 +912,6 @@ declare
   v_rows text;
   v_ids uuid[];
   v_groups text[];
-  v_others uuid[];
 begin
   select o.* into v_own from rollcall_internal.own_tables o where o.relation = tg_argv[0];
   if not found then
@@ -864,22 +936,12 @@ begin
     end if;
     return null;
   end if;
-  execute format('select array_agg(distinct rollcall_internal.text_as_uuid(changed.a)) filter '
-    '(where rollcall_internal.text_as_uuid(changed.a) is not null), array_agg(distinct changed.b) from (%s) changed',
-    v_rows) into v_ids, v_groups;
-  if cardinality(v_ids) > 0 then
-    v_others := array(
-      select distinct m.id from rollcall_internal.team_members_in(v_groups) as m (id)
-        where v_own.relation = 'team_members' and m.id is not null
-      union
-      select distinct m.id from rollcall_internal.participants_in(v_groups) as m (id)
-        where v_own.relation = 'participants' and m.id is not null
-      union
-      select i.id from unnest(v_ids) as i (id));
-    perform rollcall_internal.note_visibility_change(v_others, v_ids, v_own.source::text);
-    if cardinality(v_others) > cardinality(v_ids) then
-      perform rollcall_internal.note_visibility_change(v_ids, v_others, v_own.source::text);
-    end if;
+  execute format('select array_agg(moved.b), array_agg(moved.id) from (select distinct changed.b, '
+    'rollcall_internal.text_as_uuid(changed.a) as id from (%s) changed '
+    'where rollcall_internal.text_as_uuid(changed.a) is not null and changed.b is not null limit 1001) moved',
+    v_rows) into v_groups, v_ids;
+  if v_ids is not null then
+    perform rollcall_internal.note_members_change(v_own.relation, v_groups, v_ids, v_own.source::text);
   end if;
   return null;
 exception when others then
@@ -928,6 +990,20 @@ end
 $$;
 comment on function rollcall_internal.follow_own_table is
   'Creates the triggers on a table that a relation is read from.';
+
+-- Each change of such a table may change relations of users that its rows do not name, so the triggers of its own that
+-- rollcall.watch or Rollcall creates do not suffice.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.follow_condition_table(p_table regclass) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  execute format('create or replace trigger rollcall_condition after insert or update or delete or truncate on %s
+    for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
+end
+$$;
+comment on function rollcall_internal.follow_condition_table is
+  'Creates the trigger on a table that the condition of a table in use reads.';
 
 -- Invoker: called by definer functions only.
 create function rollcall_internal.unfollow_own_tables(p_relation text) returns void
@@ -1276,7 +1352,7 @@ begin
   v_defined := rollcall_internal.define_own_table(v_own);
   perform rollcall_internal.replace_own_table(v_own, v_path, v_defined.definition, v_defined.followed_columns);
   foreach v_name in array coalesce(v_defined.other_tables::text[], '{}'::text[]) loop
-    perform rollcall.watch_table(v_name::pg_catalog.regclass);
+    perform rollcall_internal.follow_condition_table(v_name::pg_catalog.regclass);
   end loop;
   for v_name in select c from rollcall_internal.unindexed_columns(v_own) c loop
     raise notice 'no index of % begins with the column %: each look-up reads the whole table', v_own.source,
@@ -1848,7 +1924,7 @@ declare
   v_ids constant uuid[] := array(select distinct n.user_id from new_rows n);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(null, v_ids, 'face inserted');
+    perform rollcall_internal.note_subjects_change(v_ids, 'face inserted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -1891,7 +1967,7 @@ declare
   v_ids constant uuid[] := array(select distinct o.user_id from old_rows o);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(null, v_ids, 'face deleted');
+    perform rollcall_internal.note_subjects_change(v_ids, 'face deleted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -4562,7 +4638,13 @@ begin
       else format('coalesce(array_agg(distinct changed.%I) filter (where changed.%1$I is not null), ''{}'')',
         tg_argv[1]) end,
     v_rows) into v_any, v_viewers, v_subjects;
-  if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
+  if not v_any or v_viewers = '{}' or v_subjects = '{}' then
+    return null;
+  end if;
+  -- Policies read the table, relations do not depend on it. So too many viewers may be left out of the log.
+  if v_subjects is not null and (cardinality(v_viewers) <= 1000) is not true then
+    perform rollcall_internal.note_subjects_change(v_subjects, tg_table_schema || '.' || tg_table_name);
+  else
     perform rollcall_internal.note_visibility_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
   end if;
   return null;

@@ -10,11 +10,23 @@ create unlogged table rollcall_internal.visibility_log (
   xid xid8 not null default pg_current_xact_id(),
   viewers uuid[],
   subjects uuid[],
+  relation text,
+  group_id text,
   reason text not null,
-  noted_at timestamptz not null default now()
+  noted_at timestamptz not null default now(),
+  constraint visibility_log_groups_are_complete check (
+    case when relation is null then group_id is null
+      else group_id is not null and viewers is null and subjects is not null end)
 );
 comment on table rollcall_internal.visibility_log is
-  'Which viewers must be queried again about which subjects; null stands for all. Kept for two minutes. Unlogged.';
+  'Which viewers must be queried again about which subjects. Kept for two minutes. Unlogged.';
+comment on column rollcall_internal.visibility_log.viewers is
+  'Null with subjects: the viewers that are related to a subject or follow it. Null without subjects: all viewers.';
+comment on column rollcall_internal.visibility_log.subjects is
+  'Null stands for all subjects. In a row with a group: the users that were added, removed or changed in it.';
+comment on column rollcall_internal.visibility_log.relation is
+  'team_members or participants, if members of a group changed. The reader finds the other members.';
+comment on column rollcall_internal.visibility_log.group_id is 'The group of these members, as text.';
 create index visibility_log_xid on rollcall_internal.visibility_log (xid);
 -- For face_was_deleted.
 create index visibility_log_deleted_faces on rollcall_internal.visibility_log (id) where reason = 'face deleted';
@@ -36,8 +48,9 @@ $$;
 comment on function rollcall_internal.cluster_identity is
   'The cluster and its timeline; numbers that were read under another identity cannot be compared.';
 
--- Records that what these viewers see of these subjects may have changed; null stands for all. More than 1,000 users
--- are recorded as all, which costs less than the list.
+-- Records that what these viewers see of these subjects may have changed, relations included. Null and more than 1,000
+-- viewers stand for all viewers and all subjects: nodes do not know which viewers are newly related to a subject. Null
+-- and more than 1,000 subjects stand for all subjects.
 -- Invoker, with the search_path of its caller, because it costs less in the transactions of applications: only definer
 -- functions call it.
 create function rollcall_internal.note_visibility_change(p_viewers uuid[], p_subjects uuid[], p_reason text)
@@ -48,7 +61,8 @@ begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
     case when pg_catalog.cardinality(p_viewers) <= 1000 then p_viewers end,
-    case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
+    case when pg_catalog.cardinality(p_viewers) <= 1000 and pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects
+      end,
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
@@ -57,6 +71,45 @@ end
 $$;
 comment on function rollcall_internal.note_visibility_change is
   'Appends to the visibility log and notifies the nodes; null stands for all.';
+
+-- Records that policies may answer differently about these subjects, whose relations stay as they are: only viewers
+-- that are related to them or follow them can be affected. More than 1,000 subjects stand for all.
+-- Invoker: see note_visibility_change.
+create function rollcall_internal.note_subjects_change(p_subjects uuid[], p_reason text) returns void
+  language plpgsql volatile security invoker
+as $$
+begin
+  insert into rollcall_internal.visibility_log (viewers, subjects, reason)
+  values (null, case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end, p_reason);
+  perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_subjects_change is
+  'Appends to the visibility log subjects whose relations have not changed, and notifies the nodes.';
+
+-- Records which users were added, removed or changed in which groups: the n-th user in the n-th group, each pair once.
+-- More than 1,000 pairs are recorded as a change of everything. The other members of the groups are not read here: a
+-- transaction does not see the members that another one adds at the same time. Readers see both
+-- (sql/presence/pull.sql).
+-- Invoker: see note_visibility_change.
+create function rollcall_internal.note_members_change(p_relation text, p_groups text[], p_users uuid[], p_reason text)
+  returns void
+  language plpgsql volatile security invoker
+as $$
+begin
+  if pg_catalog.cardinality(p_users) > 1000 then
+    perform rollcall_internal.note_visibility_change(null, null, p_reason);
+    return;
+  end if;
+  insert into rollcall_internal.visibility_log (relation, group_id, subjects, reason)
+    select p_relation, moved.group_id, pg_catalog.array_agg(moved.user_id), p_reason
+    from rows from (pg_catalog.unnest(p_groups), pg_catalog.unnest(p_users)) as moved (group_id, user_id)
+    group by moved.group_id;
+  perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_members_change is
+  'Appends to the visibility log which users moved in which groups, and notifies the nodes.';
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
@@ -67,7 +120,8 @@ begin
 end
 $$;
 comment on function rollcall.invalidate_visibility is
-  'Makes every node query row-level security again for these viewers and subjects; null stands for all.';
+  'Makes every node query row-level security again for these viewers and subjects; null stands for all. Without '
+  'viewers, all viewers are queried again about all subjects.';
 grant execute on function rollcall.invalidate_visibility to service_role;
 
 -- Sends ids as notifications of the form `<ms since 1970>|<id>,<id>…`, at most 200 ids each, because a payload is
@@ -102,7 +156,7 @@ end
 $$;
 comment on function rollcall_internal.on_truncated is 'Trigger function: a truncated table invalidates all visibility.';
 
--- Rows that name one subject: invalidates what every viewer sees of it.
+-- Rows that name one subject: invalidates what every viewer sees of it. Relations do not depend on these tables.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_subjects_changed() returns trigger
   language plpgsql security definer set search_path = ''
@@ -116,7 +170,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_subjects_change(v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -124,28 +178,26 @@ $$;
 comment on function rollcall_internal.on_subjects_changed is
   'Trigger function: changed rows invalidate what anyone sees of their users.';
 
--- Members of a group: invalidates visibility between the members that changed and all members of their groups.
--- Arguments: the column that names the group.
+-- Members of a group: invalidates visibility between the members that changed and all members of their groups, the
+-- earlier groups of changed rows included.
+-- Arguments: the relation, the column that names the group.
 -- Definer: see invalidate_visibility. The column name is a trigger argument from this schema only.
 create function rollcall_internal.on_members_changed() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_moved uuid[];
-  v_others uuid[];
+  v_groups text[];
+  v_users uuid[];
   v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
     else 'select * from new_rows union all select * from old_rows' end;
 begin
-  execute format('select array(select distinct user_id from (%s) changed)', v_rows) into v_moved;
-  if cardinality(v_moved) = 0 then
-    return null;
-  end if;
   execute format(
-    'select array(select m.user_id from rollcall.%I m where m.%I in (select changed.%2$I from (%3$s) changed) '
-    'union select unnest($1))',
-    tg_table_name, tg_argv[0], v_rows) into v_others using v_moved;
-  perform rollcall_internal.note_visibility_change(v_others, v_moved, tg_table_name);
-  perform rollcall_internal.note_visibility_change(v_moved, v_others, tg_table_name);
+    'select array_agg(moved.group_id), array_agg(moved.user_id) from ('
+    'select distinct changed.%I::text as group_id, changed.user_id from (%s) changed limit 1001) moved',
+    tg_argv[1], v_rows) into v_groups, v_users;
+  if v_users is not null then
+    perform rollcall_internal.note_members_change(tg_argv[0], v_groups, v_users, tg_table_name);
+  end if;
   return null;
 end
 $$;
@@ -169,7 +221,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(null, v_ids, tg_table_name);
+    perform rollcall_internal.note_subjects_change(v_ids, tg_table_name);
   end if;
   return null;
 end

@@ -234,13 +234,13 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create trigger invalidate_after_insert after insert on rollcall.team_members
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_members_changed('team_id');
+  for each statement execute function rollcall_internal.on_members_changed('team_members', 'team_id');
 create trigger invalidate_after_update after update on rollcall.team_members
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_members_changed('team_id');
+  for each statement execute function rollcall_internal.on_members_changed('team_members', 'team_id');
 create trigger invalidate_after_delete after delete on rollcall.team_members
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_members_changed('team_id');
+  for each statement execute function rollcall_internal.on_members_changed('team_members', 'team_id');
 create trigger invalidate_after_truncate after truncate on rollcall.team_members
   for each statement execute function rollcall_internal.on_truncated();
 
@@ -308,13 +308,13 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 create trigger invalidate_after_insert after insert on rollcall.conversation_participants
   referencing new table as new_rows
-  for each statement execute function rollcall_internal.on_members_changed('conversation_id');
+  for each statement execute function rollcall_internal.on_members_changed('participants', 'conversation_id');
 create trigger invalidate_after_update after update on rollcall.conversation_participants
   referencing old table as old_rows new table as new_rows
-  for each statement execute function rollcall_internal.on_members_changed('conversation_id');
+  for each statement execute function rollcall_internal.on_members_changed('participants', 'conversation_id');
 create trigger invalidate_after_delete after delete on rollcall.conversation_participants
   referencing old table as old_rows
-  for each statement execute function rollcall_internal.on_members_changed('conversation_id');
+  for each statement execute function rollcall_internal.on_members_changed('participants', 'conversation_id');
 create trigger invalidate_after_truncate after truncate on rollcall.conversation_participants
   for each statement execute function rollcall_internal.on_truncated();
 

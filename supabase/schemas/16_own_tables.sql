@@ -220,6 +220,27 @@ create function rollcall_internal.conversation_id_kind() returns setof text
 as $$ select * from rollcall_internal.built_in_conversation_id_kind() $$;
 comment on function rollcall_internal.conversation_id_kind is 'Type of IDs of conversations: uuid, bigint or text.';
 
+-- Null if the members cannot be read, because the condition of a table in use raises an error: such a group must not
+-- delay the changes of others.
+-- Stable, so that it reads in the snapshot of the calling statement. Invoker: called by the server.
+create function rollcall_internal.members_of_group(p_relation text, p_group text) returns uuid[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+begin
+  if p_relation = 'team_members' then
+    return array(
+      select m.id from rollcall_internal.team_members_in(array[p_group]) as m (id) where m.id is not null);
+  end if;
+  return array(select m.id from rollcall_internal.participants_in(array[p_group]) as m (id) where m.id is not null);
+exception when others then
+  raise warning 'Rollcall cannot read the members of a group of %: %', p_relation, sqlerrm
+    using hint = 'Declare the table again with rollcall.use_table.';
+  return null;
+end
+$$;
+comment on function rollcall_internal.members_of_group is
+  'Members of a team or participants of a conversation; null if they cannot be read.';
+
 -- The one spelling of an ID that typing_indicators stores: UUIDs in lower case with hyphens, integers without leading
 -- zeros, other text as it is.
 -- Definer: reads which table is used, from a schema that API roles may not use.
@@ -275,7 +296,6 @@ declare
   v_rows text;
   v_ids uuid[];
   v_groups text[];
-  v_others uuid[];
 begin
   select o.* into v_own from rollcall_internal.own_tables o where o.relation = tg_argv[0];
   if not found then
@@ -300,22 +320,12 @@ begin
     end if;
     return null;
   end if;
-  execute format('select array_agg(distinct rollcall_internal.text_as_uuid(changed.a)) filter '
-    '(where rollcall_internal.text_as_uuid(changed.a) is not null), array_agg(distinct changed.b) from (%s) changed',
-    v_rows) into v_ids, v_groups;
-  if cardinality(v_ids) > 0 then
-    v_others := array(
-      select distinct m.id from rollcall_internal.team_members_in(v_groups) as m (id)
-        where v_own.relation = 'team_members' and m.id is not null
-      union
-      select distinct m.id from rollcall_internal.participants_in(v_groups) as m (id)
-        where v_own.relation = 'participants' and m.id is not null
-      union
-      select i.id from unnest(v_ids) as i (id));
-    perform rollcall_internal.note_visibility_change(v_others, v_ids, v_own.source::text);
-    if cardinality(v_others) > cardinality(v_ids) then
-      perform rollcall_internal.note_visibility_change(v_ids, v_others, v_own.source::text);
-    end if;
+  execute format('select array_agg(moved.b), array_agg(moved.id) from (select distinct changed.b, '
+    'rollcall_internal.text_as_uuid(changed.a) as id from (%s) changed '
+    'where rollcall_internal.text_as_uuid(changed.a) is not null and changed.b is not null limit 1001) moved',
+    v_rows) into v_groups, v_ids;
+  if v_ids is not null then
+    perform rollcall_internal.note_members_change(v_own.relation, v_groups, v_ids, v_own.source::text);
   end if;
   return null;
 exception when others then
@@ -364,6 +374,20 @@ end
 $$;
 comment on function rollcall_internal.follow_own_table is
   'Creates the triggers on a table that a relation is read from.';
+
+-- Each change of such a table may change relations of users that its rows do not name, so the triggers of its own that
+-- rollcall.watch or Rollcall creates do not suffice.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.follow_condition_table(p_table regclass) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  execute format('create or replace trigger rollcall_condition after insert or update or delete or truncate on %s
+    for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
+end
+$$;
+comment on function rollcall_internal.follow_condition_table is
+  'Creates the trigger on a table that the condition of a table in use reads.';
 
 -- Invoker: called by definer functions only.
 create function rollcall_internal.unfollow_own_tables(p_relation text) returns void
@@ -712,7 +736,7 @@ begin
   v_defined := rollcall_internal.define_own_table(v_own);
   perform rollcall_internal.replace_own_table(v_own, v_path, v_defined.definition, v_defined.followed_columns);
   foreach v_name in array coalesce(v_defined.other_tables::text[], '{}'::text[]) loop
-    perform rollcall.watch_table(v_name::pg_catalog.regclass);
+    perform rollcall_internal.follow_condition_table(v_name::pg_catalog.regclass);
   end loop;
   for v_name in select c from rollcall_internal.unindexed_columns(v_own) c loop
     raise notice 'no index of % begins with the column %: each look-up reads the whole table', v_own.source,

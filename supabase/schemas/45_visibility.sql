@@ -276,7 +276,13 @@ begin
       else format('coalesce(array_agg(distinct changed.%I) filter (where changed.%1$I is not null), ''{}'')',
         tg_argv[1]) end,
     v_rows) into v_any, v_viewers, v_subjects;
-  if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
+  if not v_any or v_viewers = '{}' or v_subjects = '{}' then
+    return null;
+  end if;
+  -- Policies read the table, relations do not depend on it. So too many viewers may be left out of the log.
+  if v_subjects is not null and (cardinality(v_viewers) <= 1000) is not true then
+    perform rollcall_internal.note_subjects_change(v_subjects, tg_table_schema || '.' || tg_table_name);
+  else
     perform rollcall_internal.note_visibility_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
   end if;
   return null;

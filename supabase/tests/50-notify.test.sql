@@ -1,10 +1,11 @@
 -- Who is told that sight has changed: the right viewers and subjects for each table and operation, everybody when
 -- policies change, and tables of the DBA's own as soon as a policy mentions them.
 begin;
-select plan(45);
+select plan(52);
 select tests.as_owner();
 
--- What was noted since the last look, in one line: viewers > subjects, `all` for null.
+-- What was noted since the last look, in one line: viewers > subjects, `all` for null; for groups, relation and group:
+-- users that moved.
 create temp sequence looked_at;
 create function pg_temp.names(p_ids uuid[]) returns text language sql as $$
   select case when p_ids is null then 'all'
@@ -13,7 +14,8 @@ $$;
 create function pg_temp.noted() returns text language plpgsql as $$
 declare v text; v_to bigint;
 begin
-  select string_agg(distinct pg_temp.names(l.viewers) || '>' || pg_temp.names(l.subjects), ' '), max(l.id) into v, v_to
+  select string_agg(distinct coalesce(l.relation || ' ' || ltrim(right(l.group_id, 12), '0') || ':',
+      pg_temp.names(l.viewers) || '>') || pg_temp.names(l.subjects), ' '), max(l.id) into v, v_to
     from rollcall_internal.visibility_log l where l.id > currval('pg_temp.looked_at');
   perform setval('pg_temp.looked_at', greatest(currval('pg_temp.looked_at'), v_to));
   return v;
@@ -47,22 +49,22 @@ select is(pg_temp.noted(), '1,3>1,3', 'unlisted');
 insert into rollcall.teams (id, name, owner_id) values (tests.node(1), 'a', tests.u(9)), (tests.node(2), 'b', tests.u(9));
 select is(pg_temp.noted(), null, 'a team without members shows nobody to anybody');
 insert into rollcall.team_members (team_id, user_id) values (tests.node(1), tests.u(1)), (tests.node(1), tests.u(2)), (tests.node(2), tests.u(5));
-select is(pg_temp.noted(), '1,2,5>1,2,5', 'members came');
+select is(pg_temp.noted(), 'team_members 1:1,2 team_members 2:5', 'members came');
 insert into rollcall.team_members (team_id, user_id) values (tests.node(1), tests.u(3));
-select is(pg_temp.noted(), '1,2,3>3 3>1,2,3', 'who comes sees the others and is seen by them');
+select is(pg_temp.noted(), 'team_members 1:3', 'who comes; the reader finds the other members');
 update rollcall.team_members set accepted_at = null where user_id = tests.u(3);
-select is(pg_temp.noted(), '1,2,3>3 3>1,2,3', 'whether a membership counts matters');
+select is(pg_temp.noted(), 'team_members 1:3', 'whether a membership counts matters');
 update rollcall.team_members set team_id = tests.node(2) where user_id = tests.u(3);
-select is(pg_temp.noted(), '1,2,3,5>3 3>1,2,3,5', 'who moves leaves some and joins others');
+select is(pg_temp.noted(), 'team_members 1:3 team_members 2:3', 'who moves leaves some and joins others');
 delete from rollcall.team_members where user_id = tests.u(2);
-select is(pg_temp.noted(), '1,2>2 2>1,2', 'who leaves');
+select is(pg_temp.noted(), 'team_members 1:2', 'who leaves');
 delete from rollcall.teams where id = tests.node(2);
-select is(pg_temp.noted(), '3,5>3,5', 'a team that ends takes its memberships along');
+select is(pg_temp.noted(), 'team_members 2:3,5', 'a team that ends takes its memberships along');
 insert into rollcall.conversations (id, created_by) values (tests.node(3), tests.u(1));
 insert into rollcall.conversation_participants values (tests.node(3), tests.u(1)), (tests.node(3), tests.u(2));
-select is(pg_temp.noted(), '1,2>1,2', 'people talk');
+select is(pg_temp.noted(), 'participants 3:1,2', 'people talk');
 delete from rollcall.conversation_participants where user_id = tests.u(2);
-select is(pg_temp.noted(), '1,2>2 2>1,2', 'one leaves');
+select is(pg_temp.noted(), 'participants 3:2', 'one leaves');
 
 -- Subjects -----------------------------------------------------------------------------------------------------------
 select tests.says(tests.u(1), 'online');
@@ -93,6 +95,26 @@ select is(pg_temp.noted() || ' ' || tests.face(tests.u(1), 'public'), 'all>1 onl
 -- Many and all -----------------------------------------------------------------------------------------------------------
 insert into rollcall.blocks select tests.u(1), tests.u(n) from generate_series(2000, 3000) n;
 select is(pg_temp.noted(), 'all>all', 'more than a thousand are noted as all');
+select rollcall.invalidate_visibility(array(select tests.u(n) from generate_series(1, 1001) n), array[tests.u(1)], 'x');
+select is(pg_temp.noted(), 'all>all', 'too many viewers of one subject may lack a relation to it, so all are asked');
+select rollcall.invalidate_visibility(null, array[tests.u(1)], 'x');
+select is(pg_temp.noted(), 'all>all', 'no viewers stand for all, also those without a relation to the subject');
+select rollcall.invalidate_visibility(array[tests.u(1)], array(select tests.u(n) from generate_series(1, 1001) n), 'x');
+select is(pg_temp.noted(), '1>all', 'a viewer of too many subjects is asked about all');
+insert into rollcall.teams (id, name, owner_id) select tests.node(n), 'c', tests.u(9) from generate_series(5001, 6001) n;
+insert into rollcall.team_members (team_id, user_id)
+  select tests.node(5001), tests.u(n) from generate_series(2000, 2999) n;
+select is((select count(*) from rollcall_internal.visibility_log l where l.id > currval('pg_temp.looked_at')
+  and l.relation = 'team_members' and l.group_id = tests.node(5001)::text and cardinality(l.subjects) = 1000), 1::bigint,
+  'a thousand new members are one row');
+select setval('pg_temp.looked_at', (select max(id) from rollcall_internal.visibility_log));
+insert into rollcall.team_members (team_id, user_id)
+  select tests.node(5002), tests.u(n) from generate_series(2000, 3000) n;
+select is(pg_temp.noted(), 'all>all', 'more than a thousand new members of one group are noted as all');
+insert into rollcall.team_members (team_id, user_id) select tests.node(n), tests.u(1) from generate_series(5001, 6001) n;
+select is(pg_temp.noted(), 'all>all', 'and a user in more than a thousand groups');
+select set_eq($q$select unnest(rollcall_internal.members_of_group('team_members', tests.node(5003)::text))$q$,
+  array[tests.u(1)], 'members are read when they are asked for');
 do $$
 declare v text;
 begin

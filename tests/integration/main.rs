@@ -54,6 +54,7 @@ mod installation;
 mod invisible;
 mod isolation;
 mod lost_history;
+mod memberships;
 mod memory_floods;
 mod metrics_access;
 mod modules;

@@ -202,7 +202,9 @@ impl Application {
             assert_eq!(Self::sees(&node, &a, &b).await, visible, "{statement}");
         }
         // Only the users concerned are asked again.
-        let asked = "select count(*) > 0 and bool_and(viewers <@ array[$a, $b]::uuid[] and subjects <@ array[$a, $b]::uuid[])
+        let asked =
+            "select count(*) > 0 and bool_and((relation is not null or viewers <@ array[$a, $b]::uuid[])
+              and subjects <@ array[$a, $b]::uuid[])
             from rollcall_internal.visibility_log";
         db.wait_until("the log names the two users only", asked, &ids).await;
 
@@ -378,6 +380,35 @@ async fn a_block_in_a_table_of_the_application_hides_both_sides(db: Arc<TestData
         });
     }
     of_c.expect_no_message(Duration::from_millis(100)).await;
+}
+
+/// The rows of the table name neither side of the relations that depend on them.
+#[testkit::test]
+async fn a_watched_table_that_a_condition_reads_changes_relations(db: Arc<TestDatabase>) {
+    let (a, b, sponsor) = (User::new(), User::new(), User::new());
+    let ids = [("a", a.id), ("b", b.id), ("s", sponsor.id)];
+    db.execute(
+        "create table public.sponsors (id uuid primary key, active boolean not null);
+         select rollcall.watch('public.sponsors', null, 'id');
+         create table public.matches (one uuid not null, two uuid not null, sponsor uuid not null);
+         create index on public.matches (one);
+         create index on public.matches (two);
+         select rollcall.use_table('contacts', 'public.matches', user_column => 'one', other_column => 'two',
+           condition => 'sponsor in (select s.id from public.sponsors s where s.active)');
+         insert into public.sponsors values ($s, false);
+         insert into public.matches values ($a, $b, $s)",
+        &ids,
+    )
+    .await;
+    let node = db.start_server().await;
+    db.set_status(&b, "online").await;
+    let mut socket = node.socket(&a).await;
+    socket.next_message().await;
+    assert!(socket.hides(b.id));
+    db.execute("update public.sponsors set active = true", &[]).await;
+    socket.wait_until("related", |socket| socket.shows_online(b.id)).await;
+    db.execute("delete from public.sponsors", &[]).await;
+    socket.wait_until("not related", |socket| socket.hides(b.id)).await;
 }
 
 #[testkit::test]

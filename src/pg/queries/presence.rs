@@ -285,11 +285,32 @@ pub async fn free_users(client: &Connection, users: &[UserId]) -> Result<Vec<Use
     Ok(client.write(statement, &[&users]).await?.iter().map(|row| row.get("id")).collect())
 }
 
-/// Names visibility edges to invalidate; `None` stands for all users.
+/// What must be looked up again after a change of visibility.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalidation {
-    pub viewers: Option<Vec<UserId>>,
-    pub subjects: Option<Vec<UserId>>,
+pub enum Invalidation {
+    /// Everything that any viewer sees.
+    All,
+    /// What these viewers see of the subjects; `None` stands for all subjects.
+    Viewers { viewers: Vec<UserId>, subjects: Option<Vec<UserId>> },
+    /// What anyone sees of these subjects, whose relations have not changed: only viewers with an edge to a subject,
+    /// visible or not, can be affected.
+    Subjects(Vec<UserId>),
+    /// What the members of a group see of the users that were added to it, removed from it or changed in it, and what
+    /// these users see of the members and of each other.
+    Group { members: Vec<UserId>, moved: Vec<UserId> },
+}
+
+impl Invalidation {
+    /// Reads a row of kind `void` or `group`.
+    fn from_row(row: &Row) -> Self {
+        match (row.get("kind"), row.get("viewers"), row.get("subjects")) {
+            ("group", Some(members), Some(moved)) => Self::Group { members, moved },
+            // The members cannot be read.
+            ("group", ..) | (_, None, None) => Self::All,
+            (_, Some(viewers), subjects) => Self::Viewers { viewers, subjects },
+            (_, None, Some(subjects)) => Self::Subjects(subjects),
+        }
+    }
 }
 
 /// The content of one snapshot.
@@ -341,9 +362,7 @@ pub async fn read_snapshot(
     for row in &rows {
         match row.get("kind") {
             "face" => snapshot.faces.push(face_from_row(row)),
-            "void" => snapshot
-                .invalidations
-                .push(Invalidation { viewers: row.get("viewers"), subjects: row.get("subjects") }),
+            "void" | "group" => snapshot.invalidations.push(Invalidation::from_row(row)),
             "typing" => snapshot.typing.push(TypingRecord {
                 typing_user: TypingUser {
                     conversation_id: ConversationKey::stored(

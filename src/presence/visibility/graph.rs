@@ -63,7 +63,7 @@ pub(super) enum RecheckScope {
 
 impl RecheckScope {
     fn add(&mut self, subjects: Option<&[UserId]>) {
-        let Some(subjects) = subjects else {
+        let Some(subjects) = subjects.filter(|subjects| subjects.len() <= MAX_SCOPE_SUBJECTS) else {
             *self = Self::All;
             return;
         };
@@ -301,38 +301,58 @@ impl VisibilityGraph {
         Some(self.key(index))
     }
 
-    /// Invalidates the edges affected by a visibility change. Returns the viewers to look up.
+    /// Invalidates the edges affected by a visibility change. Returns the viewers to look up; one may occur twice.
     pub(super) fn invalidate(&mut self, change: &Invalidation) -> Vec<ViewerKey> {
-        let subjects = change.subjects.as_deref();
-        let affected: Vec<u32> = match (&change.viewers, subjects) {
-            (Some(viewers), _) => {
-                viewers.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect()
-            }
-            (None, None) => {
+        match change {
+            Invalidation::All => {
                 // This also happens after missed notifications, which may include the end of typing.
                 self.typing.retain(|_, typing| !typing.delivered_to.is_empty());
                 let slots = (0..).zip(&self.viewers);
-                slots.filter(|(_, (_, viewer))| viewer.is_some()).map(|(index, _)| index).collect()
+                let all = slots.filter(|(_, (_, viewer))| viewer.is_some()).map(|(index, _)| index).collect();
+                self.add_invalid(all, None)
             }
-            (None, Some(subjects)) => {
-                let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
-                let mut affected: HashSet<u32> = watched
-                    .flat_map(|index| self.subjects[*index as usize].watchers.iter().copied())
-                    .collect();
-                // A lookup in flight may add viewers of these subjects with a state from before the change.
-                let in_flight = self.in_flight.iter().copied().filter(|index| {
-                    let viewer = self.viewers[*index as usize]
-                        .1
-                        .as_ref()
-                        .expect("lookups in flight belong to existing viewers");
-                    subjects.iter().any(|subject| viewer.in_flight.contains(*subject))
-                });
-                affected.extend(in_flight);
-                affected.into_iter().collect()
+            Invalidation::Viewers { viewers, subjects } => {
+                let affected = self.viewers_of(viewers);
+                self.add_invalid(affected, subjects.as_deref())
             }
-        };
-        let mut keys = Vec::with_capacity(affected.len());
-        for index in affected {
+            Invalidation::Subjects(subjects) => {
+                let affected = self.watchers_of(subjects);
+                self.add_invalid(affected, Some(subjects))
+            }
+            Invalidation::Group { members, moved } => {
+                let (of_members, of_moved) = (self.viewers_of(members), self.viewers_of(moved));
+                let mut keys = self.add_invalid(of_members, Some(moved));
+                keys.extend(self.add_invalid(of_moved.clone(), Some(moved)));
+                self.add_invalid(of_moved, Some(members));
+                keys
+            }
+        }
+    }
+
+    /// The viewers of these users.
+    fn viewers_of(&self, users: &[UserId]) -> Vec<u32> {
+        users.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect()
+    }
+
+    /// The viewers with an edge to one of these users, and those that a lookup in flight may give one, with a state from
+    /// before a change.
+    fn watchers_of(&self, subjects: &[UserId]) -> Vec<u32> {
+        let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
+        let mut watchers: HashSet<u32> =
+            watched.flat_map(|index| self.subjects[*index as usize].watchers.iter().copied()).collect();
+        let in_flight = self.in_flight.iter().copied().filter(|index| {
+            let viewer = self.viewers[*index as usize].1.as_ref();
+            let viewer = viewer.expect("lookups in flight belong to existing viewers");
+            subjects.iter().any(|subject| viewer.in_flight.contains(*subject))
+        });
+        watchers.extend(in_flight);
+        watchers.into_iter().collect()
+    }
+
+    /// Makes subjects of these viewers invalid, all if `None`. Returns the viewers.
+    fn add_invalid(&mut self, viewers: Vec<u32>, subjects: Option<&[UserId]>) -> Vec<ViewerKey> {
+        let mut keys = Vec::with_capacity(viewers.len());
+        for index in viewers {
             self.viewer_mut(index).invalid.add(subjects);
             keys.push(self.key(index));
         }

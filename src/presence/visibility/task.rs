@@ -421,11 +421,11 @@ impl VisibilityTask {
         let policies_changed = self.policy_traits.compare_fingerprint
             && std::mem::replace(&mut self.policy_traits.fingerprint, fingerprint) != fingerprint;
         if resync || policies_changed {
-            self.due.extend(self.graph.invalidate(&Invalidation { viewers: None, subjects: None }));
+            self.due.extend(self.graph.invalidate(&Invalidation::All));
         }
         let mut is_global = policies_changed;
         for invalidation in &invalidations {
-            let concerns_all = invalidation.viewers.is_none() && invalidation.subjects.is_none();
+            let concerns_all = *invalidation == Invalidation::All;
             let viewers = if concerns_all { "all" } else { "some" };
             metrics::counter!(metric::VISIBILITY_INVALIDATIONS, "viewers" => viewers).increment(1);
             is_global |= concerns_all;
@@ -436,8 +436,7 @@ impl VisibilityTask {
             return;
         }
         if self.policy_traits.reads_presence_state && !watched.is_empty() {
-            let subjects = Some(watched.clone());
-            self.due.extend(self.graph.invalidate(&Invalidation { viewers: None, subjects }));
+            self.due.extend(self.graph.invalidate(&Invalidation::Subjects(watched.clone())));
         }
         let mut updates = self.graph.apply_faces(&watched, faces);
         let (typing, due) = self.graph.apply_typing(&typing);

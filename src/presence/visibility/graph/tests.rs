@@ -23,11 +23,11 @@ fn lookup_state(candidates: Vec<Candidate>) -> LookupState {
 }
 
 fn invalidate_all() -> Invalidation {
-    Invalidation { viewers: None, subjects: None }
+    Invalidation::All
 }
 
 fn invalidate_subject(user: UserId) -> Invalidation {
-    Invalidation { viewers: None, subjects: Some(vec![user]) }
+    Invalidation::Subjects(vec![user])
 }
 
 /// Adds a viewer and delivers its initial state.
@@ -100,7 +100,7 @@ fn a_former_candidate_is_hidden_and_removed() {
     let (mut graph, ann, bob) = (VisibilityGraph::default(), UserId::random(), UserId::random());
     let (key, conn, user) = viewer_with_initial_state(&mut graph, 1, vec![visible(ann, 1), visible(bob, 1)]);
 
-    graph.invalidate(&Invalidation { viewers: Some(vec![user]), subjects: Some(vec![ann]) });
+    graph.invalidate(&Invalidation::Viewers { viewers: vec![user], subjects: Some(vec![ann]) });
     graph.begin_lookup(key).expect("needs a lookup");
     assert_eq!(
         graph.apply_lookup(key, lookup_state(Vec::new())),
@@ -109,6 +109,66 @@ fn a_former_candidate_is_hidden_and_removed() {
     );
     assert!(!graph.is_watched(ann) && graph.is_watched(bob));
     assert_eq!(graph.edge_count(), 1);
+}
+
+/// A change of a group reaches each pair of a user that moved and a member or another user that moved, in both
+/// directions, and no other pair.
+#[test]
+fn a_changed_group_invalidates_moved_users_and_members_for_each_other() {
+    let mut graph = VisibilityGraph::default();
+    let [(member, _, of_member), (other, _, of_other)] =
+        [1, 2].map(|conn| viewer_with_initial_state(&mut graph, conn, Vec::new()));
+    let [(came, _, who_came), (left, _, who_left)] =
+        [3, 4].map(|conn| viewer_with_initial_state(&mut graph, conn, Vec::new()));
+    let (bystander, ..) = viewer_with_initial_state(&mut graph, 5, Vec::new());
+    // Another node has the sockets of these.
+    let [absent, moved_elsewhere] = [UserId::random(), UserId::random()];
+
+    let members = vec![of_member, of_other, absent, who_came];
+    let moved = vec![who_came, who_left, moved_elsewhere];
+    let due = graph.invalidate(&Invalidation::Group { members: members.clone(), moved: moved.clone() });
+    assert_eq!(HashSet::from_iter(&due), HashSet::from([&member, &other, &came, &left]));
+    assert!(graph.begin_lookup(bystander).is_none());
+    let mut scope = |key| {
+        let (_, _, subjects) = graph.begin_lookup(key).expect("needs a lookup");
+        HashSet::<UserId>::from_iter(subjects.expect("some subjects"))
+    };
+    let everyone = HashSet::from_iter(members.iter().chain(&moved).copied());
+    assert_eq!(scope(member), HashSet::from_iter(moved.clone()));
+    assert_eq!(scope(other), HashSet::from_iter(moved));
+    assert_eq!(scope(came), everyone);
+    assert_eq!(scope(left), everyone);
+}
+
+#[test]
+fn a_new_member_of_a_large_group_is_looked_up_by_all_and_looks_up_everything() {
+    let mut graph = VisibilityGraph::default();
+    let (member, _, of_member) = viewer_with_initial_state(&mut graph, 1, Vec::new());
+    let (new, _, of_new) = viewer_with_initial_state(&mut graph, 2, Vec::new());
+    let mut members: Vec<UserId> = (0..5_000).map(|_| UserId::random()).collect();
+    members.extend([of_member, of_new]);
+    graph.invalidate(&Invalidation::Group { members, moved: vec![of_new] });
+    let (_, _, subjects) = graph.begin_lookup(member).expect("needs a lookup");
+    assert_eq!(subjects, Some(vec![of_new]));
+    let (_, _, subjects) = graph.begin_lookup(new).expect("needs a lookup");
+    assert_eq!(subjects, None);
+}
+
+/// The lookup in flight may have read the group before the change.
+#[test]
+fn a_changed_group_causes_another_lookup_of_viewers_with_a_lookup_in_flight() {
+    let mut graph = VisibilityGraph::default();
+    let (member, conn, of_member) = viewer_with_initial_state(&mut graph, 1, Vec::new());
+    let new = UserId::random();
+    graph.invalidate(&invalidate_all());
+    graph.begin_lookup(member).expect("needs a lookup");
+    let group = Invalidation::Group { members: vec![of_member, new], moved: vec![new] };
+    assert_eq!(graph.invalidate(&group), [member]);
+    assert_eq!(graph.apply_lookup(member, lookup_state(Vec::new())), []);
+    let (_, _, subjects) = graph.begin_lookup(member).expect("needs another lookup");
+    assert_eq!(subjects, Some(vec![new]));
+    let updates = graph.apply_lookup(member, lookup_state(vec![visible(new, 1)]));
+    assert!(matches!(&updates[..], [GraphUpdate::Presence(_, to)] if to[..] == [conn]), "{updates:?}");
 }
 
 #[test]
@@ -139,7 +199,7 @@ fn a_policy_error_hides_all_users_from_that_viewer_only() {
     let affected_user =
         graph.viewers.iter().flat_map(|(_, viewer)| viewer).find(|viewer| viewer.user != user);
     let affected_user = affected_user.expect("the first viewer").user;
-    graph.invalidate(&Invalidation { viewers: Some(vec![affected_user]), subjects: None });
+    graph.invalidate(&Invalidation::Viewers { viewers: vec![affected_user], subjects: None });
     graph.begin_lookup(affected).expect("needs a lookup");
     assert_eq!(graph.hide_all(affected), [hidden_update(ann, one)]);
     assert!(graph.needs_lookup(affected), "it is looked up again");
@@ -166,7 +226,7 @@ fn a_removed_viewer_leaves_no_state() {
     );
     assert!(!graph.is_watched(ann) && graph.conn(key).is_none());
     assert_eq!(graph.edge_count(), 0);
-    assert_eq!(graph.invalidate(&Invalidation { viewers: Some(vec![user]), subjects: None }), []);
+    assert_eq!(graph.invalidate(&Invalidation::Viewers { viewers: vec![user], subjects: None }), []);
     assert_eq!(graph.invalidate(&invalidate_all()), []);
 }
 
@@ -286,7 +346,7 @@ fn a_state_that_overtook_a_position_is_sent_again() {
 fn a_subject_that_was_taken_back_without_the_client_knowing_is_taken_back_again() {
     let (mut graph, viewer, ann) = (VisibilityGraph::default(), UserId::random(), UserId::random());
     let (key, position) = resumable_viewer(&mut graph, 1, viewer, vec![visible(ann, 1)]);
-    graph.invalidate(&Invalidation { viewers: Some(vec![viewer]), subjects: Some(vec![ann]) });
+    graph.invalidate(&Invalidation::Viewers { viewers: vec![viewer], subjects: Some(vec![ann]) });
     graph.begin_lookup(key).expect("needs a lookup");
     assert_eq!(graph.apply_lookup(key, lookup_state(Vec::new())).len(), 1);
     assert!(!graph.is_watched(ann));
@@ -300,7 +360,7 @@ fn a_subject_that_was_taken_back_without_the_client_knowing_is_taken_back_again(
     let key = {
         let resumed = resume(&mut graph, 4, viewer, position).expect("known");
         state(&resumed.updates);
-        graph.invalidate(&Invalidation { viewers: Some(vec![viewer]), subjects: Some(vec![ann]) });
+        graph.invalidate(&Invalidation::Viewers { viewers: vec![viewer], subjects: Some(vec![ann]) });
         resumed.key
     };
     graph.begin_lookup(key).expect("needs a lookup");
