@@ -5,6 +5,10 @@ use uuid::Uuid;
 
 use crate::oracle::Rule;
 
+/// Kinds of changes: memberships of the team, and of the conversation.
+const TEAM: u32 = 3;
+const CONVERSATION: u32 = 4;
+
 /// The users of a history, and the groups that they may be members of.
 pub struct Relations {
     rule: Rule,
@@ -37,13 +41,17 @@ impl Relations {
 
     /// A random change of a relation or a visibility setting.
     pub fn random_change(&self, rng: &mut StdRng) -> String {
-        let one = rng.random_range(0..self.users.len());
-        let other = (one + rng.random_range(1..self.users.len())) % self.users.len();
-        let (a, b) = (self.users[one], self.users[other]);
+        let user = rng.random_range(0..self.users.len());
+        let kind = rng.random_range(0..if self.rule == Rule::ByGrant { 11 } else { 8 });
+        self.change_of_kind(rng, kind, user)
+    }
+
+    fn change_of_kind(&self, rng: &mut StdRng, kind: u32, user: usize) -> String {
+        let other = (user + rng.random_range(1..self.users.len())) % self.users.len();
+        let (a, b) = (self.users[user], self.users[other]);
         let (team, conversation) = (self.team, self.conversation);
         let on = rng.random_bool(0.6);
-        let kind = rng.random_range(0..if self.rule == Rule::ByGrant { 11 } else { 8 });
-        if self.rule == Rule::OwnTables && kind <= 4 {
+        if self.rule == Rule::OwnTables && kind <= CONVERSATION {
             return self.change_of_own_tables(kind, a, b, on);
         }
         // A restored database may lack the groups.
@@ -60,15 +68,15 @@ impl Relations {
                 format!("insert into rollcall.blocks (blocker_id, blocked_id) values ('{a}', '{b}') on conflict do nothing;")
             }
             2 => format!("delete from rollcall.blocks where blocker_id = '{a}';"),
-            3 if on => {
+            TEAM if on => {
                 format!("{groups} insert into rollcall.team_members (team_id, user_id) values ('{team}', '{a}') on conflict do nothing;")
             }
-            3 => format!("delete from rollcall.team_members where team_id = '{team}' and user_id = '{a}';"),
-            4 if on => format!(
+            TEAM => format!("delete from rollcall.team_members where team_id = '{team}' and user_id = '{a}';"),
+            CONVERSATION if on => format!(
                 "{groups} insert into rollcall.conversation_participants (conversation_id, user_id)
                  values ('{conversation}', '{a}') on conflict do nothing;"
             ),
-            4 => format!(
+            CONVERSATION => format!(
                 "delete from rollcall.conversation_participants where conversation_id = '{conversation}' and user_id = '{a}';"
             ),
             5 | 6 => {
@@ -94,6 +102,17 @@ impl Relations {
         }
     }
 
+    /// Two changes for transactions that overlap; mostly of memberships of the same group.
+    pub fn overlapping_changes(&self, rng: &mut StdRng) -> [String; 2] {
+        if rng.random_bool(0.3) {
+            return [self.random_change(rng), self.random_change(rng)];
+        }
+        let kind = if rng.random_bool(0.6) { TEAM } else { CONVERSATION };
+        let one = rng.random_range(0..self.users.len());
+        let other = (one + rng.random_range(1..self.users.len())) % self.users.len();
+        [one, other].map(|user| self.change_of_kind(rng, kind, user))
+    }
+
     /// As [`Self::random_change`], over the tables of the application.
     fn change_of_own_tables(&self, kind: u32, a: Uuid, b: Uuid, on: bool) -> String {
         let org = i64::try_from(self.team.as_u128() >> 66).expect("62 bits");
@@ -114,11 +133,11 @@ impl Relations {
                 format!("insert into public.mutes (who, whom) values ('{a}', '{b}') on conflict do nothing;")
             }
             2 => format!("delete from public.mutes where who = '{a}';"),
-            3 if on => format!(
+            TEAM if on => format!(
                 "insert into public.org_members (org, member) values ({org}, '{a}')
                  on conflict (org, member) do update set left_at = null;"
             ),
-            3 => format!("update public.org_members set left_at = now() where org = {org} and member = '{a}';"),
+            TEAM => format!("update public.org_members set left_at = now() where org = {org} and member = '{a}';"),
             _ if on => format!(
                 "insert into public.room_members (room, member) values ('{room}', '{a}') on conflict do nothing;"
             ),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +15,7 @@ use testkit::{
     client::{HttpResponse, Socket, SocketEvent as Said, try_send},
     harness::{TestServer, User},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
@@ -33,6 +34,8 @@ const ROUNDS: usize = 8;
 const MAX_CONCURRENT_STEPS: usize = 4;
 /// Maximum time between two rounds with outages, in milliseconds.
 const MAX_PAUSE: u64 = 2_000;
+/// Time after which a statement that has not ended waits for a lock of a transaction that overlaps.
+const MAX_LOCK_WAIT: Duration = Duration::from_millis(200);
 /// Time limit for sockets to reach the expected state at a quiet point.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same while faults go on.
@@ -65,6 +68,12 @@ enum Step {
         custom: String,
     },
     Sql(String),
+    /// Two transactions that both execute their statements before one commits.
+    Overlap {
+        changes: [String; 2],
+        /// Whether the second one commits first.
+        reversed: bool,
+    },
     /// `closes`: with a close handshake. `reads`: what was sent before was received.
     Reconnect {
         viewer: usize,
@@ -132,8 +141,9 @@ pub async fn run(world: Arc<World>, seed: u64) -> Result<HistoryStats, String> {
         resumed: 0,
         log_start: 0,
         earlier_losses: world.losses().await.len(),
-        // One for each concurrent change of a round, since a connection executes one statement at a time.
-        connections: world.connections(MAX_CONCURRENT_STEPS),
+        // One for each concurrent change of a round, since a connection executes one statement at a time, and one for
+        // the second transaction of an overlap.
+        connections: world.connections(MAX_CONCURRENT_STEPS + 1),
         world: world.clone(),
     };
     history.set_up().await;
@@ -165,6 +175,24 @@ pub async fn run(world: Arc<World>, seed: u64) -> Result<HistoryStats, String> {
     }
     world.give_back(history.connections);
     Ok(HistoryStats { frames, steps, resumed: history.resumed })
+}
+
+/// Executes two changes in transactions that overlap. If the second change waits for a lock of the first one, the first
+/// transaction commits.
+async fn overlap([one, other]: [&Connection; 2], changes: &[String; 2], reversed: bool) {
+    let [first, second] = changes.each_ref().map(|change| format!("begin; {change}"));
+    one.execute(&first).await;
+    let mut second = pin!(other.execute(&second));
+    if timeout(MAX_LOCK_WAIT, &mut second).await.is_err() {
+        one.execute("commit").await;
+        second.await;
+        other.execute("commit").await;
+        return;
+    }
+    let in_order = if reversed { [other, one] } else { [one, other] };
+    for connection in in_order {
+        connection.execute("commit").await;
+    }
 }
 
 impl History {
@@ -234,8 +262,15 @@ impl History {
 
     async fn run_round(&mut self) -> usize {
         let first_tag = self.tag + 1;
-        let steps: Vec<Step> =
+        let mut steps: Vec<Step> =
             (0..self.rng.random_range(1..=MAX_CONCURRENT_STEPS)).map(|_| self.random_step()).collect();
+        // There is one connection for the second transaction.
+        let overlaps = steps.iter_mut().filter(|step| matches!(step, Step::Overlap { .. }));
+        for step in overlaps.skip(1) {
+            if let Step::Overlap { changes: [change, _], .. } = step {
+                *step = Step::Sql(std::mem::take(change));
+            }
+        }
         let mut concurrent = Vec::new();
         for step in &steps {
             match step {
@@ -243,7 +278,9 @@ impl History {
                     self.reconnect(*viewer, *resumes, *closes, *reads).await;
                 }
                 Step::Frame { viewer, status, custom } => self.send_frame(*viewer, status, custom).await,
-                Step::Rest { .. } | Step::Type { .. } | Step::Sql(_) => concurrent.push(step),
+                Step::Rest { .. } | Step::Type { .. } | Step::Sql(_) | Step::Overlap { .. } => {
+                    concurrent.push(step);
+                }
             }
         }
         let (this, node) = (&*self, self.world.node(steps.len() % self.world.node_count()));
@@ -273,6 +310,10 @@ impl History {
                         );
                     }
                     Step::Sql(text) => this.connections[index].execute(text).await,
+                    Step::Overlap { changes, reversed } => {
+                        let connections = [index, MAX_CONCURRENT_STEPS];
+                        overlap(connections.map(|index| &this.connections[index]), changes, *reversed).await;
+                    }
                     Step::Frame { .. } | Step::Reconnect { .. } => {}
                 }
             }
@@ -382,6 +423,10 @@ impl History {
                        on conflict (user_id) do update set custom_status = excluded.custom_status; commit;"
                 ))
             }
+            72..86 => Step::Overlap {
+                changes: self.relations.overlapping_changes(&mut self.rng),
+                reversed: self.rng.random_bool(0.5),
+            },
             _ => Step::Sql(self.relations.random_change(&mut self.rng)),
         }
     }

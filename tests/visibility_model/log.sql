@@ -1,5 +1,6 @@
--- The commit log of the test: every change of presence and visibility, in exact commit order. A lock held until the end
--- of the transaction is taken before a number is assigned, so numbers follow commits.
+-- The commit log of the test: every change of presence and visibility, in exact commit order. The triggers run when a
+-- transaction commits, and take a lock that is held until its end before they assign a number. So numbers follow commits,
+-- and transactions overlap until they commit.
 create table public.commit_log (
   seq bigint generated always as identity primary key,
   xid xid8 not null default pg_current_xact_id(),
@@ -52,8 +53,8 @@ begin
     'rollcall.conversation_participants', 'public.test_grants', 'public.friendships', 'public.mutes',
     'public.org_members', 'public.room_members']
   loop
-    execute format('create trigger zz_note_commit after insert or update or delete on %s
-      for each row execute function public.note_commit()', v_table);
+    execute format('create constraint trigger zz_note_commit after insert or update or delete on %s
+      deferrable initially deferred for each row execute function public.note_commit()', v_table);
   end loop;
 end
 $$;

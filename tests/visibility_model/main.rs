@@ -5,9 +5,9 @@
 //! received everything, must reach the same state.
 //!
 //! Users, relations and settings are random, and so are the histories of concurrent changes over REST, sockets and SQL
-//! on two nodes. `ROLLCALL_SEED` repeats a run; `ROLLCALL_HISTORIES` sets the number of histories. Two oracles check
-//! them: `SELECT` under row-level security at every quiet point ([`history`]), and a second implementation of the rule
-//! over the commit log ([`oracle`]).
+//! on two nodes. Some transactions overlap. `ROLLCALL_SEED` repeats a run; `ROLLCALL_HISTORIES` sets the number of
+//! histories. Two oracles check them: `SELECT` under row-level security at every quiet point ([`history`]), and a second
+//! implementation of the rule over the commit log ([`oracle`]).
 //!
 //! The last two tests also cause faults of the database ([`faults`]) and outages ([`outages`]): then writes may be answered
 //! with 503, and none that was acknowledged may be lost or overwritten by an earlier one, except by a fail-over or restored
