@@ -76,7 +76,19 @@ pub enum Notification {
     /// Notifications that were sent in the last `within` may be missing: the relay failed.
     Missed { within: Duration },
     /// What decides over private channels changed.
-    Authorization { source: String, value_hashes: Vec<u32> },
+    Authorization { source: String, callers: AffectedCallers },
+}
+
+/// Which callers of private channels a change may concern. Callers are named by hashes of values: the first four bytes
+/// of the SHA-256 of a user or topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AffectedCallers {
+    /// All of them; the policies themselves may have changed.
+    All,
+    /// Any of them, but most likely those with one of these hashes.
+    Likely(Vec<u32>),
+    /// Those with one of these hashes and no others.
+    Only(Vec<u32>),
 }
 
 /// Time of sending by the database's clock, in milliseconds since 1970.
@@ -251,6 +263,13 @@ impl<'a> Body<'a> {
         Some(first)
     }
 
+    /// Skips `mark` if it is next, and returns whether it is.
+    fn skip(&mut self, mark: char) -> bool {
+        let rest = self.text.strip_prefix(mark);
+        self.text = rest.unwrap_or(self.text);
+        rest.is_some()
+    }
+
     fn sent_at(&mut self) -> Option<SentAt> {
         self.next('|')?.parse().ok().map(SentAt)
     }
@@ -330,11 +349,15 @@ fn parse(channel: &str, body: &mut Body<'_>) -> Option<Notification> {
         channel::MESSAGES => Notification::Messages(body.list(|_, id| id.parse().ok())?),
         channel::AUTHORIZATION => {
             let source = body.next('|')?.to_owned();
-            let value_hashes = match body.text {
-                "" => Vec::new(),
-                _ => body.list(|body, hash| body.unmask(hash).map(u32::from_be_bytes))?,
+            let is_exact = body.skip('=');
+            let callers = match body.text {
+                "" if !is_exact => AffectedCallers::All,
+                _ => {
+                    let hashes = body.list(|body, hash| body.unmask(hash).map(u32::from_be_bytes))?;
+                    if is_exact { AffectedCallers::Only(hashes) } else { AffectedCallers::Likely(hashes) }
+                }
             };
-            Notification::Authorization { source, value_hashes }
+            Notification::Authorization { source, callers }
         }
         _ => return None,
     })
@@ -463,12 +486,23 @@ mod tests {
             (
                 channel::AUTHORIZATION,
                 "drop table|".into(),
-                Notification::Authorization { source: "drop table".into(), value_hashes: Vec::new() },
+                Notification::Authorization { source: "drop table".into(), callers: AffectedCallers::All },
             ),
             (
                 channel::AUTHORIZATION,
                 format!("public.rooms|{}", masked(1, &[0, 0, 1, 2])),
-                Notification::Authorization { source: "public.rooms".into(), value_hashes: vec![258] },
+                Notification::Authorization {
+                    source: "public.rooms".into(),
+                    callers: AffectedCallers::Likely(vec![258]),
+                },
+            ),
+            (
+                channel::AUTHORIZATION,
+                format!("public.rooms|={}", masked(1, &[0, 0, 1, 2])),
+                Notification::Authorization {
+                    source: "public.rooms".into(),
+                    callers: AffectedCallers::Only(vec![258]),
+                },
             ),
         ] {
             assert_eq!(open(channel, &body), Ok(expected), "{channel} {body}");
@@ -493,6 +527,7 @@ mod tests {
             (channel::MISSED, "-1".into()),
             (channel::AUTHORIZATION, "no hashes".into()),
             (channel::AUTHORIZATION, "a|é12345".into()),
+            (channel::AUTHORIZATION, "a|=".into()),
             ("unknown", String::new()),
         ] {
             assert_eq!(open(channel, &body), Err(NotificationError::Invalid), "{channel} {body}");

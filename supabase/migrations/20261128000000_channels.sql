@@ -1590,6 +1590,422 @@ $$;
 comment on function rollcall_internal.columns_in_policies is
   'Columns of a table that the policies for a purpose read; null stands for all.';
 
+-- Triggers on followed tables -----------------------------------------------------------------------------------------
+
+-- As in pg_trigger.tgargs: each in the encoding of the database, with a zero byte after it.
+-- Invoker: computes from its argument.
+create function rollcall_internal.trigger_arguments(p_arguments text[]) returns bytea
+  language sql stable security invoker set search_path = ''
+as $$
+  select coalesce(string_agg(convert_to(a.value, getdatabaseencoding()) || '\x00'::bytea, ''::bytea order by a.place),
+    ''::bytea)
+  from unnest(p_arguments) with ordinality as a (value, place)
+$$;
+comment on function rollcall_internal.trigger_arguments is 'Arguments of a trigger as the catalog stores them.';
+
+-- Makes a table have these triggers for each statement, and no others whose name matches p_pattern. p_triggers is an
+-- array of objects with name, events, function (in rollcall_internal) and arguments (text[]); null stands for none.
+-- Triggers of one event have the transition tables new_rows and old_rows. Triggers that are as they are wanted stay, so
+-- that most calls take no lock on the table.
+-- Invoker: needs the right to create triggers on that table.
+create function rollcall_internal.set_triggers(p_table regclass, p_pattern text, p_triggers jsonb) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    with wanted as (
+      select w.name, w.events, w.function, w.arguments, (
+          select sum(case e.event when 'insert' then 4 when 'delete' then 8 when 'update' then 16 else 32 end)
+          from regexp_split_to_table(w.events, ' or ') as e (event)) as type
+      from jsonb_array_elements(p_triggers) as wanted (trigger)
+      cross join lateral jsonb_to_record(case jsonb_typeof(wanted.trigger) when 'object' then wanted.trigger end)
+        as w (name text, events text, function text, arguments text[])
+      where w.name is not null
+    )
+    select coalesce(w.name, t.tgname) as name, w.events, w.function,
+      case w.events
+        when 'insert' then 'referencing new table as new_rows'
+        when 'delete' then 'referencing old table as old_rows'
+        when 'update' then 'referencing old table as old_rows new table as new_rows'
+        else '' end as transitions,
+      array_to_string(array(
+        select quote_literal(a.value) from unnest(w.arguments) with ordinality as a (value, place) order by a.place),
+        ', ') as arguments
+    from wanted w
+    full join (
+      select t.tgname, t.tgtype, t.tgargs, f.proname
+      from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+      where t.tgrelid = p_table and t.tgname ~ p_pattern
+    ) t on t.tgname = w.name
+    where (w.type, w.function, rollcall_internal.trigger_arguments(w.arguments))
+      is distinct from (t.tgtype, t.proname, t.tgargs)
+    -- Those that are dropped first, because their lock is the strongest.
+    order by w.name is not null
+  loop
+    if v_trigger.events is null then
+      execute format('drop trigger %I on %s', v_trigger.name, p_table);
+    else
+      execute format('create or replace trigger %I after %s on %s %s for each statement
+        execute function rollcall_internal.%I(%s)', v_trigger.name, v_trigger.events, p_table, v_trigger.transitions,
+        v_trigger.function, v_trigger.arguments);
+    end if;
+  end loop;
+end
+$$;
+comment on function rollcall_internal.set_triggers is 'Makes a table have some triggers for each statement.';
+
+-- schemas/09_policy_rows.sql -----------------------------------------------------------------------------------------
+
+-- Which users and topics a row concerns, found in the parsed form of policies, views and functions. After a change of a
+-- table that they read only in ways understood here, Rollcall evaluates policies again only for these, otherwise for
+-- all.
+
+-- The text form of a parsed expression (pg_node_tree) as JSON. A node is an object whose member `node` holds its type;
+-- its other members are its fields. A field, and a list, is an array whose first item is 0, so that the values start at
+-- index 1. An atom is a string. Null if the text cannot be read.
+-- Invoker: computes from its argument.
+create function rollcall_internal.node_tree(p_tree text) returns jsonb
+  language plpgsql immutable security invoker set search_path = ''
+as $$
+begin
+  -- Each field has a value. A name in the tree that begins with a colon would look like a field.
+  if p_tree ~ ':\S+\s+[:})]' then
+    return null;
+  end if;
+  return (
+    select '[0' || string_agg(case
+        when token.text = '{' then ',{"node":[0'
+        when token.text = '}' then ']}'
+        when token.text = '(' then ',[0'
+        when token.text = ')' then ']'
+        when left(token.text, 1) = ':' then '],' || to_json(substr(token.text, 2)) || ':[0'
+        else ',' || to_json(token.text) end, '' order by token.place) || ']'
+    from (
+      select found.match[1] as text, found.place
+      from regexp_matches(p_tree, '[(){}]|(?:\\.|[^\s(){}\\])+', 'g') with ordinality as found (match, place)
+    ) token
+  )::jsonb -> 1;
+exception when invalid_text_representation then
+  return null;
+end
+$$;
+comment on function rollcall_internal.node_tree is 'A parsed expression as JSON; null if it cannot be read.';
+
+-- Names the value of an expression: `viewer`, `topic`, or `<level>:<table>.<column>` with the numbers of the range
+-- table entry and of the column. Level 0 is the row that a policy judges, level 1 the outermost query. Null for any
+-- other expression. A UUID and its text have one name.
+-- Invoker: computes from its arguments.
+create function rollcall_internal.expression_key(p_node jsonb, p_level int) returns text
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_query constant jsonb := p_node -> 'subselect' -> 1;
+begin
+  case p_node -> 'node' ->> 1
+    when 'VAR' then
+      if (p_node -> 'varattno' ->> 1)::int > 0 then
+        return format('%s:%s.%s', p_level - (p_node -> 'varlevelsup' ->> 1)::int, p_node -> 'varno' ->> 1,
+          p_node -> 'varattno' ->> 1);
+      end if;
+    when 'FUNCEXPR' then
+      if (p_node -> 'funcid' ->> 1)::oid = to_regprocedure('auth.uid()') then
+        return 'viewer';
+      elsif (p_node -> 'funcid' ->> 1)::oid = to_regprocedure('realtime.topic()') then
+        return 'topic';
+      end if;
+    when 'OPEXPR' then
+      -- auth.jwt() ->> 'sub'. The constant has four bytes of length before its text.
+      if (p_node -> 'opno' ->> 1)::oid = '->>(jsonb,text)'::regoperator
+        and (p_node -> 'args' -> 1 -> 1 -> 'funcid' ->> 1)::oid = to_regprocedure('auth.jwt()')
+        and p_node -> 'args' -> 1 -> 2 -> 'constvalue' @> '["7", "115", "117", "98"]'
+        and p_node -> 'args' -> 1 -> 2 -> 'constvalue' ->> 7 = '115'
+      then
+        return 'viewer';
+      end if;
+    when 'RELABELTYPE' then
+      return rollcall_internal.expression_key(p_node -> 'arg' -> 1, p_level);
+    -- A cast. That of a column to UUID is left out, because it can raise for a row that concerns nobody.
+    when 'COERCEVIAIO' then
+      if p_node -> 'resulttype' ->> 1 in ('25', '2950') and (
+        p_node -> 'arg' -> 1 -> 'node' ->> 1 <> 'VAR'
+        or p_node -> 'arg' -> 1 -> 'vartype' ->> 1 = '2950')
+      then
+        return rollcall_internal.expression_key(p_node -> 'arg' -> 1, p_level);
+      end if;
+    -- A subquery without tables, such as (select auth.uid()).
+    when 'SUBLINK' then
+      if p_node -> 'subLinkType' ->> 1 = '4' and v_query -> 'rtable' ->> 1 = '<>'
+        and v_query -> 'jointree' -> 1 -> 'quals' ->> 1 = '<>'
+      then
+        return rollcall_internal.expression_key(v_query -> 'targetList' -> 1 -> 1 -> 'expr' -> 1, p_level + 1);
+      end if;
+    else
+  end case;
+  return null;
+end
+$$;
+comment on function rollcall_internal.expression_key is 'Names the value of a parsed expression, for comparisons.';
+
+-- Whether an operator node compares UUIDs, or texts byte by byte.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.is_equality(p_node jsonb) returns boolean
+  language sql stable security invoker set search_path = ''
+as $$
+  select (p_node -> 'opno' ->> 1)::oid in ('=(uuid,uuid)'::regoperator, '=(text,text)'::regoperator)
+    and not exists (
+      select from pg_catalog.pg_collation c
+      where c.oid = (p_node -> 'inputcollid' ->> 1)::oid and not c.collisdeterministic)
+$$;
+comment on function rollcall_internal.is_equality is 'Whether a parsed operator is the equality of UUIDs or texts.';
+
+-- Equalities that hold wherever a condition does: of UUIDs or texts, in the condition or joined to it by AND. Each is
+-- two keys with a space between them.
+-- Invoker: computes from its arguments.
+create function rollcall_internal.equalities(p_condition jsonb, p_level int) returns text[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_left text;
+  v_right text;
+begin
+  if p_condition -> 'node' ->> 1 = 'BOOLEXPR' and p_condition -> 'boolop' ->> 1 = 'and' then
+    return array(
+      select equality
+      from jsonb_array_elements(p_condition -> 'args' -> 1) as arg (node)
+      cross join lateral unnest(rollcall_internal.equalities(arg.node, p_level)) as equality);
+  end if;
+  if p_condition -> 'node' ->> 1 = 'OPEXPR' and rollcall_internal.is_equality(p_condition) then
+    v_left := rollcall_internal.expression_key(p_condition -> 'args' -> 1 -> 1, p_level);
+    v_right := rollcall_internal.expression_key(p_condition -> 'args' -> 1 -> 2, p_level);
+    if v_left is not null and v_right is not null then
+      return array[v_left || ' ' || v_right];
+    end if;
+  end if;
+  return '{}';
+end
+$$;
+comment on function rollcall_internal.equalities is 'Equalities that hold wherever a parsed condition does.';
+
+-- The same for the joins of a query. Rows on the optional side of an outer join are rows without the condition.
+-- Invoker: computes from its arguments.
+create function rollcall_internal.join_equalities(p_join jsonb, p_level int) returns text[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_type constant text := p_join -> 'jointype' ->> 1;
+begin
+  if p_join -> 'node' ->> 1 is distinct from 'JOINEXPR' then
+    return '{}';
+  end if;
+  -- 0 inner, 1 left, 3 right.
+  return case when v_type = '0' then rollcall_internal.equalities(p_join -> 'quals' -> 1, p_level) else '{}' end
+    || case when v_type in ('0', '1') then rollcall_internal.join_equalities(p_join -> 'larg' -> 1, p_level)
+      else '{}' end
+    || case when v_type in ('0', '3') then rollcall_internal.join_equalities(p_join -> 'rarg' -> 1, p_level)
+      else '{}' end;
+end
+$$;
+comment on function rollcall_internal.join_equalities is 'Equalities that hold in all rows of a parsed join.';
+
+-- The equality that `value in (subquery)` adds to the conditions of the subquery. Only where the expression is a
+-- condition: there it does not matter whether it is null or false. Nothing if the subquery combines rows, because then
+-- a row counts without being equal.
+-- Invoker: computes from its arguments.
+create function rollcall_internal.membership(p_operator jsonb, p_query jsonb, p_level int) returns text[]
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_value constant text := rollcall_internal.expression_key(p_operator -> 'args' -> 1 -> 1, p_level);
+  v_member constant text := rollcall_internal.expression_key(
+    p_query -> 'targetList' -> 1 -> 1 -> 'expr' -> 1, p_level + 1);
+begin
+  if v_value is null or v_member is null or not rollcall_internal.is_equality(p_operator)
+    or 'true' in (p_query -> 'hasAggs' ->> 1, p_query -> 'hasWindowFuncs' ->> 1, p_query -> 'hasTargetSRFs' ->> 1,
+      p_query -> 'hasDistinctOn' ->> 1)
+    or exists (
+      select
+      from unnest(array['groupClause', 'groupingSets', 'havingQual', 'limitOffset', 'limitCount', 'setOperations'])
+        as field (name)
+      where p_query -> field.name ->> 1 is distinct from '<>')
+  then
+    return '{}';
+  end if;
+  return array[v_value || ' ' || v_member];
+end
+$$;
+comment on function rollcall_internal.membership is 'The equality that membership in a parsed subquery adds to it.';
+
+-- Invoker: computes from its arguments.
+create function rollcall_internal.equal_keys(p_key text, p_equalities text[]) returns text[]
+  language sql immutable security invoker set search_path = ''
+as $$
+  with recursive
+  pair as (
+    select split_part(e.equality, ' ', 1) as one, split_part(e.equality, ' ', 2) as other
+    from unnest(p_equalities) e (equality)
+  ),
+  reached (key) as (
+    select p_key
+    union
+    select case when p.one = r.key then p.other else p.one end
+    from reached r join pair p on r.key in (p.one, p.other)
+  )
+  select array_agg(r.key) from reached r
+$$;
+comment on function rollcall_internal.equal_keys is 'All keys that are equal to one, directly or indirectly.';
+
+-- The tables that a parsed expression reads, one row per mention, with the column that equals the viewer and the one
+-- that equals p_subject (null where no condition says so). A row of the table with another value in that column cannot
+-- change the result of the expression for this viewer or subject.
+--   p_equalities  what holds wherever the node is evaluated to an effect
+--   p_is_condition  whether the node decides alone, so that null and false have the same effect
+-- Invoker: computes from its arguments.
+-- Over 60 lines: one case per kind of node.
+create function rollcall_internal.tables_read(
+  p_node jsonb, p_level int, p_equalities text[], p_is_condition boolean, p_subject text
+) returns table (source oid, viewer_column int, subject_column int)
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_type constant text := case jsonb_typeof(p_node) when 'object' then p_node -> 'node' ->> 1 end;
+  v_join constant jsonb := p_node -> 'jointree' -> 1;
+  v_level int := p_level;
+  v_equalities text[] := p_equalities;
+  -- Fields that are evaluated by the case itself.
+  v_done text[] := '{}';
+begin
+  if v_type = 'QUERY' then
+    v_level := p_level + 1;
+    v_equalities := v_equalities || rollcall_internal.equalities(v_join -> 'quals' -> 1, v_level) || array(
+      select equality
+      from jsonb_array_elements(case jsonb_typeof(v_join -> 'fromlist' -> 1) when 'array' then
+        v_join -> 'fromlist' -> 1 else '[]' end) as item (node)
+      cross join lateral unnest(rollcall_internal.join_equalities(item.node, v_level)) as equality);
+    return query
+      select (entry.node -> 'relid' ->> 1)::oid, (
+          select min(split_part(k.key, '.', 2)::int)
+          from unnest(rollcall_internal.equal_keys('viewer', v_equalities)) k (key)
+          where k.key like format('%s:%s.%%', v_level, entry.place - 1)), (
+          select min(split_part(k.key, '.', 2)::int)
+          from unnest(rollcall_internal.equal_keys(p_subject, v_equalities)) k (key)
+          where k.key like format('%s:%s.%%', v_level, entry.place - 1))
+      from jsonb_array_elements(case jsonb_typeof(p_node -> 'rtable' -> 1) when 'array' then
+        p_node -> 'rtable' -> 1 else '[]' end) with ordinality as entry (node, place)
+      where entry.node -> 'rtekind' ->> 1 = '0';
+    v_done := array['jointree'];
+    return query select * from rollcall_internal.tables_read(
+      v_join -> 'quals' -> 1, v_level, v_equalities, true, p_subject);
+    return query select * from rollcall_internal.tables_read(
+      v_join -> 'fromlist' -> 1, v_level, v_equalities, false, p_subject);
+
+  elsif p_is_condition and v_type = 'BOOLEXPR' and p_node -> 'boolop' ->> 1 in ('and', 'or') then
+    v_done := array['args'];
+    return query
+      select inner_read.*
+      from jsonb_array_elements(p_node -> 'args' -> 1) as arg (node)
+      cross join lateral rollcall_internal.tables_read(arg.node, v_level,
+        v_equalities || rollcall_internal.equalities(p_node, v_level), true, p_subject) inner_read;
+
+  -- value = any (subquery)
+  elsif p_is_condition and v_type = 'SUBLINK' and p_node -> 'subLinkType' ->> 1 = '2' then
+    v_done := array['subselect'];
+    return query select * from rollcall_internal.tables_read(p_node -> 'subselect' -> 1, v_level,
+      v_equalities || rollcall_internal.membership(p_node -> 'testexpr' -> 1, p_node -> 'subselect' -> 1, v_level),
+      false, p_subject);
+
+  -- value = any (array(subquery))
+  elsif p_is_condition and v_type = 'SCALARARRAYOPEXPR' and p_node -> 'useOr' ->> 1 = 'true'
+    and p_node -> 'args' -> 1 -> 2 -> 'subLinkType' ->> 1 = '6'
+  then
+    v_done := array['args'];
+    return query select * from rollcall_internal.tables_read(
+      p_node -> 'args' -> 1 -> 1, v_level, v_equalities, false, p_subject);
+    return query select * from rollcall_internal.tables_read(p_node -> 'args' -> 1 -> 2 -> 'subselect' -> 1, v_level,
+      v_equalities || rollcall_internal.membership(p_node, p_node -> 'args' -> 1 -> 2 -> 'subselect' -> 1, v_level),
+      false, p_subject);
+  end if;
+
+  return query
+    select inner_read.*
+    from (
+      select field.value from jsonb_each(case jsonb_typeof(p_node) when 'object' then p_node else '{}' end) field
+      where field.key <> all (v_done)
+      union all
+      select item.value from jsonb_array_elements(case jsonb_typeof(p_node) when 'array' then p_node else '[]' end) item
+    ) part
+    cross join lateral rollcall_internal.tables_read(part.value, v_level, v_equalities, false, p_subject) inner_read
+    where jsonb_typeof(part.value) in ('object', 'array');
+end
+$$;
+comment on function rollcall_internal.tables_read is
+  'Tables in a parsed expression, with the columns that name the viewer and the subject that a row concerns.';
+
+-- Pairs of the columns of viewer and subject, as JSON, null where a row concerns all of them. The subject is a user, or
+-- for the purpose `authorization` a topic. A row concerns the viewers and subjects of each pair. Null if it may concern
+-- all.
+-- Definer: reads catalogs only.
+create function rollcall_internal.concerned_columns(p_purpose text, p_table regclass) returns jsonb
+  language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  v_examined constant rollcall_internal.examined_policies := (
+    select e from rollcall_internal.examined_policies e where e.purpose = p_purpose);
+  v_column constant text := case p_purpose when 'authorization' then 'topic' else 'user_id' end;
+  v_subject constant text := case p_purpose when 'authorization' then 'topic' else 'subject' end;
+  v_reader record;
+  v_tree jsonb;
+  v_pairs jsonb := '[]';
+  v_new jsonb;
+begin
+  if rollcall_internal.columns_in_policies(p_purpose, p_table) is null then
+    return null;
+  end if;
+  for v_reader in
+    select expression.tree, case when p.polrelid = any (v_examined.tables::regclass[]) then array(
+        select format('%s 0:1.%s', v_subject, a.attnum) from pg_catalog.pg_attribute a
+        where a.attrelid = p.polrelid and a.attname = v_column) else '{}' end as equalities
+    from pg_catalog.pg_policy p
+    cross join lateral (values (p.polqual::text), (p.polwithcheck::text)) expression (tree)
+    where p.polrelid = any (v_examined.objects)
+    union all
+    select r.ev_action::text, '{}'
+    from pg_catalog.pg_rewrite r where r.ev_class = any (v_examined.objects)
+    union all
+    select f.prosqlbody::text, '{}'
+    from pg_catalog.pg_proc f where f.oid = any (v_examined.objects) and f.prosqlbody is not null
+  loop
+    continue when v_reader.tree is null or position(format(':relid %s ', p_table::oid) in v_reader.tree) = 0;
+    v_tree := rollcall_internal.node_tree(v_reader.tree);
+    if v_tree is null then
+      return null;
+    end if;
+    select jsonb_agg(distinct jsonb_build_array(viewer.attname, subject.attname)) into v_new
+    from rollcall_internal.tables_read(v_tree, 0, v_reader.equalities, true, v_subject) t
+    left join pg_catalog.pg_attribute viewer on viewer.attrelid = p_table and viewer.attnum = t.viewer_column
+    left join pg_catalog.pg_attribute subject on subject.attrelid = p_table and subject.attnum = t.subject_column
+    where t.source = p_table;
+    v_pairs := v_pairs || coalesce(v_new, '[]');
+  end loop;
+  if exists (select from jsonb_array_elements(v_pairs) as pair (sides) where pair.sides = '[null, null]') then
+    return null;
+  end if;
+  -- Without those that another one includes.
+  select jsonb_agg(distinct pair.sides order by pair.sides) into v_pairs
+  from jsonb_array_elements(v_pairs) as pair (sides)
+  where not exists (
+    select from jsonb_array_elements(v_pairs) as wider (sides)
+    where wider.sides <> pair.sides
+      and (wider.sides -> 0 = 'null' or wider.sides -> 0 = pair.sides -> 0)
+      and (wider.sides -> 1 = 'null' or wider.sides -> 1 = pair.sides -> 1));
+  -- More than a few pairs cost more than they save.
+  return case when jsonb_array_length(v_pairs) <= 4 then v_pairs end;
+end
+$$;
+comment on function rollcall_internal.concerned_columns is
+  'Columns that name the viewers and subjects that a row concerns; null if it may concern all.';
+
 -- schemas/50_channels.sql --------------------------------------------------------------------------------------------
 
 -- Broadcasts from the database and between nodes: partitions and notifications of realtime.messages, and the bus. A
@@ -2090,13 +2506,41 @@ comment on function rollcall.invalidate_channel_authorization is
   'Makes every node evaluate the policies of private channels again.';
 grant execute on function rollcall.invalidate_channel_authorization to service_role;
 
+-- As invalidate_channel_authorization, but no other caller can be concerned: the others are not evaluated again.
+-- Invoker: only definer functions call it.
+create function rollcall_internal.invalidate_authorization_of(p_what text, p_hashes text[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_nonce text;
+begin
+  if cardinality(p_hashes) between 1 and 500 then
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_rights', left(replace(p_what, '|', ' '), 200) || '|='
+      || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+  elsif cardinality(p_hashes) > 500 then
+    perform rollcall.invalidate_channel_authorization(p_what);
+  end if;
+end
+$$;
+comment on function rollcall_internal.invalidate_authorization_of is
+  'Makes every node evaluate the policies of private channels again for some users and topics.';
+
+-- Invoker: computes from its argument.
+create function rollcall_internal.value_hash(p_value text) returns text
+  language sql immutable security invoker
+as $$
+  select pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p_value, 'UTF8')), 'hex'), 8)
+$$;
+comment on function rollcall_internal.value_hash is 'The first four bytes of the SHA-256 of a text, in hexadecimal.';
+
 -- Invoker: computes from its arguments.
 create function rollcall_internal.value_hashes(p_rows jsonb[]) returns text[]
   language plpgsql immutable security invoker set search_path = ''
 as $$
 begin
   return case when cardinality(p_rows) <= 100 then array(
-    select distinct left(encode(sha256(convert_to(field.value, 'UTF8')), 'hex'), 8)
+    select distinct rollcall_internal.value_hash(field.value)
     from unnest(p_rows) as changed (fields)
     cross join lateral jsonb_each_text(changed.fields) field
     where length(field.value) between 1 and 200
@@ -2106,38 +2550,67 @@ $$;
 comment on function rollcall_internal.value_hashes is
   'Hashes of the values in some rows; none for more than 100 rows, which stands for all callers.';
 
+-- p_rows are the changed rows, at most 101 of them. p_named is the first argument of the trigger: a JSON array of the
+-- columns that name whom a row concerns, or an empty text where it may concern all.
+-- Invoker: only trigger functions call it.
+create function rollcall_internal.invalidate_authorization_for(
+  p_table regclass, p_source text, p_rows jsonb[], p_named text
+) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_named text[];
+begin
+  if cardinality(p_rows) = 0 then
+    return;
+  end if;
+  if p_named <> '' and cardinality(p_rows) <= 100 then
+    v_named := array(select jsonb_array_elements_text(p_named::jsonb));
+    if p_rows[1] ?& v_named and not rollcall_internal.has_virtual_column(p_table, v_named) then
+      perform rollcall_internal.invalidate_authorization_of(p_source, array(
+        select distinct rollcall_internal.value_hash(changed.fields ->> named.name)
+        from unnest(p_rows) as changed (fields)
+        cross join unnest(v_named) as named (name)
+        where changed.fields ->> named.name is not null));
+      return;
+    end if;
+  end if;
+  perform rollcall.invalidate_channel_authorization(p_source,
+    case when rollcall_internal.has_virtual_column(p_table) then '{}' else rollcall_internal.value_hashes(p_rows) end);
+end
+$$;
+comment on function rollcall_internal.invalidate_authorization_for is
+  'Makes every node evaluate the policies of private channels again for those whom changed rows concern.';
+
+-- Argument: see invalidate_authorization_for.
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_inserted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
-declare
-  v_rows constant jsonb[] := array(select to_jsonb(n) from new_rows n limit 101);
 begin
-  if cardinality(v_rows) > 0 then
-    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
-        else rollcall_internal.value_hashes(v_rows) end);
-  end if;
+  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
+    array(select to_jsonb(n) from new_rows n limit 101), coalesce(tg_argv[0], ''));
   return null;
 end
 $$;
 comment on function rollcall_internal.on_authorization_source_inserted is
   'Trigger function: rows inserted in a table that channel policies read invalidate authorization.';
 
--- A statement that changes no value is ignored. Arguments: the columns that matter; none stands for all. The hashes are
--- those of all columns, as the column with the user or topic need not have changed.
+-- A statement that changes no value is ignored. Arguments: see invalidate_authorization_for, then the columns that
+-- matter; none stands for all. The hashes are those of the whole row, as the column with the user or topic need not
+-- have changed.
 -- Definer: see invalidate_channel_authorization. Column names come from the catalog.
 create function rollcall_internal.on_authorization_source_updated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_rows jsonb[];
+  v_matter constant text[] := tg_argv[1 : tg_nargs - 1];
   v_columns text;
   v_changed boolean := true;
 begin
   -- A virtual generated column cannot be compared.
-  if tg_nargs > 0 and not rollcall_internal.has_virtual_column(tg_relid, tg_argv) then
-    select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
+  if tg_nargs > 1 and not rollcall_internal.has_virtual_column(tg_relid, v_matter) then
+    select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(v_matter) a (name);
     begin
       execute format('select exists (
         select row(%1$s)::text from new_rows t except all select row(%1$s)::text from old_rows t)', v_columns)
@@ -2149,33 +2622,25 @@ begin
       return null;
     end if;
   end if;
-  v_rows := array(
+  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name, array(
     (select to_jsonb(n) from new_rows n except all select to_jsonb(o) from old_rows o limit 51)
     union all
-    (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51));
-  if cardinality(v_rows) > 0 then
-    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
-        else rollcall_internal.value_hashes(v_rows) end);
-  end if;
+    (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51)),
+    coalesce(tg_argv[0], ''));
   return null;
 end
 $$;
 comment on function rollcall_internal.on_authorization_source_updated is
   'Trigger function: rows updated in a table that channel policies read invalidate authorization.';
 
+-- Argument: see invalidate_authorization_for.
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_deleted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
-declare
-  v_rows constant jsonb[] := array(select to_jsonb(o) from old_rows o limit 101);
 begin
-  if cardinality(v_rows) > 0 then
-    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
-        else rollcall_internal.value_hashes(v_rows) end);
-  end if;
+  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
+    array(select to_jsonb(o) from old_rows o limit 101), coalesce(tg_argv[0], ''));
   return null;
 end
 $$;
@@ -2204,41 +2669,45 @@ as $$
 $$;
 comment on function rollcall.authorization_sources is 'Tables that decide who may use private channels.';
 
--- Updates count if they change one of these columns, null stands for all. Returns false if the table was followed
--- before.
+-- Updates count if they change one of these columns, null stands for all. p_pairs names the users and topics that a row
+-- concerns, as in concerned_columns. Returns false if the table was followed before, or if
+-- rollcall.watch_authorization_source (p_is_declared) declared how.
 -- Invoker: needs the right to create triggers on that table.
-create function rollcall_internal.follow_authorization_source(p_table regclass, p_columns text[]) returns boolean
+create function rollcall_internal.follow_authorization_source(
+  p_table regclass, p_columns text[], p_pairs jsonb default null, p_is_declared boolean default false
+) returns boolean
   language plpgsql security invoker set search_path = ''
 as $$
 declare
-  v_arguments constant text := array_to_string(
-    array(select quote_literal(c.name) from unnest(p_columns) c (name) order by c.name), ', ');
+  v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
+  v_declared constant text[] := array['', 'declared'];
+  -- The user alone names fewer callers than the topic.
+  v_named constant text := coalesce((
+    select jsonb_agg(distinct coalesce(p.sides ->> 0, p.sides ->> 1))
+    from jsonb_array_elements(p_pairs) as p (sides))::text, '');
   v_is_followed constant boolean := exists (
     select from pg_catalog.pg_trigger t
     where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_truncate');
 begin
-  if p_columns = '{}' then
-    execute format('drop trigger if exists rollcall_authorization_update on %s', p_table);
-  elsif not exists (
+  if not p_is_declared and exists (
     select from pg_catalog.pg_trigger t
-    where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_update'
-      and position(format('on_authorization_source_updated(%s)', v_arguments)
-        in pg_catalog.pg_get_triggerdef(t.oid)) > 0)
+    where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_insert'
+      and t.tgargs = rollcall_internal.trigger_arguments(v_declared))
   then
-    execute format('create or replace trigger rollcall_authorization_update after update on %s
-      referencing old table as old_rows new table as new_rows
-      for each statement execute function rollcall_internal.on_authorization_source_updated(%s)', p_table, v_arguments);
-  end if;
-  if v_is_followed then
     return false;
   end if;
-  execute format('create trigger rollcall_authorization_insert after insert on %s referencing new table as new_rows
-    for each statement execute function rollcall_internal.on_authorization_source_inserted()', p_table);
-  execute format('create trigger rollcall_authorization_delete after delete on %s referencing old table as old_rows
-    for each statement execute function rollcall_internal.on_authorization_source_deleted()', p_table);
-  execute format('create trigger rollcall_authorization_truncate after truncate on %s
-    for each statement execute function rollcall_internal.on_authorization_source_truncated()', p_table);
-  return true;
+  perform rollcall_internal.set_triggers(p_table, '^rollcall_authorization_', jsonb_build_array(
+    jsonb_build_object('name', 'rollcall_authorization_insert', 'events', 'insert',
+      'function', 'on_authorization_source_inserted',
+      'arguments', case when p_is_declared then v_declared else array[v_named] end),
+    case when p_columns is distinct from '{}' then
+      jsonb_build_object('name', 'rollcall_authorization_update', 'events', 'update',
+        'function', 'on_authorization_source_updated', 'arguments', v_named || v_columns) end,
+    jsonb_build_object('name', 'rollcall_authorization_delete', 'events', 'delete',
+      'function', 'on_authorization_source_deleted', 'arguments', array[v_named]),
+    jsonb_build_object('name', 'rollcall_authorization_truncate', 'events', 'truncate',
+      'function', 'on_authorization_source_truncated', 'arguments', '{}'::text[])));
+  return not v_is_followed;
 end
 $$;
 comment on function rollcall_internal.follow_authorization_source is
@@ -2249,7 +2718,7 @@ comment on function rollcall_internal.follow_authorization_source is
 create function rollcall.watch_authorization_source(p_table regclass) returns boolean
   language sql security invoker set search_path = ''
 as $$
-  select rollcall_internal.follow_authorization_source(p_table, null)
+  select rollcall_internal.follow_authorization_source(p_table, null, null, true)
 $$;
 comment on function rollcall.watch_authorization_source is
   'Makes open private channels follow a table that decides who may use them; false when it is followed already.';
@@ -2262,11 +2731,14 @@ as $$
 declare
   v_table regclass;
 begin
+  -- One analysis at a time, so that each sees what the others committed.
+  perform pg_advisory_xact_lock(hashtextextended('rollcall.watch_sources', 0));
   perform rollcall_internal.examine_policies('authorization');
   for v_table in select s from rollcall.authorization_sources() s loop
     begin
       if rollcall_internal.follow_authorization_source(v_table,
-        rollcall_internal.columns_in_policies('authorization', v_table))
+        rollcall_internal.columns_in_policies('authorization', v_table),
+        rollcall_internal.concerned_columns('authorization', v_table))
       then
         return next v_table;
       end if;

@@ -228,3 +228,69 @@ as $$
 $$;
 comment on function rollcall_internal.columns_in_policies is
   'Columns of a table that the policies for a purpose read; null stands for all.';
+
+-- Triggers on followed tables -----------------------------------------------------------------------------------------
+
+-- As in pg_trigger.tgargs: each in the encoding of the database, with a zero byte after it.
+-- Invoker: computes from its argument.
+create function rollcall_internal.trigger_arguments(p_arguments text[]) returns bytea
+  language sql stable security invoker set search_path = ''
+as $$
+  select coalesce(string_agg(convert_to(a.value, getdatabaseencoding()) || '\x00'::bytea, ''::bytea order by a.place),
+    ''::bytea)
+  from unnest(p_arguments) with ordinality as a (value, place)
+$$;
+comment on function rollcall_internal.trigger_arguments is 'Arguments of a trigger as the catalog stores them.';
+
+-- Makes a table have these triggers for each statement, and no others whose name matches p_pattern. p_triggers is an
+-- array of objects with name, events, function (in rollcall_internal) and arguments (text[]); null stands for none.
+-- Triggers of one event have the transition tables new_rows and old_rows. Triggers that are as they are wanted stay, so
+-- that most calls take no lock on the table.
+-- Invoker: needs the right to create triggers on that table.
+create function rollcall_internal.set_triggers(p_table regclass, p_pattern text, p_triggers jsonb) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    with wanted as (
+      select w.name, w.events, w.function, w.arguments, (
+          select sum(case e.event when 'insert' then 4 when 'delete' then 8 when 'update' then 16 else 32 end)
+          from regexp_split_to_table(w.events, ' or ') as e (event)) as type
+      from jsonb_array_elements(p_triggers) as wanted (trigger)
+      cross join lateral jsonb_to_record(case jsonb_typeof(wanted.trigger) when 'object' then wanted.trigger end)
+        as w (name text, events text, function text, arguments text[])
+      where w.name is not null
+    )
+    select coalesce(w.name, t.tgname) as name, w.events, w.function,
+      case w.events
+        when 'insert' then 'referencing new table as new_rows'
+        when 'delete' then 'referencing old table as old_rows'
+        when 'update' then 'referencing old table as old_rows new table as new_rows'
+        else '' end as transitions,
+      array_to_string(array(
+        select quote_literal(a.value) from unnest(w.arguments) with ordinality as a (value, place) order by a.place),
+        ', ') as arguments
+    from wanted w
+    full join (
+      select t.tgname, t.tgtype, t.tgargs, f.proname
+      from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+      where t.tgrelid = p_table and t.tgname ~ p_pattern
+    ) t on t.tgname = w.name
+    where (w.type, w.function, rollcall_internal.trigger_arguments(w.arguments))
+      is distinct from (t.tgtype, t.proname, t.tgargs)
+    -- Those that are dropped first, because their lock is the strongest.
+    order by w.name is not null
+  loop
+    if v_trigger.events is null then
+      execute format('drop trigger %I on %s', v_trigger.name, p_table);
+    else
+      execute format('create or replace trigger %I after %s on %s %s for each statement
+        execute function rollcall_internal.%I(%s)', v_trigger.name, v_trigger.events, p_table, v_trigger.transitions,
+        v_trigger.function, v_trigger.arguments);
+    end if;
+  end loop;
+end
+$$;
+comment on function rollcall_internal.set_triggers is 'Makes a table have some triggers for each statement.';

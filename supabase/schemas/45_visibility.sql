@@ -133,55 +133,128 @@ $$;
 comment on function rollcall_internal.on_watched_columns_changed is
   'Trigger function: changed values of columns that policies read invalidate all visibility.';
 
--- Makes sockets follow a table; updates count if they change one of these columns, null stands for all. Returns false
--- if the table was followed before.
+-- Arguments: the pairs of columns as in concerned_columns, then the columns that matter.
+-- Definer: see note_visibility_change. Column names come from the catalog.
+-- Over 60 lines: each kind of statement has other rows.
+create function rollcall_internal.on_watched_rows_changed() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_source constant text := tg_table_schema || '.' || tg_table_name;
+  v_columns constant text[] := tg_argv[1 : tg_nargs - 1];
+  -- The columns of the pairs.
+  v_names constant text[] := array(
+    select distinct side.name from jsonb_array_elements(tg_argv[0]::jsonb) as pair (sides)
+    cross join lateral jsonb_array_elements_text(pair.sides) as side (name) where side.name is not null);
+  -- The values of these columns, one object per changed row.
+  v_rows jsonb[];
+  v_is_known boolean := not rollcall_internal.has_virtual_column(tg_relid, v_columns);
+  v_found record;
+begin
+  case tg_op
+    when 'INSERT' then
+      v_is_known := v_is_known and coalesce((select to_jsonb(n) ?& v_names from new_rows n limit 1), true);
+      v_rows := array(
+        select (select jsonb_object_agg(m.name, to_jsonb(n) -> m.name) from unnest(v_names) m (name))
+        from new_rows n limit 10001);
+    when 'DELETE' then
+      v_is_known := v_is_known and coalesce((select to_jsonb(o) ?& v_names from old_rows o limit 1), true);
+      v_rows := array(
+        select (select jsonb_object_agg(m.name, to_jsonb(o) -> m.name) from unnest(v_names) m (name))
+        from old_rows o limit 10001);
+    else
+      begin
+        -- Values are compared as text, because some types have no equality.
+        execute (
+          select format('select array(
+              select fields from (
+                (select jsonb_build_object(%1$s) as fields, row(%2$s)::text from new_rows t
+                  except all select jsonb_build_object(%1$s), row(%2$s)::text from old_rows t)
+                union all
+                (select jsonb_build_object(%1$s), row(%2$s)::text from old_rows t
+                  except all select jsonb_build_object(%1$s), row(%2$s)::text from new_rows t)
+              ) changed limit 10001)',
+            (select string_agg(format('%L, t.%1$I', n.name), ', ') from unnest(v_names) n (name)),
+            (select string_agg(format('t.%I', c.name), ', ') from unnest(v_columns) c (name)))
+        ) into v_rows;
+      exception when undefined_column then
+        v_is_known := false;
+      end;
+  end case;
+  if not v_is_known or cardinality(v_rows) > 10000 then
+    perform rollcall_internal.note_visibility_change(null, null, v_source);
+    return null;
+  end if;
+  for v_found in
+    select
+      case when pair.sides ->> 0 is not null then array_agg(distinct viewer.id) filter (where subject.counts) end
+        as viewers,
+      case when pair.sides ->> 1 is not null then array_agg(distinct subject.id) filter (where viewer.counts) end
+        as subjects
+    from unnest(v_rows) as changed (fields)
+    cross join jsonb_array_elements(tg_argv[0]::jsonb) as pair (sides)
+    cross join lateral (
+      select named.id, pair.sides ->> 0 is null or named.id is not null as counts
+      from rollcall_internal.text_as_uuid(changed.fields ->> (pair.sides ->> 0)) as named (id)
+    ) viewer
+    cross join lateral (
+      select named.id, pair.sides ->> 1 is null or named.id is not null as counts
+      from rollcall_internal.text_as_uuid(changed.fields ->> (pair.sides ->> 1)) as named (id)
+    ) subject
+    where viewer.counts and subject.counts
+    group by pair.sides
+  loop
+    -- Policies read the table, relations do not depend on it. So too many viewers may be left out of the log.
+    if v_found.subjects is not null and (cardinality(v_found.viewers) <= 1000) is not true then
+      perform rollcall_internal.note_subjects_change(v_found.subjects, v_source);
+    else
+      perform rollcall_internal.note_visibility_change(v_found.viewers, v_found.subjects, v_source);
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_watched_rows_changed is
+  'Trigger function: changed rows of a table that policies read invalidate visibility of the users whom they concern.';
+
+-- Makes sockets follow a table; updates count if they change one of these columns, null stands for all. p_pairs names
+-- the users whom a row concerns, as in concerned_columns. Returns false if the table was followed before, or if
+-- rollcall.watch or rollcall.watch_table (p_is_declared) declared how.
 -- Invoker: needs the right to create triggers on that table.
-create function rollcall_internal.follow_table(p_table regclass, p_columns text[]) returns boolean
+create function rollcall_internal.follow_table(
+  p_table regclass, p_columns text[], p_pairs jsonb default null, p_is_declared boolean default false
+) returns boolean
   language plpgsql security invoker set search_path = ''
 as $$
 declare
-  v_columns constant text[] := array(select quote_literal(c.name) from unnest(p_columns) c (name) order by c.name);
+  v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
+  v_declared constant text[] := case when p_is_declared then array['declared'] else '{}' end;
   v_is_followed constant boolean := exists (
     select from pg_catalog.pg_trigger t where t.tgrelid = p_table and t.tgname = 'rollcall_watch');
-  v_definition text;
 begin
-  if exists (select from pg_catalog.pg_trigger t
-    where t.tgrelid = p_table and t.tgname = 'invalidate_after_insert') then
+  if exists (
+    select from pg_catalog.pg_trigger t
+    where t.tgrelid = p_table and (t.tgname = 'invalidate_after_insert'
+      or t.tgname = 'rollcall_watch' and t.tgargs = rollcall_internal.trigger_arguments(array['declared'])
+        and not p_is_declared))
+  then
     return false;
   end if;
-  if p_columns is null then
-    if exists (select from pg_catalog.pg_trigger t
-      where t.tgrelid = p_table and t.tgname = 'rollcall_watch' and t.tgtype & 16 <> 0)
-    then
-      return false;
-    end if;
-    execute format('drop trigger if exists rollcall_watch_update on %s', p_table);
-    execute format('create or replace trigger rollcall_watch after insert or update or delete or truncate on %s
-      for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
-    return not v_is_followed;
-  end if;
-  -- Nothing that a policy reads can be updated: the rows alone matter.
-  if cardinality(v_columns) = 0 then
-    execute format('drop trigger if exists rollcall_watch_update on %s', p_table);
-  else
-    v_definition := array_to_string(v_columns, ', ');
-    if not exists (
-      select from pg_catalog.pg_trigger t
-      where t.tgrelid = p_table and t.tgname = 'rollcall_watch_update'
-        and position(format('on_watched_columns_changed(%s)', v_definition)
-          in pg_catalog.pg_get_triggerdef(t.oid)) > 0)
-    then
-      execute format('create or replace trigger rollcall_watch_update after update on %s
-        referencing old table as old_rows new table as new_rows
-        for each statement execute function rollcall_internal.on_watched_columns_changed(%s)', p_table, v_definition);
-    end if;
-  end if;
-  if not exists (select from pg_catalog.pg_trigger t
-    where t.tgrelid = p_table and t.tgname = 'rollcall_watch' and t.tgtype & 16 = 0)
-  then
-    execute format('create or replace trigger rollcall_watch after insert or delete or truncate on %s
-      for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
-  end if;
+  perform rollcall_internal.set_triggers(p_table, '^rollcall_watch(_insert|_update|_delete)?$', jsonb_build_array(
+    jsonb_build_object('name', 'rollcall_watch', 'events', case
+        when p_columns is null then 'insert or update or delete or truncate'
+        when p_pairs is null then 'insert or delete or truncate'
+        else 'truncate' end,
+      'function', 'on_watched_table_changed', 'arguments', v_declared),
+    -- Without columns, nothing that a policy reads can be updated: the rows alone matter.
+    case when p_pairs is null and cardinality(v_columns) > 0 then
+      jsonb_build_object('name', 'rollcall_watch_update', 'events', 'update',
+        'function', 'on_watched_columns_changed', 'arguments', v_columns) end)
+    || (
+      select coalesce(jsonb_agg(jsonb_build_object('name', 'rollcall_watch_' || e.event, 'events', e.event,
+        'function', 'on_watched_rows_changed', 'arguments', p_pairs::text || v_columns)), '[]')
+      from unnest(array['insert', 'update', 'delete']) as e (event)
+      where p_pairs is not null));
   return not v_is_followed;
 end
 $$;
@@ -193,7 +266,7 @@ comment on function rollcall_internal.follow_table is
 create function rollcall.watch_table(p_table regclass) returns boolean
   language sql security invoker set search_path = ''
 as $$
-  select rollcall_internal.follow_table(p_table, null)
+  select rollcall_internal.follow_table(p_table, null, null, true)
 $$;
 comment on function rollcall.watch_table is
   'Makes sockets follow a table that decides who sees whom; false when it is followed already.';
@@ -238,10 +311,14 @@ as $$
 declare
   v_table regclass;
 begin
+  -- One analysis at a time, so that each sees what the others committed.
+  perform pg_advisory_xact_lock(hashtextextended('rollcall.watch_sources', 0));
   perform rollcall_internal.examine_policies('visibility');
   for v_table in select s from rollcall.visibility_sources() s loop
     begin
-      if rollcall_internal.follow_table(v_table, rollcall_internal.columns_in_policies('visibility', v_table)) then
+      if rollcall_internal.follow_table(v_table, rollcall_internal.columns_in_policies('visibility', v_table),
+        rollcall_internal.concerned_columns('visibility', v_table))
+      then
         return next v_table;
       end if;
     exception when insufficient_privilege then
@@ -325,8 +402,12 @@ begin
       using errcode = 'object_not_in_prerequisite_state';
   end if;
 
-  execute format('drop trigger if exists rollcall_watch on %s', p_table);
-  execute format('drop trigger if exists rollcall_watch_update on %s', p_table);
+  for v_operation in
+    select t.tgname from pg_catalog.pg_trigger t
+    where t.tgrelid = p_table and t.tgname ~ '^rollcall_watch(_insert|_update|_delete)?$'
+  loop
+    execute format('drop trigger %I on %s', v_operation.tgname, p_table);
+  end loop;
   for v_operation in
     select * from (values
       ('insert', 'referencing new table as new_rows'),

@@ -256,13 +256,41 @@ comment on function rollcall.invalidate_channel_authorization is
   'Makes every node evaluate the policies of private channels again.';
 grant execute on function rollcall.invalidate_channel_authorization to service_role;
 
+-- As invalidate_channel_authorization, but no other caller can be concerned: the others are not evaluated again.
+-- Invoker: only definer functions call it.
+create function rollcall_internal.invalidate_authorization_of(p_what text, p_hashes text[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_nonce text;
+begin
+  if cardinality(p_hashes) between 1 and 500 then
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_rights', left(replace(p_what, '|', ' '), 200) || '|='
+      || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+  elsif cardinality(p_hashes) > 500 then
+    perform rollcall.invalidate_channel_authorization(p_what);
+  end if;
+end
+$$;
+comment on function rollcall_internal.invalidate_authorization_of is
+  'Makes every node evaluate the policies of private channels again for some users and topics.';
+
+-- Invoker: computes from its argument.
+create function rollcall_internal.value_hash(p_value text) returns text
+  language sql immutable security invoker
+as $$
+  select pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p_value, 'UTF8')), 'hex'), 8)
+$$;
+comment on function rollcall_internal.value_hash is 'The first four bytes of the SHA-256 of a text, in hexadecimal.';
+
 -- Invoker: computes from its arguments.
 create function rollcall_internal.value_hashes(p_rows jsonb[]) returns text[]
   language plpgsql immutable security invoker set search_path = ''
 as $$
 begin
   return case when cardinality(p_rows) <= 100 then array(
-    select distinct left(encode(sha256(convert_to(field.value, 'UTF8')), 'hex'), 8)
+    select distinct rollcall_internal.value_hash(field.value)
     from unnest(p_rows) as changed (fields)
     cross join lateral jsonb_each_text(changed.fields) field
     where length(field.value) between 1 and 200
@@ -272,38 +300,67 @@ $$;
 comment on function rollcall_internal.value_hashes is
   'Hashes of the values in some rows; none for more than 100 rows, which stands for all callers.';
 
+-- p_rows are the changed rows, at most 101 of them. p_named is the first argument of the trigger: a JSON array of the
+-- columns that name whom a row concerns, or an empty text where it may concern all.
+-- Invoker: only trigger functions call it.
+create function rollcall_internal.invalidate_authorization_for(
+  p_table regclass, p_source text, p_rows jsonb[], p_named text
+) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_named text[];
+begin
+  if cardinality(p_rows) = 0 then
+    return;
+  end if;
+  if p_named <> '' and cardinality(p_rows) <= 100 then
+    v_named := array(select jsonb_array_elements_text(p_named::jsonb));
+    if p_rows[1] ?& v_named and not rollcall_internal.has_virtual_column(p_table, v_named) then
+      perform rollcall_internal.invalidate_authorization_of(p_source, array(
+        select distinct rollcall_internal.value_hash(changed.fields ->> named.name)
+        from unnest(p_rows) as changed (fields)
+        cross join unnest(v_named) as named (name)
+        where changed.fields ->> named.name is not null));
+      return;
+    end if;
+  end if;
+  perform rollcall.invalidate_channel_authorization(p_source,
+    case when rollcall_internal.has_virtual_column(p_table) then '{}' else rollcall_internal.value_hashes(p_rows) end);
+end
+$$;
+comment on function rollcall_internal.invalidate_authorization_for is
+  'Makes every node evaluate the policies of private channels again for those whom changed rows concern.';
+
+-- Argument: see invalidate_authorization_for.
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_inserted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
-declare
-  v_rows constant jsonb[] := array(select to_jsonb(n) from new_rows n limit 101);
 begin
-  if cardinality(v_rows) > 0 then
-    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
-        else rollcall_internal.value_hashes(v_rows) end);
-  end if;
+  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
+    array(select to_jsonb(n) from new_rows n limit 101), coalesce(tg_argv[0], ''));
   return null;
 end
 $$;
 comment on function rollcall_internal.on_authorization_source_inserted is
   'Trigger function: rows inserted in a table that channel policies read invalidate authorization.';
 
--- A statement that changes no value is ignored. Arguments: the columns that matter; none stands for all. The hashes are
--- those of all columns, as the column with the user or topic need not have changed.
+-- A statement that changes no value is ignored. Arguments: see invalidate_authorization_for, then the columns that
+-- matter; none stands for all. The hashes are those of the whole row, as the column with the user or topic need not
+-- have changed.
 -- Definer: see invalidate_channel_authorization. Column names come from the catalog.
 create function rollcall_internal.on_authorization_source_updated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_rows jsonb[];
+  v_matter constant text[] := tg_argv[1 : tg_nargs - 1];
   v_columns text;
   v_changed boolean := true;
 begin
   -- A virtual generated column cannot be compared.
-  if tg_nargs > 0 and not rollcall_internal.has_virtual_column(tg_relid, tg_argv) then
-    select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
+  if tg_nargs > 1 and not rollcall_internal.has_virtual_column(tg_relid, v_matter) then
+    select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(v_matter) a (name);
     begin
       execute format('select exists (
         select row(%1$s)::text from new_rows t except all select row(%1$s)::text from old_rows t)', v_columns)
@@ -315,33 +372,25 @@ begin
       return null;
     end if;
   end if;
-  v_rows := array(
+  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name, array(
     (select to_jsonb(n) from new_rows n except all select to_jsonb(o) from old_rows o limit 51)
     union all
-    (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51));
-  if cardinality(v_rows) > 0 then
-    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
-        else rollcall_internal.value_hashes(v_rows) end);
-  end if;
+    (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51)),
+    coalesce(tg_argv[0], ''));
   return null;
 end
 $$;
 comment on function rollcall_internal.on_authorization_source_updated is
   'Trigger function: rows updated in a table that channel policies read invalidate authorization.';
 
+-- Argument: see invalidate_authorization_for.
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_deleted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
-declare
-  v_rows constant jsonb[] := array(select to_jsonb(o) from old_rows o limit 101);
 begin
-  if cardinality(v_rows) > 0 then
-    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
-      case when rollcall_internal.has_virtual_column(tg_relid) then '{}'
-        else rollcall_internal.value_hashes(v_rows) end);
-  end if;
+  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
+    array(select to_jsonb(o) from old_rows o limit 101), coalesce(tg_argv[0], ''));
   return null;
 end
 $$;
@@ -370,41 +419,45 @@ as $$
 $$;
 comment on function rollcall.authorization_sources is 'Tables that decide who may use private channels.';
 
--- Updates count if they change one of these columns, null stands for all. Returns false if the table was followed
--- before.
+-- Updates count if they change one of these columns, null stands for all. p_pairs names the users and topics that a row
+-- concerns, as in concerned_columns. Returns false if the table was followed before, or if
+-- rollcall.watch_authorization_source (p_is_declared) declared how.
 -- Invoker: needs the right to create triggers on that table.
-create function rollcall_internal.follow_authorization_source(p_table regclass, p_columns text[]) returns boolean
+create function rollcall_internal.follow_authorization_source(
+  p_table regclass, p_columns text[], p_pairs jsonb default null, p_is_declared boolean default false
+) returns boolean
   language plpgsql security invoker set search_path = ''
 as $$
 declare
-  v_arguments constant text := array_to_string(
-    array(select quote_literal(c.name) from unnest(p_columns) c (name) order by c.name), ', ');
+  v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
+  v_declared constant text[] := array['', 'declared'];
+  -- The user alone names fewer callers than the topic.
+  v_named constant text := coalesce((
+    select jsonb_agg(distinct coalesce(p.sides ->> 0, p.sides ->> 1))
+    from jsonb_array_elements(p_pairs) as p (sides))::text, '');
   v_is_followed constant boolean := exists (
     select from pg_catalog.pg_trigger t
     where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_truncate');
 begin
-  if p_columns = '{}' then
-    execute format('drop trigger if exists rollcall_authorization_update on %s', p_table);
-  elsif not exists (
+  if not p_is_declared and exists (
     select from pg_catalog.pg_trigger t
-    where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_update'
-      and position(format('on_authorization_source_updated(%s)', v_arguments)
-        in pg_catalog.pg_get_triggerdef(t.oid)) > 0)
+    where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_insert'
+      and t.tgargs = rollcall_internal.trigger_arguments(v_declared))
   then
-    execute format('create or replace trigger rollcall_authorization_update after update on %s
-      referencing old table as old_rows new table as new_rows
-      for each statement execute function rollcall_internal.on_authorization_source_updated(%s)', p_table, v_arguments);
-  end if;
-  if v_is_followed then
     return false;
   end if;
-  execute format('create trigger rollcall_authorization_insert after insert on %s referencing new table as new_rows
-    for each statement execute function rollcall_internal.on_authorization_source_inserted()', p_table);
-  execute format('create trigger rollcall_authorization_delete after delete on %s referencing old table as old_rows
-    for each statement execute function rollcall_internal.on_authorization_source_deleted()', p_table);
-  execute format('create trigger rollcall_authorization_truncate after truncate on %s
-    for each statement execute function rollcall_internal.on_authorization_source_truncated()', p_table);
-  return true;
+  perform rollcall_internal.set_triggers(p_table, '^rollcall_authorization_', jsonb_build_array(
+    jsonb_build_object('name', 'rollcall_authorization_insert', 'events', 'insert',
+      'function', 'on_authorization_source_inserted',
+      'arguments', case when p_is_declared then v_declared else array[v_named] end),
+    case when p_columns is distinct from '{}' then
+      jsonb_build_object('name', 'rollcall_authorization_update', 'events', 'update',
+        'function', 'on_authorization_source_updated', 'arguments', v_named || v_columns) end,
+    jsonb_build_object('name', 'rollcall_authorization_delete', 'events', 'delete',
+      'function', 'on_authorization_source_deleted', 'arguments', array[v_named]),
+    jsonb_build_object('name', 'rollcall_authorization_truncate', 'events', 'truncate',
+      'function', 'on_authorization_source_truncated', 'arguments', '{}'::text[])));
+  return not v_is_followed;
 end
 $$;
 comment on function rollcall_internal.follow_authorization_source is
@@ -415,7 +468,7 @@ comment on function rollcall_internal.follow_authorization_source is
 create function rollcall.watch_authorization_source(p_table regclass) returns boolean
   language sql security invoker set search_path = ''
 as $$
-  select rollcall_internal.follow_authorization_source(p_table, null)
+  select rollcall_internal.follow_authorization_source(p_table, null, null, true)
 $$;
 comment on function rollcall.watch_authorization_source is
   'Makes open private channels follow a table that decides who may use them; false when it is followed already.';
@@ -428,11 +481,14 @@ as $$
 declare
   v_table regclass;
 begin
+  -- One analysis at a time, so that each sees what the others committed.
+  perform pg_advisory_xact_lock(hashtextextended('rollcall.watch_sources', 0));
   perform rollcall_internal.examine_policies('authorization');
   for v_table in select s from rollcall.authorization_sources() s loop
     begin
       if rollcall_internal.follow_authorization_source(v_table,
-        rollcall_internal.columns_in_policies('authorization', v_table))
+        rollcall_internal.columns_in_policies('authorization', v_table),
+        rollcall_internal.concerned_columns('authorization', v_table))
       then
         return next v_table;
       end if;

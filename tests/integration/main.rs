@@ -67,6 +67,7 @@ mod openapi_examples;
 mod operations;
 mod operator_api;
 mod own_tables;
+mod policy_rows;
 mod pooler;
 mod postgres_changes;
 mod postgres_changes_attacks;

@@ -326,7 +326,8 @@ async fn metrics_tell_whether_a_change_concerned_all_viewers(db: Arc<TestDatabas
     db.execute(
         "create table public.hosts (viewer uuid, host uuid); grant select on public.hosts to authenticated;
          create policy hosts on rollcall.user_presence for select to authenticated using (face = 'public' and
-           exists (select from public.hosts h where h.host = user_id and h.viewer = (select auth.uid())))",
+           exists (select from public.hosts h where h.host is not distinct from user_id
+             and h.viewer is not distinct from (select auth.uid())))",
         &[],
     )
     .await;

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     auth::{Principal, Role},
     model::Topic,
+    pg::notification::AffectedCallers,
     telemetry::metric,
 };
 
@@ -90,7 +91,7 @@ impl Authorizer {
 
     /// Evaluates the policies again for all subscribers, as if a policy had changed.
     pub fn invalidate_all(&self) {
-        self.shared.cache.lock().invalidate(&[]);
+        self.shared.cache.lock().invalidate(&AffectedCallers::All);
         self.shared.wake.notify_one();
     }
 

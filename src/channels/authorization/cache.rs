@@ -1,7 +1,8 @@
 //! Cache of authorization results, with the queues of checks. Plain data, no I/O.
 //!
-//! There is one entry per principal and topic and at most one running check per entry. The epoch counts
-//! announced changes: a result of a check started in an earlier epoch may be outdated.
+//! There is one entry per principal and topic and at most one running check per entry. The epoch counts announced
+//! changes that may concern any entry: a result of a check started in an earlier epoch may be outdated. A change that
+//! concerns certain entries only makes the results of these outdated, whatever their epoch.
 
 mod entry;
 
@@ -20,7 +21,7 @@ use super::{
     AuthorizationError, ReadRights, WriteRights,
     subscriber::{ReadResult, RightsSubscriber, RightsUpdates, WriteResult},
 };
-use crate::pg::queries::rights::ProbeResult;
+use crate::pg::{notification::AffectedCallers, queries::rights::ProbeResult};
 
 /// Maximum entries without a subscription, kept for rejoins and REST requests.
 const MAX_IDLE: usize = 4_096;
@@ -65,7 +66,7 @@ pub(super) struct AuthorizationCache {
     entries: Vec<(u32, Option<Entry>)>,
     free: Vec<u32>,
     by_key: HashMap<CacheKey, u32>,
-    /// Indexes of subscribed entries by the hashes of the values that name them in changed rows.
+    /// Indexes of entries by the hashes of the values that name them in changed rows.
     by_value_hash: HashMap<u32, Vec<u32>>,
     subscribed: usize,
     idle: VecDeque<(u64, EntryId, Instant)>,
@@ -89,47 +90,64 @@ pub(super) struct AuthorizationCache {
 impl AuthorizationCache {
     // Invalidation -------------------------------------------------------------------------------------------------
 
-    /// Records a change that results depend on. With hashes it probably concerns only the entries with one of
-    /// them; without, the policies themselves may have changed.
-    pub(super) fn invalidate(&mut self, value_hashes: &[u32]) {
-        self.epoch += 1;
-        self.policies_changed |= value_hashes.is_empty();
-        if self.subscribed == 0 {
-            return;
-        }
-        self.round_requested = true;
-        if value_hashes.is_empty() {
-            for (index, (_, entry)) in (0..).zip(&mut self.entries) {
-                if let Some(entry) = entry {
-                    entry.cached_write.set(None);
-                    entry.invalidated_at = self.epoch;
-                    if !entry.subscriptions.is_empty() {
-                        self.unsettled.insert(index);
+    /// Records a change that results depend on.
+    pub(super) fn invalidate(&mut self, callers: &AffectedCallers) {
+        match callers {
+            AffectedCallers::All => {
+                self.epoch += 1;
+                self.policies_changed = true;
+                self.round_requested |= self.subscribed > 0;
+                for (index, (_, entry)) in (0..).zip(&mut self.entries) {
+                    if let Some(entry) = entry {
+                        entry.cached_write.set(None);
+                        entry.invalidated_at = self.epoch;
+                        if !entry.subscriptions.is_empty() {
+                            self.unsettled.insert(index);
+                        }
                     }
                 }
             }
-            return;
-        }
-        let named: HashSet<u32> =
-            value_hashes.iter().filter_map(|hash| self.by_value_hash.get(hash)).flatten().copied().collect();
-        for index in named {
-            let (generation, entry) = &mut self.entries[index as usize];
-            if let Some(entry) = entry {
-                entry.cached_write.set(None);
-                entry.invalidated_at = self.epoch;
-                self.unsettled.insert(index);
-                // The round checks every entry, so one beyond the bound is only checked later.
-                if self.urgent.len() < 2 * self.subscribed {
-                    self.urgent.push_back(EntryId { index, generation: *generation });
+            AffectedCallers::Likely(value_hashes) => {
+                self.epoch += 1;
+                self.round_requested |= self.subscribed > 0;
+                self.invalidate_named(value_hashes);
+            }
+            // The epoch stays, so that the results of all others stay valid.
+            AffectedCallers::Only(value_hashes) => {
+                for index in self.invalidate_named(value_hashes) {
+                    self.entry_mut(index).forget_results();
                 }
             }
         }
     }
 
+    /// Queues the subscribed entries with one of these hashes. Returns all entries with one.
+    fn invalidate_named(&mut self, value_hashes: &[u32]) -> HashSet<u32> {
+        let named: HashSet<u32> =
+            value_hashes.iter().filter_map(|hash| self.by_value_hash.get(hash)).flatten().copied().collect();
+        for index in &named {
+            let (generation, entry) = &mut self.entries[*index as usize];
+            let entry = entry.as_mut().expect("the index lists occupied slots");
+            entry.cached_write.set(None);
+            entry.invalidated_at = self.epoch;
+            if entry.subscriptions.is_empty() {
+                continue;
+            }
+            self.unsettled.insert(*index);
+            // A round checks every outdated entry, so one beyond the bound is only checked later.
+            if self.urgent.len() < 2 * self.subscribed {
+                self.urgent.push_back(EntryId { index: *index, generation: *generation });
+            } else {
+                self.round_requested = true;
+            }
+        }
+        named
+    }
+
     /// The listener is connected. Changes before this may have been missed.
     pub(super) fn on_connected(&mut self) {
         self.is_connected = true;
-        self.invalidate(&[]);
+        self.invalidate(&AffectedCallers::All);
     }
 
     /// The listener is disconnected. Changes from now on are missed.
@@ -289,9 +307,7 @@ impl AuthorizationCache {
                 && entry.state == RequestState::Idle
                 && entry.checked_at.elapsed() >= age;
             is_due.then(|| {
-                // Epoch 0 is older than any: the rights stay known until the result of the recheck.
-                entry.read = entry.read.map(|(read, _)| (read, 0));
-                entry.write = entry.write.map(|(write, _)| (write, 0));
+                entry.forget_results();
                 EntryId {
                     index: u32::try_from(index).expect("fewer than 2^32 entries"),
                     generation: *generation,
@@ -480,13 +496,7 @@ impl AuthorizationCache {
         if let Some((write, of)) = entry.write {
             cached_write.set((of == epoch).then(|| write.unwrap_or(WriteRights::NONE)));
         }
-        if is_first {
-            let value_hashes = entry.value_hashes.clone();
-            self.subscribed += 1;
-            value_hashes
-                .into_iter()
-                .for_each(|hash| self.by_value_hash.entry(hash).or_default().push(entry_id.index));
-        }
+        self.subscribed += usize::from(is_first);
         (entry_id, id, cached_write, updates)
     }
 
@@ -496,17 +506,8 @@ impl AuthorizationCache {
         if !entry.subscriptions.is_empty() {
             return;
         }
-        let value_hashes = entry.value_hashes.clone();
         self.unsettled.remove(&entry_id.index);
         self.subscribed -= 1;
-        for hash in value_hashes {
-            if let Some(indexes) = self.by_value_hash.get_mut(&hash) {
-                indexes.retain(|index| *index != entry_id.index);
-                if indexes.is_empty() {
-                    self.by_value_hash.remove(&hash);
-                }
-            }
-        }
         self.park(entry_id);
     }
 
@@ -517,6 +518,7 @@ impl AuthorizationCache {
             return EntryId { index, generation: self.entries[index as usize].0 };
         }
         let entry = Entry::new(key.clone());
+        let value_hashes = entry.value_hashes.clone();
         let index = if let Some(index) = self.free.pop() {
             self.entries[index as usize].1 = Some(entry);
             index
@@ -525,6 +527,9 @@ impl AuthorizationCache {
             u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 entries")
         };
         self.by_key.insert(key, index);
+        for hash in value_hashes {
+            self.by_value_hash.entry(hash).or_default().push(index);
+        }
         EntryId { index, generation: self.entries[index as usize].0 }
     }
 
@@ -557,6 +562,14 @@ impl AuthorizationCache {
         *generation = generation.wrapping_add(1);
         if let Some(entry) = slot.take() {
             self.by_key.remove(&entry.key);
+            for hash in entry.value_hashes {
+                if let Some(indexes) = self.by_value_hash.get_mut(&hash) {
+                    indexes.retain(|index| *index != entry_id.index);
+                    if indexes.is_empty() {
+                        self.by_value_hash.remove(&hash);
+                    }
+                }
+            }
         }
         self.free.push(entry_id.index);
     }

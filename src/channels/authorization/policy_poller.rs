@@ -9,6 +9,7 @@ use super::authorizer::Shared;
 use crate::lifecycle::ErrorChain;
 use crate::pg::{
     Database, PgError,
+    notification::AffectedCallers,
     queries::rights::{self, PolicyTraits},
 };
 
@@ -79,7 +80,7 @@ impl PolicyPoller {
         // Also on the first poll: results from before it may be outdated.
         if self.fingerprint.replace(fingerprint) != Some(fingerprint) {
             self.traits = None;
-            self.shared.cache.lock().invalidate(&[]);
+            self.shared.cache.lock().invalidate(&AffectedCallers::All);
             self.shared.wake.notify_one();
         }
         Ok(())

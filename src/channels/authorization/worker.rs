@@ -28,7 +28,7 @@ use crate::{
     pg::{
         self, AUTHORIZATION_CONNECTIONS, Database, PgError,
         listener::NotificationHandler,
-        notification::Notification,
+        notification::{AffectedCallers, Notification},
         queries::rights::{self, ProbeFailure, ProbeResult, RightsProbe},
     },
     telemetry::metric,
@@ -83,9 +83,9 @@ pub struct AuthorizationNotifications(Arc<Shared>);
 
 impl NotificationHandler for AuthorizationNotifications {
     fn on_notification(&self, notification: &Notification) {
-        let Notification::Authorization { value_hashes, .. } = notification else { return };
+        let Notification::Authorization { callers, .. } = notification else { return };
         // Without hashes everything is invalidated.
-        self.0.cache.lock().invalidate(value_hashes);
+        self.0.cache.lock().invalidate(callers);
         self.0.wake.notify_one();
     }
 
@@ -99,7 +99,7 @@ impl NotificationHandler for AuthorizationNotifications {
     }
 
     fn on_missed(&self, _: Instant) {
-        self.0.cache.lock().invalidate(&[]);
+        self.0.cache.lock().invalidate(&AffectedCallers::All);
         self.0.wake.notify_one();
     }
 }

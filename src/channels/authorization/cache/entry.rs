@@ -8,6 +8,7 @@ use std::sync::{
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
+use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::channels::authorization::{
@@ -29,8 +30,11 @@ impl CacheKey {
     /// The hashes of the values that name this user or topic in changed rows; see `rollcall.invalidate_channel_authorization`.
     pub(crate) fn value_hashes(&self) -> SmallVec<[u32; 4]> {
         let parts = self.topic.split([':', '/', '.']).filter(|part| !part.is_empty()).take(MAX_TOPIC_PARTS);
+        let sub = self.principal.sub.as_deref();
+        // Rows hold it as PostgreSQL writes it, or as it is in the token.
+        let id = sub.and_then(|sub| Uuid::try_parse(sub).ok()).map(|id| id.to_string());
         let mut hashes: SmallVec<[u32; 4]> =
-            parts.chain([&*self.topic]).chain(self.principal.sub.as_deref()).map(value_hash).collect();
+            parts.chain([&*self.topic]).chain(sub).chain(id.as_deref()).map(value_hash).collect();
         hashes.sort_unstable();
         hashes.dedup();
         hashes
@@ -137,6 +141,16 @@ impl Entry {
     /// Whether a subscriber or a request uses the entry.
     pub(super) fn is_in_use(&self) -> bool {
         !self.subscriptions.is_empty() || !self.read_waiters.is_empty() || !self.write_waiters.is_empty()
+    }
+
+    /// Makes the results, and that of a check in flight, older than any change: of epoch 0. The rights stay known until
+    /// the result of a recheck.
+    pub(super) fn forget_results(&mut self) {
+        self.read = self.read.map(|(read, _)| (read, 0));
+        self.write = self.write.map(|(write, _)| (write, 0));
+        if let RequestState::Running { epoch, .. } = &mut self.state {
+            *epoch = 0;
+        }
     }
 
     /// Whether the last known rights of a subscriber may be outdated.

@@ -85,7 +85,7 @@ fn an_overtaken_check_is_repeated_before_the_reply() {
     let mut cache = connected_cache();
     let receiver = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
     let old = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
-    cache.invalidate(&[]);
+    cache.invalidate(&AffectedCallers::All);
     cache.on_result(old.entry, Ok(ALLOWED));
 
     let new = take_checks(&mut cache, QueueKind::Joins).pop().expect("it is checked again");
@@ -100,7 +100,7 @@ fn repetitions_of_overtaken_checks_are_bounded() {
     for _ in 0..=MAX_SUPERSEDED {
         assert!(receiver.try_recv().is_err());
         let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
-        cache.invalidate(&[]);
+        cache.invalidate(&AffectedCallers::All);
         cache.on_result(check.entry, Ok(ALLOWED));
     }
     assert_eq!(receiver.try_recv().unwrap(), Ok(ReadRights::ALL));
@@ -114,8 +114,8 @@ fn a_change_rechecks_each_subscription_once_and_notifies_only_losses() {
     let mut cache = connected_cache();
     let (subscriber_a, ..) = join(&mut cache, &cache_key("a", "room:1"));
     let (subscriber_b, ..) = join(&mut cache, &cache_key("b", "room:1"));
-    cache.invalidate(&[]);
-    cache.invalidate(&[]);
+    cache.invalidate(&AffectedCallers::All);
+    cache.invalidate(&AffectedCallers::All);
     assert!(cache.begin_round());
 
     let checks = take_checks(&mut cache, QueueKind::Rechecks);
@@ -143,12 +143,58 @@ fn entries_named_by_a_change_are_checked_first() {
     for n in 0..10 {
         join(&mut cache, &cache_key(&format!("user-{n}"), &format!("room:{n}")));
     }
-    cache.invalidate(&[value_hash("user-7"), value_hash("3"), value_hash("nobody")]);
+    cache.invalidate(&AffectedCallers::Likely(vec![
+        value_hash("user-7"),
+        value_hash("3"),
+        value_hash("nobody"),
+    ]));
     let mut first = take_checks(&mut cache, QueueKind::Rechecks);
     first.sort_by(|a, b| a.key.topic.cmp(&b.key.topic));
     assert_eq!(topics(&first), ["room:3", "room:7"], "by a part of the topic and by the user");
     assert!(cache.begin_round());
     assert_eq!(take_checks(&mut cache, QueueKind::Rechecks).len(), 8, "then the others");
+}
+
+#[test]
+fn a_change_that_concerns_no_others_leaves_their_results_valid() {
+    let mut cache = connected_cache();
+    for n in 0..10 {
+        join(&mut cache, &cache_key(&format!("user-{n}"), &format!("room:{n}")));
+    }
+    // Without a subscription.
+    let _receiver = cache.read_rights(cache_key("guest", "room:4")).unwrap_err();
+    let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+    cache.on_result(check.entry, Ok(ALLOWED));
+
+    cache.invalidate(&AffectedCallers::Only(vec![value_hash("room:7"), value_hash("guest")]));
+    assert!(!cache.are_settled(&["room:7"]) && cache.are_settled(&["room:1", "room:4"]));
+    assert_eq!(topics(&take_checks(&mut cache, QueueKind::Rechecks)), ["room:7"]);
+    assert!(!cache.is_round_due(), "the others are not checked again");
+    assert!(cache.read_rights(cache_key("user-1", "room:1")).is_ok());
+    assert!(cache.read_rights(cache_key("guest", "room:4")).is_err(), "an unused entry is outdated too");
+
+    cache.invalidate(&AffectedCallers::Only(vec![value_hash("nobody")]));
+    assert!(cache.read_rights(cache_key("user-1", "room:1")).is_ok());
+}
+
+#[test]
+fn a_check_in_flight_is_repeated_after_a_change_that_concerns_it() {
+    let mut cache = connected_cache();
+    let mut receiver = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
+    let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+    cache.invalidate(&AffectedCallers::Only(vec![value_hash("a")]));
+    cache.on_result(check.entry, Ok(ALLOWED));
+    assert!(receiver.try_recv().is_err(), "the result may be older than the change");
+    let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+    cache.on_result(check.entry, Ok(DENIED));
+    assert_eq!(receiver.blocking_recv().unwrap(), Err(AuthorizationError::Unauthorized));
+}
+
+#[test]
+fn a_user_is_named_by_the_token_and_by_the_id_in_it() {
+    let id = "A0000000-0000-4000-8000-00000000000B";
+    let hashes = cache_key(id, "room").value_hashes();
+    assert!(hashes.contains(&value_hash(id)) && hashes.contains(&value_hash(&id.to_lowercase())));
 }
 
 #[test]
@@ -165,10 +211,10 @@ fn write_rights_are_cached_until_a_change_that_concerns_them() {
     assert_eq!(receiver.blocking_recv().unwrap(), Ok(rights));
     assert_eq!(cached.get(), Some(rights));
 
-    cache.invalidate(&[value_hash("somebody else")]);
+    cache.invalidate(&AffectedCallers::Likely(vec![value_hash("somebody else")]));
     assert_eq!(cached.get(), Some(rights), "a recheck runs in the background");
     assert!(cache.write_rights(cache_key("a", "room:1")).is_err());
-    cache.invalidate(&[]);
+    cache.invalidate(&AffectedCallers::All);
     assert_eq!(cached.get(), None);
     assert!(cache.begin_round());
     let check = take_checks(&mut cache, QueueKind::Rechecks).pop().unwrap();
@@ -184,10 +230,10 @@ fn an_overtaken_loss_is_applied_and_an_overtaken_gain_is_not() {
     let half = ReadRights { broadcast: true, presence: false };
     let (entry, ..) = cache.subscribe(cache_key("a", "room:1"), half, subscriber);
     for (result, notifies) in [((true, true), false), ((false, true), true)] {
-        cache.invalidate(&[]);
+        cache.invalidate(&AffectedCallers::All);
         cache.begin_round();
         assert_eq!(take_checks(&mut cache, QueueKind::Rechecks).len(), 1);
-        cache.invalidate(&[]);
+        cache.invalidate(&AffectedCallers::All);
         let updates = cache.on_result(entry, Ok(ProbeResult { read: Some(result), write: None }));
         assert_eq!(!updates.is_empty(), notifies);
         assert!(cache.is_round_due(), "it is checked again");
@@ -224,7 +270,7 @@ fn nothing_is_cached_while_disconnected_and_all_is_rechecked_after() {
 fn a_change_between_join_and_subscription_is_notified_at_once() {
     let mut cache = connected_cache();
     let (_, entry, ..) = join(&mut cache, &cache_key("a", "room:1"));
-    cache.invalidate(&[]);
+    cache.invalidate(&AffectedCallers::All);
     cache.begin_round();
     take_checks(&mut cache, QueueKind::Rechecks);
     cache.on_result(entry, Ok(DENIED));
@@ -239,7 +285,7 @@ fn a_timed_out_batch_is_checked_one_by_one_and_the_third_timeout_is_notified() {
     let mut cache = connected_cache();
     let (_, slow, ..) = join(&mut cache, &cache_key("slow", "room:1"));
     let (_, quick, ..) = join(&mut cache, &cache_key("quick", "room:1"));
-    cache.invalidate(&[]);
+    cache.invalidate(&AffectedCallers::All);
     cache.begin_round();
     assert_eq!(take_checks(&mut cache, QueueKind::Rechecks).len(), 2);
     cache.isolate(slow);
@@ -270,7 +316,11 @@ fn unused_entries_are_evicted_and_subscribed_ones_are_not() {
     assert_eq!(cache.by_key.len(), MAX_IDLE + 1);
     assert!(cache.read_rights(cache_key("watched", "room:1")).is_ok());
     cache.unsubscribe(entry, id);
-    assert_eq!((cache.subscribed(), cache.by_value_hash.len()), (0, 0));
+    assert_eq!(cache.subscribed(), 0);
+    while !cache.idle.is_empty() {
+        cache.evict_oldest();
+    }
+    assert_eq!((cache.by_key.len(), cache.by_value_hash.len()), (0, 0));
 }
 
 #[test]
@@ -291,11 +341,11 @@ fn a_topic_is_settled_once_named_subscriptions_were_checked_and_notified() {
     join(&mut cache, &cache_key("b", "room:2"));
     assert!(cache.are_settled(&["room:1", "room:2"]));
 
-    cache.invalidate(&[value_hash("a")]);
+    cache.invalidate(&AffectedCallers::Likely(vec![value_hash("a")]));
     assert!(!cache.are_settled(&["room:1"]));
     assert!(cache.are_settled(&["room:2"]), "it concerns no subscription there");
     let check = take_checks(&mut cache, QueueKind::Rechecks).pop().expect("named entries are checked first");
-    cache.invalidate(&[value_hash("a")]);
+    cache.invalidate(&AffectedCallers::Likely(vec![value_hash("a")]));
     cache.on_result(check.entry, Ok(ALLOWED));
     cache.mark_settled(&[check.entry]);
     assert!(!cache.are_settled(&["room:1"]), "the result is older than the second change");
@@ -309,7 +359,7 @@ fn a_topic_is_settled_once_named_subscriptions_were_checked_and_notified() {
     assert!(cache.are_settled(&["room:1"]));
 
     let (_subscriber, entry, id, _) = join(&mut cache, &cache_key("c", "room:3"));
-    cache.invalidate(&[]);
+    cache.invalidate(&AffectedCallers::All);
     assert!(!cache.are_settled(&["room:3"]), "changed policies concern all");
     cache.unsubscribe(entry, id);
     assert!(cache.are_settled(&["room:3"]), "no subscription is left");
