@@ -1,56 +1,45 @@
--- Declarations of rollcall.watch for tables whose changes make Rollcall ask every connected viewer. Reads catalogs only;
--- changes nothing. Returns statement text (SQL), reason text (for people).
--- The columns are found in the text of policies on user_presence: one that is compared with auth.uid(), and one that is
--- compared with the user shown. Tables that views or functions read are left out, as are tables whose policies name
--- different columns.
+-- Tables whose changes make Rollcall ask every connected viewer, because it cannot tell whom a row concerns. Reads catalogs
+-- only; changes nothing. Returns reason text (for people) and statement text (SQL): a declaration of rollcall.watch for a
+-- table with two columns of type uuid, otherwise null.
 with
 followed as (
-  select t.tgrelid as source, format('%I.%I', n.nspname, c.relname) as qualified
+  select t.tgrelid as source, format('%I.%I', n.nspname, c.relname) as qualified, c.relname as name,
+    exists (select from pg_inherits i where t.tgrelid in (i.inhrelid, i.inhparent)) as is_partitioned
   from pg_trigger t
   join pg_class c on c.oid = t.tgrelid
   join pg_namespace n on n.oid = c.relnamespace
   where t.tgname = 'rollcall_watch' and t.tgfoid = 'rollcall_internal.on_watched_table_changed()'::regprocedure
-    -- Null if the text of a function names the table.
-    and rollcall_internal.columns_in_policies('visibility', t.tgrelid) is not null
-    and not exists (
-      select from pg_depend d
-      where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = t.tgrelid)
+    -- Of inserted rows, and not because a DBA called rollcall.watch_table.
+    and t.tgtype & 4 <> 0 and t.tgnargs = 0
 ),
-reading as (
-  select distinct f.source, f.qualified, p.polname as policy, pg_get_expr(p.polqual, p.polrelid) as expression
+named as (
+  select f.source, string_agg(format('%I.%I', n.nspname, p.proname), ', ' order by n.nspname, p.proname) as functions
   from followed f
-  join pg_depend d on d.classid = 'pg_policy'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = f.source
-  join pg_policy p on p.oid = d.objid
-  where p.polrelid = 'rollcall.user_presence'::regclass and p.polcmd in ('r', '*')
+  join rollcall_internal.examined_policies e on e.purpose = 'visibility'
+  join pg_proc p on p.oid = any (e.objects) and p.prosqlbody is null and position(lower(f.name) in lower(p.prosrc)) > 0
+  join pg_namespace n on n.oid = p.pronamespace and n.nspname <> 'pg_catalog' and n.nspname <> all (e.closed_schemas)
+  group by f.source
 ),
-compared as (
-  select r.source, r.qualified, r.policy,
-    array_agg(a.attname order by a.attnum) filter (where r.expression ~ format(
-      '%1$s = (\( SELECT )?(auth\.)?uid\(\)|(auth\.)?uid\(\)( AS uid\))? = %1$s', v.pattern)) as viewers,
-    array_agg(a.attname order by a.attnum) filter (where r.expression ~ format(
-      '%1$s = user_presence\.user_id|user_presence\.user_id = %1$s|\muser_id IN \( SELECT %1$s', v.pattern)) as subjects
-  from reading r
-  join pg_attribute a on a.attrelid = r.source and a.attnum > 0 and not a.attisdropped and a.atttypid = 'uuid'::regtype
-  -- The column, with the table or its alias before it.
-  cross join lateral (
-    select format('(?<![\w".])((\w+|"[^"]+")\.)?%s(?![\w"])', regexp_replace(quote_ident(a.attname), '(\W)', '\\\1', 'g'))
-      as pattern
-  ) v
-  group by r.source, r.qualified, r.policy
-),
-proposal as (
-  select c.source, c.qualified, min(c.viewers[1]) as viewer, min(c.subjects[1]) as subject,
-    string_agg(format('%I', c.policy), ', ' order by c.policy) as policies
-  from compared c
-  group by c.source, c.qualified
-  having bool_and(cardinality(c.viewers) = 1 and cardinality(c.subjects) = 1)
-    and count(distinct (c.viewers, c.subjects)) = 1
-    and count(*) = (select count(*) from reading r where r.source = c.source)
+users as (
+  select a.attrelid as source, array_agg(a.attname::text order by a.attnum) as columns
+  from pg_attribute a
+  where a.attnum > 0 and not a.attisdropped and a.atttypid = 'uuid'::regtype
+    and not exists (
+      select from pg_index i where i.indrelid = a.attrelid and i.indisprimary and i.indnkeyatts = 1 and i.indkey[0] = a.attnum)
+  group by a.attrelid
 )
 select
-  format('select rollcall.watch(%L, %L, %L);', p.qualified, p.viewer, p.subject) as statement,
-  format('%s: each change asks every connected viewer. If a row concerns only its %I and its %I, ask only these (%s)',
-    p.qualified, p.viewer, p.subject, p.policies) as reason
-from proposal p
-where p.viewer <> p.subject
-order by p.qualified
+  case when cardinality(u.columns) = 2 then
+    format('select rollcall.watch(%L, %L, %L);', f.qualified, u.columns[1], u.columns[2]) end as statement,
+  format('%s: each change asks every connected viewer, because %s%s', f.qualified,
+    case
+      when n.functions is not null then format('the text of %s names it. Rollcall can read functions in SQL that are written '
+        'with BEGIN ATOMIC', n.functions)
+      when f.is_partitioned then 'it is a partition or has some'
+      else 'a policy reads rows of it without comparing a column with auth.uid() or with the user shown' end,
+    case when cardinality(u.columns) = 2 then
+      format('. If a row concerns only what its %I sees of its %I, declare it', u.columns[1], u.columns[2]) end) as reason
+from followed f
+left join named n on n.source = f.source
+left join users u on u.source = f.source
+order by f.qualified

@@ -46,7 +46,10 @@ fn print_suggestions(suggestions: &[Suggestion]) {
         println!("-- nothing to declare; docs/adopt.md and docs/sql.md say what can be");
     }
     for Suggestion { statement, reason } in suggestions {
-        println!("-- {reason}\n{statement}");
+        println!("-- {reason}");
+        if let Some(statement) = statement {
+            println!("{statement}");
+        }
     }
 }
 

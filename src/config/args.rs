@@ -140,7 +140,8 @@ pub struct DoctorArgs {
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
-    /// Print declarations of rollcall.use_table and rollcall.watch for tables of the application instead
+    /// Print declarations of rollcall.use_table and rollcall.watch for tables of the application, and tables whose changes
+    /// ask every connected viewer, instead
     #[arg(long, conflicts_with = "json")]
     pub suggest: bool,
 }

@@ -120,15 +120,15 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
     }
 }
 
-/// A declaration of `rollcall.use_table` or `rollcall.watch` that fits a table of the application.
+/// A table of the application, and a declaration of `rollcall.use_table` or `rollcall.watch` that may fit it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suggestion {
-    pub statement: String,
+    pub statement: Option<String>,
     pub reason: String,
 }
 
-/// Tables of the application in the shape of a relation, best first; then tables that policies read and whose changes
-/// concern few viewers.
+/// Tables of the application in the shape of a relation, best first; then tables whose changes make Rollcall ask every
+/// connected viewer.
 ///
 /// # Errors
 /// If the database does not answer, or Rollcall is not installed.

@@ -91,8 +91,8 @@ metrics! {
     Counter RESUMES = "rollcall_resumes_total", Count, &[("result", &["resumed", "full"])];
     /// Full reads of all visible presence: after a lost LISTEN connection, a changed policy, or an expired snapshot.
     Counter VISIBILITY_RESYNCS = "rollcall_visibility_resyncs_total", Count, &[];
-    /// Changes after which viewers were asked again: all of them (a policy, or a table that a policy reads and that no
-    /// `rollcall.watch` narrows), or some.
+    /// Changes after which viewers were asked again: all of them (a policy, or a table that policies read and of which
+    /// they do not say whom a row concerns), or some.
     Counter VISIBILITY_INVALIDATIONS = "rollcall_visibility_invalidations_total", Count, &[("viewers", &["all", "some"])];
     /// Time of a query that checks row-level security.
     Histogram RLS_QUERY = "rollcall_rls_query_seconds", Seconds, &[("kind", &["visibility", "postgres_changes"])];

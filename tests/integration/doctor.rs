@@ -423,43 +423,40 @@ async fn text_output_lists_the_same_checks(db: Arc<TestDatabase>) {
     assert!(output.contains("FAIL triggers") && output.contains("fix: alter table"), "{output}");
 }
 
-/// A table is proposed for `rollcall.watch` if each policy compares the same two columns, one with the caller and one with
-/// the user shown.
+/// Tables are named, with a declaration that may fit, if Rollcall cannot read from the policies whom a row concerns.
 #[testkit::test]
-async fn tables_that_concern_two_users_are_suggested_for_watching(db: Arc<TestDatabase>) {
+async fn tables_whose_changes_ask_all_viewers_are_named(db: Arc<TestDatabase>) {
     db.execute(
-        r#"create table public.grants (viewer_id uuid, subject_id uuid, note text);
+        r#"-- Read from the policies.
+           create table public.grants (viewer_id uuid, subject_id uuid, note text);
            create policy "by exists" on rollcall.user_presence for select to authenticated using (exists (
              select from public.grants g where g.viewer_id = (select auth.uid()) and g.subject_id = user_presence.user_id));
-           create policy "the same" on rollcall.user_presence for select to authenticated using (exists (
-             select from public.grants g where user_presence.user_id = g.subject_id and auth.uid() = g.viewer_id));
-
-           create table public."Care Plans" ("carer Id" uuid, "client.id" uuid);
-           create policy "by in" on rollcall.user_presence for select to authenticated using (user_id in (
-             select "client.id" from public."Care Plans" where "carer Id" = auth.uid()));
-
-           -- Of a group: a row concerns users that it does not name.
            create table public.staff (site uuid, user_id uuid);
            create policy "colleagues" on rollcall.user_presence for select to authenticated using (exists (
              select from public.staff mine join public.staff other using (site)
              where mine.user_id = (select auth.uid()) and other.user_id = user_presence.user_id));
-           -- One policy compares other columns than the other.
-           create table public.pairs (one uuid, other uuid);
-           create policy "one way" on rollcall.user_presence for select to authenticated using (exists (
-             select from public.pairs p where p.one = auth.uid() and p.other = user_presence.user_id));
-           create policy "the other way" on rollcall.user_presence for select to authenticated using (exists (
-             select from public.pairs p where p.other = auth.uid() and p.one = user_presence.user_id));
+           -- Nothing is compared with a user.
+           create table public.closed (id int);
+           create policy "open" on rollcall.user_presence as restrictive for select to authenticated
+             using (not exists (select from public.closed));
            -- Read by a function, which may do anything.
-           create table public.hidden_users (viewer uuid, subject uuid);
+           create table public."Hidden Users" (id uuid primary key, "viewer Id" uuid, "subject.id" uuid);
            create function public.is_hidden(uuid) returns boolean language plpgsql stable as $$
-             begin return exists (select from public.hidden_users where subject = $1); end $$;
+             begin return exists (select from public."Hidden Users" where "subject.id" = $1); end $$;
            create policy "not hidden" on rollcall.user_presence as restrictive for select to authenticated
-             using (not public.is_hidden(user_id) and not exists (
-               select from public.hidden_users h where h.viewer = auth.uid() and h.subject = user_presence.user_id));
+             using (not public.is_hidden(user_id));
            select rollcall.watch_visibility_sources();"#,
         &[],
     )
     .await;
+    let (is_well, output) = run_doctor(&db.url, &["--suggest"]).await;
+    assert!(is_well, "{output}");
+    assert!(output.contains("-- public.closed: each change asks every connected viewer"), "{output}");
+    assert!(output.contains("the text of public.is_hidden names it"), "{output}");
+    assert!(
+        !output.contains("public.grants: each change") && !output.contains("public.staff: each"),
+        "{output}"
+    );
     let suggested = async || {
         let (is_well, output) = run_doctor(&db.url, &["--suggest"]).await;
         assert!(is_well, "{output}");
@@ -470,13 +467,7 @@ async fn tables_that_concern_two_users_are_suggested_for_watching(db: Arc<TestDa
             .collect::<Vec<_>>()
     };
     let statements = suggested().await;
-    assert_eq!(
-        statements,
-        [
-            r#"select rollcall.watch('public."Care Plans"', 'carer Id', 'client.id');"#,
-            "select rollcall.watch('public.grants', 'viewer_id', 'subject_id');",
-        ]
-    );
+    assert_eq!(statements, [r#"select rollcall.watch('public."Hidden Users"', 'viewer Id', 'subject.id');"#]);
     for statement in &statements {
         db.execute(statement, &[]).await;
     }

@@ -6,7 +6,6 @@ create policy "own clients" on clients for select to authenticated using (planne
 create policy "planners see vendors of their own weddings" on rollcall.user_presence for select to authenticated
   using (face = 'public' and exists (
     select from clients c where c.planner_id = (select auth.uid()) and c.vendor_id = user_presence.user_id));
-select rollcall.watch('clients', 'planner_id', 'vendor_id');
 
 insert into clients values (:anna, 'Harbour wedding', :flora), (:ben, 'Castle wedding', :flora), (:ben, 'Castle wedding', :chef);
 

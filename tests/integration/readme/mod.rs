@@ -213,7 +213,7 @@ async fn readme_own_tables_are_suggested(db: Arc<TestDatabase>) {
     let url = Secret::new(db.url.clone());
     let suggested = async || {
         let suggestions = suggest(&url).await.expect("suggestions");
-        suggestions.into_iter().map(|suggestion| suggestion.statement).collect::<Vec<_>>()
+        suggestions.into_iter().filter_map(|suggestion| suggestion.statement).collect::<Vec<_>>()
     };
     let mut expected: Vec<&str> = blocks[1].lines().collect();
     let organisations = r#"select rollcall.use_table('team_members', 'public."Org Members"', group_column => 'orgId', user_column => 'userId', condition => $$left_at is null$$);"#;
