@@ -37,13 +37,16 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
   ('rollcall_internal.visibility_log', 'subjects', false, null, 'ids only, deleted after two minutes');
 
 -- IDs of transactions, positions in the log and sequences go back when a standby is promoted or a backup is restored.
--- Definer: called by the server.
+-- Definer: called by the server. PL/pgSQL keeps the plan: each delivery of a change reads it.
 create function rollcall_internal.cluster_identity() returns text
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select c.system_identifier || ':'
-    || case when pg_is_in_recovery() then 'standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end
-  from pg_control_system() c
+begin
+  return (
+    select c.system_identifier || ':'
+      || case when pg_is_in_recovery() then 'standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end
+    from pg_control_system() c);
+end
 $$;
 comment on function rollcall_internal.cluster_identity is
   'The cluster and its timeline; numbers that were read under another identity cannot be compared.';
