@@ -4093,6 +4093,9 @@ declare
   v_unfounded uuid[];
 begin
   perform rollcall_internal.check_search_path();
+  -- Two transactions may each delete one of the last two messages. The second one waits here, and its next statement
+  -- sees what the first one deleted.
+  perform from rollcall.memories m where m.id = any (p_memories) order by m.id for update;
   v_unfounded := array(
     select m.id from rollcall.memories m
     where m.id = any (p_memories) and m.is_learned and not m.is_pinned

@@ -1,13 +1,14 @@
 //! Memory: what users say in one conversation is known in the next, corrected by what they say later, and forgotten when
 //! they want it.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use testkit::{
     fake_llm::FakeLlm,
     harness::{TestDatabase, TestServer, User},
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// Neither queued nor in progress.
@@ -496,6 +497,34 @@ const SOURCES: &str = "select m.content, m.is_active, count(s.message_id)::int
 async fn memories_with_sources(db: &TestDatabase, user: &User) -> Vec<(String, bool, i32)> {
     let rows = db.sql.query(SOURCES, &[&user.id]).await.expect("answers");
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+/// Each transaction sees the message that the other one deletes.
+#[testkit::test]
+async fn a_fact_is_forgotten_when_two_transactions_delete_its_last_messages(db: Arc<TestDatabase>) {
+    let (user, conversation) = (User::new(), Uuid::new_v4());
+    let [memory, one, other] = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
+    db.execute(
+        "insert into rollcall.conversations (id, created_by) values ($conversation, $user);
+         insert into rollcall.messages (id, conversation_id, user_id, content)
+           values ($one, $conversation, $user, 'I live in Oslo.'), ($other, $conversation, $user, 'I live in Oslo.');
+         insert into rollcall.memories (id, user_id, content, is_learned, message_id)
+           values ($memory, $user, 'Lives in Oslo.', true, $one);
+         insert into rollcall.memory_sources (memory_id, message_id, user_id)
+           values ($memory, $one, $user), ($memory, $other, $user)",
+        &[("conversation", conversation), ("user", user.id), ("memory", memory), ("one", one), ("other", other)],
+    )
+    .await;
+    let [first, second] = [db.connect().await, db.connect().await];
+    let delete = |message: Uuid| format!("begin; delete from rollcall.messages where id = '{message}'");
+    first.batch_execute(&delete(other)).await.expect("deleted");
+    let deletion = delete(one);
+    let mut deleted = pin!(second.batch_execute(&deletion));
+    let ended = timeout(Duration::from_millis(200), &mut deleted).await;
+    first.batch_execute("commit").await.expect("committed");
+    if let Ok(ended) = ended { ended } else { deleted.await }.expect("deleted");
+    second.batch_execute("commit").await.expect("committed");
+    assert_eq!(memories_with_sources(&db, &user).await, []);
 }
 
 #[testkit::test]
