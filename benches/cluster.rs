@@ -7,6 +7,8 @@ use testkit::cluster::{self, connect};
 use tokio::process::Command;
 use tokio_postgres::{Client, Config};
 
+use crate::server::cpu_of_postgres;
+
 /// A single-row upsert for pgbench.
 const UPSERT: &str = include_str!("sql/upsert.sql");
 const BASELINE: &str = include_str!("sql/baseline.sql");
@@ -50,6 +52,11 @@ impl Cluster {
 
     pub async fn drop_database(&self, name: &str) {
         self.0.drop_database(name).await;
+    }
+
+    /// Returns the CPU time that all processes of PostgreSQL used so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        cpu_of_postgres(self.0.postmaster_pid().as_raw().unsigned_abs())
     }
 
     /// Returns PostgreSQL's version text.

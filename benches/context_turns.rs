@@ -14,7 +14,7 @@ use crate::{
     cluster::{Cluster, Database},
     http::{Http, request},
     report::{Report, row},
-    server::{Server, cpu_of_group},
+    server::{Server, cpu_of_postgres},
 };
 
 /// As in `sql/context_size_fill.sql`.
@@ -187,7 +187,11 @@ impl Bench {
     }
 
     fn spent(&self) -> Result<Spent> {
-        Ok(Spent { server: self.server.cpu()?, database: cpu_of_group(self.postmaster)?, at: Instant::now() })
+        Ok(Spent {
+            server: self.server.cpu()?,
+            database: cpu_of_postgres(self.postmaster)?,
+            at: Instant::now(),
+        })
     }
 
     /// CPU time since `before`, without that of the idle node, divided by `times`.

@@ -15,6 +15,7 @@ mod http;
 mod latency;
 mod load;
 mod memory;
+mod nodes;
 mod postgres_changes;
 mod presence_clients;
 mod presence_socket;
@@ -49,7 +50,7 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "latency",
     "writes",
     "commits",
@@ -59,6 +60,7 @@ const SECTIONS: [&str; 17] = [
     "revocation",
     "reconnects",
     "teams",
+    "cluster",
     "channels.fan_out",
     "channels.presence",
     "channels.joins",
@@ -119,6 +121,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "revocation" => revocation::run(plan, cluster, &mut report).await,
             "reconnects" => reconnects::run(plan, cluster, &mut report).await,
             "teams" => teams::run(plan, cluster, &mut report).await,
+            "cluster" => nodes::run(plan, cluster, &mut report).await,
             "channels.fan_out" => channels::fan_out::run(plan, cluster, &mut report).await,
             "channels.presence" => channels::presence::run(plan, cluster, &mut report).await,
             "channels.joins" => channels::joins::run(plan, cluster, &mut report).await,

@@ -1,6 +1,7 @@
 //! The server under test: the release binary in its own process.
 
 use std::{
+    ffi::OsString,
     fs::File,
     net::{SocketAddr, TcpListener},
     ops::Range,
@@ -54,10 +55,25 @@ impl Server {
 
     /// [`start`](Self::start) with further settings.
     pub async fn start_with(database: &Database, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_command(Command::new(binary()), database, settings).await
+    }
+
+    /// [`start_with`](Self::start_with) on one core, so that the server has one worker thread and one hub shard.
+    pub async fn start_on_core(database: &Database, settings: &[(&str, &str)], core: usize) -> Result<Self> {
+        // taskset executes the server in its own process.
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &core.to_string()]).arg(binary());
+        Self::start_command(command, database, settings).await
+    }
+
+    async fn start_command(
+        mut command: Command,
+        database: &Database,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = File::options().create(true).append(true).open(database.dir.join("server.log"))?;
-        let binary = std::env::var_os(BINARY_VARIABLE).unwrap_or_else(|| server_binary().into());
-        let child = Command::new(binary)
+        let child = command
             .arg("serve")
             .env("DATABASE_URL", &database.url)
             .env("JWT_SECRET", SECRET)
@@ -109,20 +125,36 @@ impl Server {
     }
 }
 
+fn binary() -> OsString {
+    std::env::var_os(BINARY_VARIABLE).unwrap_or_else(|| server_binary().into())
+}
+
 /// Returns the CPU time of all threads of a process (user and system), in steps of 10 ms.
 pub fn cpu_of(pid: u32) -> Result<Duration> {
     ticks(pid, 11..13)
 }
 
-/// Returns the CPU time of a process and of its children, those included that have ended.
-pub fn cpu_of_group(pid: u32) -> Result<Duration> {
-    let mut sum = ticks(pid, 11..15)?;
+/// Returns the CPU time of PostgreSQL: of the postmaster and its children, in nanoseconds, and of the children that have
+/// ended, in steps of 10 ms.
+pub fn cpu_of_postgres(postmaster: u32) -> Result<Duration> {
+    let mut sum = cpu_of_threads(postmaster)? + ticks(postmaster, 13..15)?;
     for entry in std::fs::read_dir("/proc")? {
         let Some(child) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // It may end meanwhile.
-        if parent_of(child).is_ok_and(|parent| parent == pid) {
-            sum += cpu_of(child).unwrap_or_default();
+        if parent_of(child).is_ok_and(|parent| parent == postmaster) {
+            sum += cpu_of_threads(child).unwrap_or_default();
         }
+    }
+    Ok(sum)
+}
+
+/// Returns the CPU time of the running threads of a process, in nanoseconds. Threads that have ended do not count.
+pub fn cpu_of_threads(pid: u32) -> Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        let nanos = text.split_whitespace().next().context("CPU time in schedstat")?;
+        sum += Duration::from_nanos(nanos.parse()?);
     }
     Ok(sum)
 }

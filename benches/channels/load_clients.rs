@@ -143,6 +143,43 @@ impl LoadClients {
         Ok(received)
     }
 
+    /// Sends `rate` messages per second in total for `time`, in turn from the members with the indices `senders`, then
+    /// waits until every other member has received each of them.
+    pub fn run_among(
+        &mut self,
+        senders: &[usize],
+        rate: u32,
+        time: Duration,
+        message: impl Fn(u64) -> Vec<u8>,
+    ) -> Result<DeliveryStats> {
+        let started = Instant::now();
+        let mut received = DeliveryStats::default();
+        let mut last_sent = started;
+        loop {
+            let due = (started.elapsed().min(time).as_secs_f64() * f64::from(rate)) as usize;
+            for number in received.sent..due {
+                let nanos = u64::try_from(started.elapsed().as_nanos())?;
+                self.members[senders[number % senders.len()]].stream.write_all(&message(nanos))?;
+                last_sent = Instant::now();
+            }
+            received.sent = due;
+            let expected = received.sent * (self.members.len() - 1);
+            if started.elapsed() >= time && received.deliveries == expected {
+                break;
+            }
+            ensure!(
+                last_sent.elapsed() < WAIT_TIMEOUT,
+                "{} of {expected} deliveries are missing",
+                expected - received.deliveries
+            );
+            thread::sleep(POLL_INTERVAL);
+            self.read_available(started, &mut VecDeque::new(), 0, &mut received)?;
+        }
+        received.elapsed = started.elapsed();
+        received.times.sort_unstable();
+        Ok(received)
+    }
+
     /// Reads all available bytes.
     fn read_available(
         &mut self,

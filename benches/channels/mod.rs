@@ -3,8 +3,8 @@
 pub mod fan_out;
 pub mod idle;
 pub mod joins;
-mod load_clients;
+pub mod load_clients;
 pub mod presence;
 pub mod raw_relay;
 pub mod slow_readers;
-mod ws_client;
+pub mod ws_client;

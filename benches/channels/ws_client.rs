@@ -100,7 +100,7 @@ impl WsClient {
     }
 
     /// Returns the payload of the next frame.
-    fn next_payload(&mut self) -> Result<Vec<u8>> {
+    pub fn next_payload(&mut self) -> Result<Vec<u8>> {
         loop {
             if let Some((head, length)) = frame_lengths(&self.unread)
                 && self.unread.len() >= head + length

@@ -45,14 +45,15 @@ impl NatsServer {
     /// Starts the server again on the same ports.
     pub async fn restart(&self) {
         self.kill();
-        let process = Command::new(program())
+        let program = program().expect(".ci/install --test unpacks nats-server");
+        let process = Command::new(program)
             .arg("-c")
             .arg(self.dir.join("nats.conf"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("nats-server runs; .ci/install --test unpacks it");
+            .expect("nats-server runs");
         *self.process.lock() = Some(process);
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
@@ -68,6 +69,11 @@ impl NatsServer {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Process ID, unless it was killed.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.lock().as_ref().map(Child::id)
     }
 
     /// `host:port`.
@@ -100,9 +106,9 @@ impl Drop for NatsServer {
 }
 
 /// The program that `.ci/install --test` unpacked, or one of the system.
-fn program() -> PathBuf {
+pub fn program() -> Option<PathBuf> {
     let executable = std::env::current_exe().expect("the path of this test");
     let unpacked = executable.ancestors().map(|folder| folder.join("tools/deploy/usr/sbin/nats-server"));
     let system = ["/usr/sbin/nats-server", "/usr/local/bin/nats-server"].map(PathBuf::from);
-    unpacked.chain(system).find(|path| path.exists()).expect(".ci/install --test unpacks nats-server")
+    unpacked.chain(system).find(|path| path.exists())
 }
