@@ -16,6 +16,7 @@ mod latency;
 mod load;
 mod memory;
 mod nodes;
+mod policies;
 mod postgres_changes;
 mod presence_clients;
 mod presence_socket;
@@ -50,7 +51,7 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 18] = [
+const SECTIONS: [&str; 19] = [
     "latency",
     "writes",
     "commits",
@@ -61,6 +62,7 @@ const SECTIONS: [&str; 18] = [
     "reconnects",
     "teams",
     "cluster",
+    "policies",
     "channels.fan_out",
     "channels.presence",
     "channels.joins",
@@ -122,6 +124,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "reconnects" => reconnects::run(plan, cluster, &mut report).await,
             "teams" => teams::run(plan, cluster, &mut report).await,
             "cluster" => nodes::run(plan, cluster, &mut report).await,
+            "policies" => policies::run(plan, cluster, &mut report).await,
             "channels.fan_out" => channels::fan_out::run(plan, cluster, &mut report).await,
             "channels.presence" => channels::presence::run(plan, cluster, &mut report).await,
             "channels.joins" => channels::joins::run(plan, cluster, &mut report).await,

@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
 };
+use uuid::Uuid;
 
 /// A socket and its read buffer.
 pub struct PresenceSocket {
@@ -48,6 +49,17 @@ impl PresenceSocket {
     /// Like `open`, for a user who also follows their own presence.
     pub async fn open_with_own_status(server: SocketAddr, user: &User, index: usize) -> Result<Self> {
         Self::open_with(server, user, index, &format!("&user_ids={}", user.id)).await
+    }
+
+    /// Like `open`, for a user who also follows these users.
+    pub async fn open_following(
+        server: SocketAddr,
+        user: &User,
+        index: usize,
+        subjects: &[Uuid],
+    ) -> Result<Self> {
+        let ids: Vec<String> = subjects.iter().map(Uuid::to_string).collect();
+        Self::open_with(server, user, index, &format!("&user_ids={}", ids.join(","))).await
     }
 
     /// Opens a presence socket with the position of an earlier one, or an empty one.
