@@ -85,6 +85,8 @@ metrics! {
 
     /// Visibility edges (viewer to subject) held in memory.
     Gauge VISIBILITY_EDGES = "rollcall_visibility_edges", Count, &[];
+    /// Viewers that wait to be asked about everybody, because such lookups have taken their share of the database.
+    Gauge VISIBILITY_DEFERRED = "rollcall_visibility_deferred", Count, &[];
     /// Memory for what closed presence sockets and streams were told, so that they can be resumed.
     Gauge RESUME_BYTES = "rollcall_resume_bytes", Bytes, &[];
     /// Presence sockets and streams that presented a position, by whether they got differences or the full state.

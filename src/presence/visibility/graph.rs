@@ -59,6 +59,8 @@ pub(super) enum RecheckScope {
     Subjects(HashSet<UserId>),
     /// All subjects of the viewer, including possible new ones.
     All,
+    /// As [`All`](Self::All), without those that were looked up since.
+    AllExcept(HashSet<UserId>),
 }
 
 impl RecheckScope {
@@ -69,6 +71,9 @@ impl RecheckScope {
         };
         match self {
             Self::All => {}
+            Self::AllExcept(known) => subjects.iter().for_each(|subject| {
+                known.remove(subject);
+            }),
             Self::Empty => *self = Self::Subjects(subjects.iter().copied().collect()),
             Self::Subjects(scope) => scope.extend(subjects),
         }
@@ -82,6 +87,21 @@ impl RecheckScope {
             Self::Empty => false,
             Self::Subjects(scope) => scope.contains(&subject),
             Self::All => true,
+            Self::AllExcept(known) => !known.contains(&subject),
+        }
+    }
+
+    /// Whether it may include subjects that the viewer does not have yet.
+    fn is_full(&self) -> bool {
+        matches!(self, Self::All | Self::AllExcept(_))
+    }
+
+    /// Takes subjects out of a full scope. They are looked up alone.
+    fn except(&mut self, subjects: &HashSet<UserId>) {
+        match self {
+            Self::All => *self = Self::AllExcept(subjects.clone()),
+            Self::AllExcept(known) => known.extend(subjects),
+            Self::Empty | Self::Subjects(_) => {}
         }
     }
 
@@ -116,6 +136,9 @@ struct Viewer {
     resume: Option<Box<ResumeState>>,
     /// Subjects to look up. Nothing is delivered about them before.
     invalid: RecheckScope,
+    /// Invalid subjects of whom something waits to be delivered, while all subjects are invalid. They are looked up
+    /// before the others.
+    urgent: HashSet<UserId>,
     /// Subjects of the lookup in flight; also invalid.
     in_flight: RecheckScope,
     pacing: Pacing,
@@ -195,6 +218,8 @@ pub(super) struct VisibilityGraph {
     limits: PacingLimits,
     /// Viewers whose clients must read before more is delivered.
     waits: Vec<(ViewerKey, ConnId)>,
+    /// Viewers with urgent subjects. May contain removed ones.
+    urgent: Vec<ViewerKey>,
 }
 
 /// What follows when a client has read.
@@ -236,6 +261,7 @@ impl VisibilityGraph {
             has_initial_state: false,
             resume: is_resumable.then(Box::default),
             invalid: RecheckScope::All,
+            urgent: HashSet::new(),
             in_flight: RecheckScope::Empty,
             pacing: Pacing::default(),
         };
@@ -354,9 +380,72 @@ impl VisibilityGraph {
         let mut keys = Vec::with_capacity(viewers.len());
         for index in viewers {
             self.viewer_mut(index).invalid.add(subjects);
+            if let Some(subjects) = subjects {
+                self.add_urgent(index, subjects);
+            }
             keys.push(self.key(index));
         }
         keys
+    }
+
+    /// Subjects that do not wait until all subjects of the viewer are looked up, because something is known about them:
+    /// they changed, or what this viewer sees of them did.
+    fn add_urgent(&mut self, index: u32, subjects: &[UserId]) {
+        let key = self.key(index);
+        let viewer = self.viewer_mut(index);
+        if !viewer.has_initial_state
+            || !viewer.invalid.is_full()
+            || viewer.urgent.len() + subjects.len() > MAX_SCOPE_SUBJECTS
+        {
+            return;
+        }
+        if viewer.urgent.is_empty() {
+            self.urgent.push(key);
+        }
+        self.viewer_mut(index).urgent.extend(subjects);
+    }
+
+    /// Viewers for [`begin_urgent_lookup`](Self::begin_urgent_lookup).
+    pub(super) fn take_urgent(&mut self) -> Vec<ViewerKey> {
+        std::mem::take(&mut self.urgent)
+    }
+
+    /// As [`begin_lookup`](Self::begin_lookup), for the urgent subjects alone.
+    pub(super) fn begin_urgent_lookup(
+        &mut self,
+        key: ViewerKey,
+    ) -> Option<(Principal, Vec<UserId>, Option<Vec<UserId>>)> {
+        let viewer = self.current_viewer_mut(key)?;
+        if !viewer.in_flight.is_empty() {
+            // Again after that lookup.
+            if !viewer.urgent.is_empty() {
+                self.urgent.push(key);
+            }
+            return None;
+        }
+        let mut subjects = std::mem::take(&mut viewer.urgent);
+        subjects.retain(|subject| viewer.invalid.contains(*subject));
+        if viewer.is_parked() || subjects.is_empty() || !viewer.invalid.is_full() {
+            return None;
+        }
+        viewer.invalid.except(&subjects);
+        let query =
+            (viewer.principal.clone(), viewer.follows.clone(), Some(subjects.iter().copied().collect()));
+        viewer.in_flight = RecheckScope::Subjects(subjects);
+        self.in_flight.insert(key.index);
+        Some(query)
+    }
+
+    /// Whether all subjects of a viewer that was told its initial state must be looked up.
+    pub(super) fn needs_full_lookup(&self, key: ViewerKey) -> bool {
+        let viewer = self.viewers.get(key.index as usize).filter(|(epoch, _)| *epoch == key.epoch);
+        viewer
+            .and_then(|(_, viewer)| viewer.as_ref())
+            .is_some_and(|viewer| viewer.has_initial_state && !viewer.is_parked() && viewer.invalid.is_full())
+    }
+
+    pub(super) fn viewer_count(&self) -> usize {
+        self.by_conn.len()
     }
 
     /// Whether a viewer watches this user.
@@ -374,7 +463,11 @@ impl VisibilityGraph {
         if viewer.is_parked() || viewer.invalid.is_empty() || !viewer.in_flight.is_empty() {
             return None;
         }
-        viewer.in_flight = std::mem::take(&mut viewer.invalid);
+        viewer.urgent.clear();
+        viewer.in_flight = match std::mem::take(&mut viewer.invalid) {
+            RecheckScope::AllExcept(_) => RecheckScope::All,
+            scope => scope,
+        };
         let subjects = match &viewer.in_flight {
             RecheckScope::Subjects(scope) => Some(scope.iter().copied().collect()),
             _ => None,
@@ -393,9 +486,11 @@ impl VisibilityGraph {
         let viewer = self.viewer_mut(key.index);
         match std::mem::take(&mut viewer.in_flight) {
             RecheckScope::Subjects(subjects) => {
-                viewer.invalid.add(Some(&subjects.into_iter().collect::<Vec<_>>()))
+                let subjects: Vec<UserId> = subjects.into_iter().collect();
+                viewer.invalid.add(Some(&subjects));
+                self.add_urgent(key.index, &subjects);
             }
-            RecheckScope::All => viewer.invalid = RecheckScope::All,
+            RecheckScope::All | RecheckScope::AllExcept(_) => viewer.invalid = RecheckScope::All,
             RecheckScope::Empty => {}
         }
     }
@@ -559,6 +654,11 @@ impl VisibilityGraph {
                 let watcher = self.subjects[subject as usize].watchers[position];
                 let viewer = self.viewer_mut(watcher);
                 if viewer.is_invalid(*user) {
+                    let is_shown =
+                        viewer.edge_position(subject).is_ok_and(|at| viewer.edges[at].face.is_some());
+                    if is_shown && viewer.invalid.contains(*user) {
+                        self.add_urgent(watcher, &[*user]);
+                    }
                     continue;
                 }
                 let position = viewer.edge_position(subject).expect("watchers have an edge");

@@ -3,6 +3,7 @@
 //! - [`pending`]: notifications, merged, so that a burst costs no more than a set of IDs.
 //! - [`graph`]: viewers, subjects and the edges between them; plain data without I/O.
 //! - [`pacing`]: how much a viewer receives before its client has read.
+//! - [`recheck_budget`]: how much of the database lookups of everything may take.
 //! - [`task`]: the task that reads changes in snapshots, queries row-level security, and passes messages to the hub.
 //!
 //! The invariant: faces and the log of visibility changes are read in **one snapshot**. The log invalidates edges, and
@@ -13,6 +14,7 @@
 mod graph;
 mod pacing;
 mod pending;
+mod recheck_budget;
 mod task;
 
 pub use graph::Interest;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     graph::{AfterRead, GraphUpdate, Interest, Resumed, ViewerKey, VisibilityGraph},
     pending::{PendingBatch, PendingChanges},
+    recheck_budget::{DeferredViewers, RecheckBudget},
 };
 use crate::{
     auth::Principal,
@@ -155,7 +156,10 @@ impl Visibility {
             policy_traits: PolicyTraits::default(),
             lookups: JoinSet::new(),
             in_flight: HashMap::new(),
+            urgent: VecDeque::new(),
             due: VecDeque::new(),
+            deferred: DeferredViewers::default(),
+            budget: RecheckBudget::new(Instant::now()),
             new_viewers: VecDeque::new(),
             quarantined: HashMap::new(),
             recent_users: VecDeque::new(),
@@ -225,8 +229,13 @@ pub struct VisibilityTask {
     reads: JoinSet<(ViewerKey, ReadProgress)>,
     lookups: JoinSet<Result<Vec<LookupResult>, PgError>>,
     in_flight: HashMap<Id, Lookup>,
+    /// Viewers with subjects to look up before all others.
+    urgent: VecDeque<ViewerKey>,
     /// Known viewers to look up. Most precede new ones, so that hidden users are removed soon.
     due: VecDeque<ViewerKey>,
+    /// Known viewers that wait for the budget, because all their subjects must be looked up.
+    deferred: DeferredViewers,
+    budget: RecheckBudget,
     /// Viewers of connections without an initial state.
     new_viewers: VecDeque<ViewerKey>,
     /// Viewers whose policies raised an error or timed out. They are looked up alone, one at a time, with pauses.
@@ -247,6 +256,8 @@ struct Lookup {
     viewers: Vec<ViewerKey>,
     started_in_pass: u64,
     is_isolated: bool,
+    /// When it started, if the budget pays for it.
+    charged_since: Option<Instant>,
 }
 
 struct Quarantine {
@@ -305,6 +316,7 @@ impl VisibilityTask {
             self.start_lookups();
             self.tell_positions().await;
             metrics::gauge!(metric::VISIBILITY_EDGES).set(self.graph.edge_count() as f64);
+            metrics::gauge!(metric::VISIBILITY_DEFERRED).set(self.deferred.len() as f64);
             metrics::gauge!(metric::RESUME_BYTES).set(self.graph.parked_bytes() as f64);
         }
     }
@@ -316,7 +328,8 @@ impl VisibilityTask {
             .filter(|(key, _)| self.graph.needs_lookup(**key))
             .map(|(_, s)| s.not_before);
         let pauses = self.not_before.into_iter().chain(self.next_pass_at);
-        pauses.chain(self.positions_due_at).chain(quarantined).min()
+        let budget = (!self.deferred.is_empty()).then(|| self.budget.available_at());
+        pauses.chain(self.positions_due_at).chain(budget).chain(quarantined).min()
     }
 
     async fn handle_command(&mut self, command: Command) {
@@ -508,9 +521,26 @@ impl VisibilityTask {
         if self.not_before.is_some_and(|at| at > now) {
             return;
         }
+        self.urgent.extend(self.graph.take_urgent());
+        while self.lookups.len() < LOOKUP_CONCURRENCY && !self.urgent.is_empty() {
+            let mut batch = Vec::new();
+            while batch.len() < LOOKUP_BATCH_SIZE
+                && let Some(key) = self.urgent.pop_front()
+            {
+                if !self.quarantined.contains_key(&key) {
+                    batch.extend(self.begin_urgent_lookup(key));
+                }
+            }
+            self.spawn_lookup(batch, false, false);
+        }
+        let has_budget = self.budget.is_available(self.graph.viewer_count(), now);
+        if has_budget {
+            self.deferred.move_before(&mut self.due);
+        }
         while self.lookups.len() < LOOKUP_CONCURRENCY && !(self.due.is_empty() && self.new_viewers.is_empty())
         {
             let mut batch = Vec::new();
+            let mut is_charged = false;
             while batch.len() < LOOKUP_BATCH_SIZE {
                 let (first, second) = if batch.len().is_multiple_of(NEW_VIEWER_SHARE) {
                     (&mut self.new_viewers, &mut self.due)
@@ -521,9 +551,16 @@ impl VisibilityTask {
                 if self.quarantined.contains_key(&key) {
                     continue; // Looked up alone, below.
                 }
+                if self.graph.needs_full_lookup(key) {
+                    if !has_budget {
+                        self.deferred.push(key);
+                        continue;
+                    }
+                    is_charged = true;
+                }
                 batch.extend(self.begin_lookup(key));
             }
-            self.spawn_lookup(batch, false);
+            self.spawn_lookup(batch, false, is_charged);
         }
         // Quarantined viewers are looked up alone and one at a time, so that a slow policy delays only its own viewer.
         if self.lookups.len() < LOOKUP_CONCURRENCY
@@ -536,7 +573,7 @@ impl VisibilityTask {
                 .find(|(key, entry)| entry.not_before <= now && self.graph.needs_lookup(**key));
             if let Some(key) = ready.map(|(key, _)| *key) {
                 let query = self.begin_lookup(key);
-                self.spawn_lookup(query.into_iter().collect(), true);
+                self.spawn_lookup(query.into_iter().collect(), true, false);
             }
         }
     }
@@ -546,7 +583,12 @@ impl VisibilityTask {
         Some((key, LookupQuery { principal, follows, subjects }))
     }
 
-    fn spawn_lookup(&mut self, batch: Vec<(ViewerKey, LookupQuery)>, is_isolated: bool) {
+    fn begin_urgent_lookup(&mut self, key: ViewerKey) -> Option<(ViewerKey, LookupQuery)> {
+        let (principal, follows, subjects) = self.graph.begin_urgent_lookup(key)?;
+        Some((key, LookupQuery { principal, follows, subjects }))
+    }
+
+    fn spawn_lookup(&mut self, batch: Vec<(ViewerKey, LookupQuery)>, is_isolated: bool, is_charged: bool) {
         if batch.is_empty() {
             return;
         }
@@ -559,13 +601,17 @@ impl VisibilityTask {
                 .record(started.elapsed().as_secs_f64());
             results
         });
-        self.in_flight.insert(task.id(), Lookup { viewers, started_in_pass: self.pass, is_isolated });
+        let charged_since = is_charged.then(Instant::now);
+        let lookup = Lookup { viewers, started_in_pass: self.pass, is_isolated, charged_since };
+        self.in_flight.insert(task.id(), lookup);
     }
 
     async fn on_lookup_done(&mut self, id: Id, results: Result<Vec<LookupResult>, PgError>) {
-        let Some(Lookup { viewers, started_in_pass, is_isolated }) = self.in_flight.remove(&id) else {
-            return;
-        };
+        let Some(lookup) = self.in_flight.remove(&id) else { return };
+        let Lookup { viewers, started_in_pass, is_isolated, charged_since } = lookup;
+        if let Some(since) = charged_since {
+            self.budget.spend(since.elapsed());
+        }
         match results {
             Ok(results) => {
                 let mut updates = Vec::new();

@@ -251,7 +251,7 @@ impl VisibilityGraph {
             RecheckScope::Subjects(subjects) => {
                 viewer.invalid.add(Some(&subjects.into_iter().collect::<Vec<_>>()));
             }
-            RecheckScope::All => viewer.invalid = RecheckScope::All,
+            RecheckScope::All | RecheckScope::AllExcept(_) => viewer.invalid = RecheckScope::All,
         }
         self.reset_pacing(index);
         let viewer = self.viewer_mut(index);

@@ -622,3 +622,40 @@ fn typing_that_is_held_back_is_found_by_a_lookup() {
     look_up(&mut graph, &[], users.len() - updates.len());
     assert!(graph.typing.is_empty());
 }
+
+#[test]
+fn a_changed_subject_is_looked_up_before_the_other_invalid_ones() {
+    let (ann, bob) = (UserId::random(), UserId::random());
+    let mut graph = VisibilityGraph::default();
+    let candidates = vec![visible(ann, 1), visible(bob, 1)];
+    let (key, conn, _) = viewer_with_initial_state(&mut graph, 1, candidates);
+    graph.invalidate(&Invalidation::All);
+    assert!(graph.take_urgent().is_empty() && graph.needs_full_lookup(key));
+
+    assert_eq!(graph.apply_faces(&[ann], vec![face(ann, Face::Public, 2)]), [], "not before a lookup");
+    assert_eq!(graph.take_urgent(), [key]);
+    let (_, _, subjects) = graph.begin_urgent_lookup(key).expect("an urgent subject");
+    assert_eq!(subjects, Some(vec![ann]));
+    let changed = face(ann, Face::Public, 2);
+    let updates = graph.apply_lookup(key, lookup_state(vec![visible(ann, 2)]));
+    assert_eq!(updates, [GraphUpdate::Presence(changed.presence, vec![conn])]);
+
+    // Known until the next change that may concern it.
+    let next = face(ann, Face::Public, 3);
+    let update = GraphUpdate::Presence(next.presence.clone(), vec![conn]);
+    assert_eq!(graph.apply_faces(&[ann], vec![next]), [update]);
+    assert!(graph.take_urgent().is_empty() && graph.needs_full_lookup(key), "bob is still invalid");
+    graph.invalidate(&invalidate_subject(ann));
+    assert_eq!(graph.apply_faces(&[ann], vec![face(ann, Face::Public, 4)]), []);
+    assert_eq!(graph.take_urgent(), [key], "what the viewer sees of ann may have changed");
+    graph.begin_urgent_lookup(key).expect("an urgent subject");
+    graph.lookup_failed(key);
+    assert_eq!(graph.take_urgent(), [key], "after a failure again");
+
+    let (_, _, subjects) = graph.begin_lookup(key).expect("needs a lookup");
+    assert_eq!(subjects, None);
+    assert!(graph.begin_urgent_lookup(key).is_none(), "the lookup in flight includes ann");
+    graph.apply_lookup(key, lookup_state(vec![visible(bob, 1)]));
+    assert!(!graph.needs_lookup(key));
+    assert_eq!(graph.apply_faces(&[ann], vec![face(ann, Face::Public, 5)]), [], "ann is hidden");
+}

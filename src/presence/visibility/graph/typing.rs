@@ -102,6 +102,7 @@ impl VisibilityGraph {
                 others.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
             for index in viewers.iter().copied().filter(|index| !delivered_to.contains(index)) {
                 self.viewer_mut(index).invalid.add(Some(&[typing_user.user_id]));
+                self.add_urgent(index, &[typing_user.user_id]);
                 due.push(self.key(index));
             }
             if !(delivered_to.is_empty() && viewers.is_empty()) {
