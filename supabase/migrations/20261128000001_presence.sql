@@ -4516,36 +4516,39 @@ declare
   v_is_known boolean := not rollcall_internal.has_virtual_column(tg_relid, v_columns);
   v_found record;
 begin
-  case tg_op
-    when 'INSERT' then
-      v_is_known := v_is_known and coalesce((select to_jsonb(n) ?& v_names from new_rows n limit 1), true);
-      v_rows := array(
-        select (select jsonb_object_agg(m.name, to_jsonb(n) -> m.name) from unnest(v_names) m (name))
-        from new_rows n limit 10001);
-    when 'DELETE' then
-      v_is_known := v_is_known and coalesce((select to_jsonb(o) ?& v_names from old_rows o limit 1), true);
-      v_rows := array(
-        select (select jsonb_object_agg(m.name, to_jsonb(o) -> m.name) from unnest(v_names) m (name))
-        from old_rows o limit 10001);
-    else
-      begin
-        -- Values are compared as text, because some types have no equality.
-        execute (
-          select format('select array(
-              select fields from (
-                (select jsonb_build_object(%1$s) as fields, row(%2$s)::text from new_rows t
-                  except all select jsonb_build_object(%1$s), row(%2$s)::text from old_rows t)
-                union all
-                (select jsonb_build_object(%1$s), row(%2$s)::text from old_rows t
-                  except all select jsonb_build_object(%1$s), row(%2$s)::text from new_rows t)
-              ) changed limit 10001)',
-            (select string_agg(format('%L, t.%1$I', n.name), ', ') from unnest(v_names) n (name)),
-            (select string_agg(format('t.%I', c.name), ', ') from unnest(v_columns) c (name)))
-        ) into v_rows;
-      exception when undefined_column then
-        v_is_known := false;
-      end;
-  end case;
+  -- An error here must not fail the statement of the application: everything is invalidated instead.
+  if v_is_known then
+    begin
+      case tg_op
+        when 'INSERT' then
+          v_is_known := coalesce((select to_jsonb(n) ?& v_names from new_rows n limit 1), true);
+          v_rows := array(
+            select (select jsonb_object_agg(m.name, to_jsonb(n) -> m.name) from unnest(v_names) m (name))
+            from new_rows n limit 10001);
+        when 'DELETE' then
+          v_is_known := coalesce((select to_jsonb(o) ?& v_names from old_rows o limit 1), true);
+          v_rows := array(
+            select (select jsonb_object_agg(m.name, to_jsonb(o) -> m.name) from unnest(v_names) m (name))
+            from old_rows o limit 10001);
+        else
+          -- Values are compared as text, because some types have no equality.
+          execute (
+            select format('select array(
+                select fields from (
+                  (select jsonb_build_object(%1$s) as fields, row(%2$s)::text from new_rows t
+                    except all select jsonb_build_object(%1$s), row(%2$s)::text from old_rows t)
+                  union all
+                  (select jsonb_build_object(%1$s), row(%2$s)::text from old_rows t
+                    except all select jsonb_build_object(%1$s), row(%2$s)::text from new_rows t)
+                ) changed limit 10001)',
+              (select string_agg(format('%L, t.%1$I', n.name), ', ') from unnest(v_names) n (name)),
+              (select string_agg(format('t.%I', c.name), ', ') from unnest(v_columns) c (name)))
+          ) into v_rows;
+      end case;
+    exception when others then
+      v_is_known := false;
+    end;
+  end if;
   if not v_is_known or cardinality(v_rows) > 10000 then
     perform rollcall_internal.note_visibility_change(null, null, v_source);
     return null;
