@@ -1869,7 +1869,7 @@ create function rollcall_internal.tables_read(
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
-  v_type constant text := case jsonb_typeof(p_node) when 'object' then p_node -> 'node' ->> 1 end;
+  v_type constant text := p_node -> 'node' ->> 1;
   v_join constant jsonb := p_node -> 'jointree' -> 1;
   v_level int := p_level;
   v_equalities text[] := p_equalities;
@@ -1880,8 +1880,7 @@ begin
     v_level := p_level + 1;
     v_equalities := v_equalities || rollcall_internal.equalities(v_join -> 'quals' -> 1, v_level) || array(
       select equality
-      from jsonb_array_elements(case jsonb_typeof(v_join -> 'fromlist' -> 1) when 'array' then
-        v_join -> 'fromlist' -> 1 else '[]' end) as item (node)
+      from jsonb_path_query(v_join, '$.fromlist[1][*]') as item (node)
       cross join lateral unnest(rollcall_internal.join_equalities(item.node, v_level)) as equality);
     return query
       select (entry.node -> 'relid' ->> 1)::oid, (
@@ -1891,8 +1890,7 @@ begin
           select min(split_part(k.key, '.', 2)::int)
           from unnest(rollcall_internal.equal_keys(p_subject, v_equalities)) k (key)
           where k.key like format('%s:%s.%%', v_level, entry.place - 1))
-      from jsonb_array_elements(case jsonb_typeof(p_node -> 'rtable' -> 1) when 'array' then
-        p_node -> 'rtable' -> 1 else '[]' end) with ordinality as entry (node, place)
+      from jsonb_path_query(p_node, '$.rtable[1][*]') with ordinality as entry (node, place)
       where entry.node -> 'rtekind' ->> 1 = '0';
     v_done := array['jointree'];
     return query select * from rollcall_internal.tables_read(
@@ -1944,9 +1942,9 @@ comment on function rollcall_internal.tables_read is
 
 -- Pairs of the columns of viewer and subject, as JSON, null where a row concerns all of them. The subject is a user, or
 -- for the purpose `authorization` a topic. A row concerns the viewers and subjects of each pair. Null if it may concern
--- all.
+-- all. p_columns is the result of columns_in_policies.
 -- Definer: reads catalogs only.
-create function rollcall_internal.concerned_columns(p_purpose text, p_table regclass) returns jsonb
+create function rollcall_internal.concerned_columns(p_purpose text, p_table regclass, p_columns text[]) returns jsonb
   language plpgsql stable security definer set search_path = ''
 as $$
 declare
@@ -1959,7 +1957,7 @@ declare
   v_pairs jsonb := '[]';
   v_new jsonb;
 begin
-  if rollcall_internal.columns_in_policies(p_purpose, p_table) is null then
+  if p_columns is null then
     return null;
   end if;
   for v_reader in
@@ -2480,6 +2478,28 @@ comment on function rollcall.explain_channel is
 
 -- What a decision depends on ------------------------------------------------------------------------------------------
 
+-- Notifies `<what>|<mark><masked hashes>`, or `<what>|` for null, none, and more than 500 hashes. The mark `=` says
+-- that callers without these hashes are not concerned.
+-- Invoker: only definer functions call it.
+create function rollcall_internal.notify_authorization(p_what text, p_mark text, p_hashes text[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_what constant text := left(replace(p_what, '|', ' '), 200);
+  v_nonce text;
+begin
+  if cardinality(p_hashes) between 1 and 500 then
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_rights',
+      v_what || '|' || p_mark || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+  else
+    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
+  end if;
+end
+$$;
+comment on function rollcall_internal.notify_authorization is
+  'Tells the nodes which callers of private channels a change concerns.';
+
 -- Notifies `<what>|<masked hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
 -- values in the changed rows; callers whose user or topic has one of these hashes are evaluated first. Without hashes
 -- all are evaluated at once.
@@ -2487,19 +2507,10 @@ comment on function rollcall.explain_channel is
 create function rollcall.invalidate_channel_authorization(p_what text, p_hashes text[] default '{}') returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
-declare
-  v_what constant text := left(replace(p_what, '|', ' '), 200);
-  v_nonce text;
 begin
-  if cardinality(p_hashes) between 1 and 500 and not exists (
+  perform rollcall_internal.notify_authorization(p_what, '', case when not exists (
     select from unnest(p_hashes) as hashes (hash) where hashes.hash !~ '^[0-9a-f]{8}$' or hashes.hash is null
-  ) then
-    v_nonce := rollcall_internal.notification_nonce();
-    perform rollcall_internal.notify('rollcall_rights',
-      v_what || '|' || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
-  else
-    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
-  end if;
+  ) then p_hashes end);
 end
 $$;
 comment on function rollcall.invalidate_channel_authorization is
@@ -2511,15 +2522,9 @@ grant execute on function rollcall.invalidate_channel_authorization to service_r
 create function rollcall_internal.invalidate_authorization_of(p_what text, p_hashes text[]) returns void
   language plpgsql volatile security invoker set search_path = ''
 as $$
-declare
-  v_nonce text;
 begin
-  if cardinality(p_hashes) between 1 and 500 then
-    v_nonce := rollcall_internal.notification_nonce();
-    perform rollcall_internal.notify('rollcall_rights', left(replace(p_what, '|', ' '), 200) || '|='
-      || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
-  elsif cardinality(p_hashes) > 500 then
-    perform rollcall.invalidate_channel_authorization(p_what);
+  if p_hashes <> '{}' then
+    perform rollcall_internal.notify_authorization(p_what, '=', p_hashes);
   end if;
 end
 $$;
@@ -2730,15 +2735,16 @@ create function rollcall.watch_authorization_sources() returns setof regclass
 as $$
 declare
   v_table regclass;
+  v_columns text[];
 begin
   -- One analysis at a time, so that each sees what the others committed.
   perform pg_advisory_xact_lock(hashtextextended('rollcall.watch_sources', 0));
   perform rollcall_internal.examine_policies('authorization');
   for v_table in select s from rollcall.authorization_sources() s loop
+    v_columns := rollcall_internal.columns_in_policies('authorization', v_table);
     begin
-      if rollcall_internal.follow_authorization_source(v_table,
-        rollcall_internal.columns_in_policies('authorization', v_table),
-        rollcall_internal.concerned_columns('authorization', v_table))
+      if rollcall_internal.follow_authorization_source(v_table, v_columns,
+        rollcall_internal.concerned_columns('authorization', v_table, v_columns))
       then
         return next v_table;
       end if;

@@ -103,20 +103,25 @@ $$;
 comment on function rollcall_internal.note_visibility_change is
   'Appends to the visibility log and notifies the nodes; null stands for all.';
 
--- Records that policies may answer differently about these subjects, whose relations stay as they are: only viewers
--- that are related to them or follow them can be affected. More than 1,000 subjects stand for all.
+-- Records that policies may answer differently to these viewers about these subjects, while relations stay as they are:
+-- without viewers, only those that are related to a subject or follow it can be affected. Null and more than 1,000
+-- users stand for all.
 -- Invoker: see note_visibility_change.
-create function rollcall_internal.note_subjects_change(p_subjects uuid[], p_reason text) returns void
+create function rollcall_internal.note_policy_change(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
   language plpgsql volatile security invoker
 as $$
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
-  values (null, case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end, p_reason);
+  values (
+    case when pg_catalog.cardinality(p_viewers) <= 1000 then p_viewers end,
+    case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
+    p_reason
+  );
   perform rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
-comment on function rollcall_internal.note_subjects_change is
-  'Appends to the visibility log subjects whose relations have not changed, and notifies the nodes.';
+comment on function rollcall_internal.note_policy_change is
+  'Appends to the visibility log a change that leaves relations as they are, and notifies the nodes.';
 
 -- Records which users were added, removed or changed in which groups: the n-th user in the n-th group, each pair once.
 -- More than 1,000 pairs are recorded as a change of everything. The other members of the groups are not read here: a
@@ -201,7 +206,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_subjects_change(v_ids, tg_table_name);
+    perform rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -252,7 +257,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_subjects_change(v_ids, tg_table_name);
+    perform rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -1927,7 +1932,7 @@ declare
   v_ids constant uuid[] := array(select distinct n.user_id from new_rows n);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_subjects_change(v_ids, 'face inserted');
+    perform rollcall_internal.note_policy_change(null, v_ids, 'face inserted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -1970,7 +1975,7 @@ declare
   v_ids constant uuid[] := array(select distinct o.user_id from old_rows o);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_subjects_change(v_ids, 'face deleted');
+    perform rollcall_internal.note_policy_change(null, v_ids, 'face deleted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -4555,29 +4560,20 @@ begin
   end if;
   for v_found in
     select
-      case when pair.sides ->> 0 is not null then array_agg(distinct viewer.id) filter (where subject.counts) end
-        as viewers,
-      case when pair.sides ->> 1 is not null then array_agg(distinct subject.id) filter (where viewer.counts) end
-        as subjects
+      case when pair.sides ->> 0 is not null then array_agg(distinct named.viewer) end as viewers,
+      case when pair.sides ->> 1 is not null then array_agg(distinct named.subject) end as subjects
     from unnest(v_rows) as changed (fields)
     cross join jsonb_array_elements(tg_argv[0]::jsonb) as pair (sides)
     cross join lateral (
-      select named.id, pair.sides ->> 0 is null or named.id is not null as counts
-      from rollcall_internal.text_as_uuid(changed.fields ->> (pair.sides ->> 0)) as named (id)
-    ) viewer
-    cross join lateral (
-      select named.id, pair.sides ->> 1 is null or named.id is not null as counts
-      from rollcall_internal.text_as_uuid(changed.fields ->> (pair.sides ->> 1)) as named (id)
-    ) subject
-    where viewer.counts and subject.counts
+      select rollcall_internal.text_as_uuid(changed.fields ->> (pair.sides ->> 0)) as viewer,
+        rollcall_internal.text_as_uuid(changed.fields ->> (pair.sides ->> 1)) as subject
+    ) named
+    -- A null in a column of the pair equals nobody.
+    where (pair.sides ->> 0 is null or named.viewer is not null)
+      and (pair.sides ->> 1 is null or named.subject is not null)
     group by pair.sides
   loop
-    -- Policies read the table, relations do not depend on it. So too many viewers may be left out of the log.
-    if v_found.subjects is not null and (cardinality(v_found.viewers) <= 1000) is not true then
-      perform rollcall_internal.note_subjects_change(v_found.subjects, v_source);
-    else
-      perform rollcall_internal.note_visibility_change(v_found.viewers, v_found.subjects, v_source);
-    end if;
+    perform rollcall_internal.note_policy_change(v_found.viewers, v_found.subjects, v_source);
   end loop;
   return null;
 end
@@ -4678,14 +4674,16 @@ create function rollcall.watch_visibility_sources() returns setof regclass
 as $$
 declare
   v_table regclass;
+  v_columns text[];
 begin
   -- One analysis at a time, so that each sees what the others committed.
   perform pg_advisory_xact_lock(hashtextextended('rollcall.watch_sources', 0));
   perform rollcall_internal.examine_policies('visibility');
   for v_table in select s from rollcall.visibility_sources() s loop
+    v_columns := rollcall_internal.columns_in_policies('visibility', v_table);
     begin
-      if rollcall_internal.follow_table(v_table, rollcall_internal.columns_in_policies('visibility', v_table),
-        rollcall_internal.concerned_columns('visibility', v_table))
+      if rollcall_internal.follow_table(v_table, v_columns,
+        rollcall_internal.concerned_columns('visibility', v_table, v_columns))
       then
         return next v_table;
       end if;
@@ -4721,14 +4719,8 @@ begin
       else format('coalesce(array_agg(distinct changed.%I) filter (where changed.%1$I is not null), ''{}'')',
         tg_argv[1]) end,
     v_rows) into v_any, v_viewers, v_subjects;
-  if not v_any or v_viewers = '{}' or v_subjects = '{}' then
-    return null;
-  end if;
-  -- Policies read the table, relations do not depend on it. So too many viewers may be left out of the log.
-  if v_subjects is not null and (cardinality(v_viewers) <= 1000) is not true then
-    perform rollcall_internal.note_subjects_change(v_subjects, tg_table_schema || '.' || tg_table_name);
-  else
-    perform rollcall_internal.note_visibility_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
+  if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
+    perform rollcall_internal.note_policy_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
   end if;
   return null;
 end
@@ -4736,16 +4728,14 @@ $$;
 comment on function rollcall_internal.on_watched_pairs_changed is
   'Trigger function: changed rows of a followed table invalidate visibility between the users they name.';
 
--- Null for a column stands for all viewers or all subjects. Without a declaration, each change of a table that a
--- policy reads invalidates all visibility. Use it only for tables whose rows concern no other users. A later
--- declaration replaces it.
+-- Null for a column stands for all viewers or all subjects. For tables of which Rollcall cannot derive from policies
+-- whom a row concerns. Use it only for tables whose rows concern no other users. A later declaration replaces it.
 -- Invoker: needs to own the table, to replace triggers.
 create function rollcall.watch(p_table regclass, p_viewer_column name, p_subject_column name) returns void
   language plpgsql security invoker set search_path = ''
 as $$
 declare
   v_column name;
-  v_operation record;
 begin
   if p_viewer_column is null and p_subject_column is null then
     raise exception 'at least one of viewer column and subject column is required' using
@@ -4770,26 +4760,14 @@ begin
       using errcode = 'object_not_in_prerequisite_state';
   end if;
 
-  for v_operation in
-    select t.tgname from pg_catalog.pg_trigger t
-    where t.tgrelid = p_table and t.tgname ~ '^rollcall_watch(_insert|_update|_delete)?$'
-  loop
-    execute format('drop trigger %I on %s', v_operation.tgname, p_table);
-  end loop;
-  for v_operation in
-    select * from (values
-      ('insert', 'referencing new table as new_rows'),
-      ('update', 'referencing old table as old_rows new table as new_rows'),
-      ('delete', 'referencing old table as old_rows')
-    ) as operation (verb, transitions)
-  loop
-    execute format('create or replace trigger invalidate_after_%1$s after %1$s on %2$s %3$s for each statement
-        execute function rollcall_internal.on_watched_pairs_changed(%4$L, %5$L)',
-      v_operation.verb, p_table, v_operation.transitions, coalesce(p_viewer_column, ''),
-        coalesce(p_subject_column, ''));
-  end loop;
-  execute format('create or replace trigger invalidate_after_truncate after truncate on %s
-    for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
+  perform rollcall_internal.set_triggers(p_table, '^rollcall_watch(_insert|_update|_delete)?$', '[]');
+  perform rollcall_internal.set_triggers(p_table, '^invalidate_after_(insert|update|delete|truncate)$', (
+    select jsonb_agg(jsonb_build_object('name', 'invalidate_after_' || e.event, 'events', e.event,
+      'function', 'on_watched_pairs_changed',
+      'arguments', array[coalesce(p_viewer_column, ''), coalesce(p_subject_column, '')]::text[]))
+    from unnest(array['insert', 'update', 'delete']) as e (event))
+    || jsonb_build_array(jsonb_build_object('name', 'invalidate_after_truncate', 'events', 'truncate',
+      'function', 'on_watched_table_changed', 'arguments', '{}'::text[])));
 end
 $$;
 comment on function rollcall.watch is

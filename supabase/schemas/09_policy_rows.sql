@@ -210,7 +210,7 @@ create function rollcall_internal.tables_read(
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
-  v_type constant text := case jsonb_typeof(p_node) when 'object' then p_node -> 'node' ->> 1 end;
+  v_type constant text := p_node -> 'node' ->> 1;
   v_join constant jsonb := p_node -> 'jointree' -> 1;
   v_level int := p_level;
   v_equalities text[] := p_equalities;
@@ -221,8 +221,7 @@ begin
     v_level := p_level + 1;
     v_equalities := v_equalities || rollcall_internal.equalities(v_join -> 'quals' -> 1, v_level) || array(
       select equality
-      from jsonb_array_elements(case jsonb_typeof(v_join -> 'fromlist' -> 1) when 'array' then
-        v_join -> 'fromlist' -> 1 else '[]' end) as item (node)
+      from jsonb_path_query(v_join, '$.fromlist[1][*]') as item (node)
       cross join lateral unnest(rollcall_internal.join_equalities(item.node, v_level)) as equality);
     return query
       select (entry.node -> 'relid' ->> 1)::oid, (
@@ -232,8 +231,7 @@ begin
           select min(split_part(k.key, '.', 2)::int)
           from unnest(rollcall_internal.equal_keys(p_subject, v_equalities)) k (key)
           where k.key like format('%s:%s.%%', v_level, entry.place - 1))
-      from jsonb_array_elements(case jsonb_typeof(p_node -> 'rtable' -> 1) when 'array' then
-        p_node -> 'rtable' -> 1 else '[]' end) with ordinality as entry (node, place)
+      from jsonb_path_query(p_node, '$.rtable[1][*]') with ordinality as entry (node, place)
       where entry.node -> 'rtekind' ->> 1 = '0';
     v_done := array['jointree'];
     return query select * from rollcall_internal.tables_read(
@@ -285,9 +283,9 @@ comment on function rollcall_internal.tables_read is
 
 -- Pairs of the columns of viewer and subject, as JSON, null where a row concerns all of them. The subject is a user, or
 -- for the purpose `authorization` a topic. A row concerns the viewers and subjects of each pair. Null if it may concern
--- all.
+-- all. p_columns is the result of columns_in_policies.
 -- Definer: reads catalogs only.
-create function rollcall_internal.concerned_columns(p_purpose text, p_table regclass) returns jsonb
+create function rollcall_internal.concerned_columns(p_purpose text, p_table regclass, p_columns text[]) returns jsonb
   language plpgsql stable security definer set search_path = ''
 as $$
 declare
@@ -300,7 +298,7 @@ declare
   v_pairs jsonb := '[]';
   v_new jsonb;
 begin
-  if rollcall_internal.columns_in_policies(p_purpose, p_table) is null then
+  if p_columns is null then
     return null;
   end if;
   for v_reader in

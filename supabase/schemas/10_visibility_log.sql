@@ -75,20 +75,25 @@ $$;
 comment on function rollcall_internal.note_visibility_change is
   'Appends to the visibility log and notifies the nodes; null stands for all.';
 
--- Records that policies may answer differently about these subjects, whose relations stay as they are: only viewers
--- that are related to them or follow them can be affected. More than 1,000 subjects stand for all.
+-- Records that policies may answer differently to these viewers about these subjects, while relations stay as they are:
+-- without viewers, only those that are related to a subject or follow it can be affected. Null and more than 1,000
+-- users stand for all.
 -- Invoker: see note_visibility_change.
-create function rollcall_internal.note_subjects_change(p_subjects uuid[], p_reason text) returns void
+create function rollcall_internal.note_policy_change(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
   language plpgsql volatile security invoker
 as $$
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
-  values (null, case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end, p_reason);
+  values (
+    case when pg_catalog.cardinality(p_viewers) <= 1000 then p_viewers end,
+    case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
+    p_reason
+  );
   perform rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
-comment on function rollcall_internal.note_subjects_change is
-  'Appends to the visibility log subjects whose relations have not changed, and notifies the nodes.';
+comment on function rollcall_internal.note_policy_change is
+  'Appends to the visibility log a change that leaves relations as they are, and notifies the nodes.';
 
 -- Records which users were added, removed or changed in which groups: the n-th user in the n-th group, each pair once.
 -- More than 1,000 pairs are recorded as a change of everything. The other members of the groups are not read here: a
@@ -173,7 +178,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_subjects_change(v_ids, tg_table_name);
+    perform rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -224,7 +229,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_subjects_change(v_ids, tg_table_name);
+    perform rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end

@@ -411,7 +411,7 @@ declare
   v_ids constant uuid[] := array(select distinct n.user_id from new_rows n);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_subjects_change(v_ids, 'face inserted');
+    perform rollcall_internal.note_policy_change(null, v_ids, 'face inserted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;
@@ -454,7 +454,7 @@ declare
   v_ids constant uuid[] := array(select distinct o.user_id from old_rows o);
 begin
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_subjects_change(v_ids, 'face deleted');
+    perform rollcall_internal.note_policy_change(null, v_ids, 'face deleted');
     perform rollcall_internal.notify_ids('rollcall_presence', v_ids);
   end if;
   return null;

@@ -230,6 +230,28 @@ comment on function rollcall.explain_channel is
 
 -- What a decision depends on ------------------------------------------------------------------------------------------
 
+-- Notifies `<what>|<mark><masked hashes>`, or `<what>|` for null, none, and more than 500 hashes. The mark `=` says
+-- that callers without these hashes are not concerned.
+-- Invoker: only definer functions call it.
+create function rollcall_internal.notify_authorization(p_what text, p_mark text, p_hashes text[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_what constant text := left(replace(p_what, '|', ' '), 200);
+  v_nonce text;
+begin
+  if cardinality(p_hashes) between 1 and 500 then
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_rights',
+      v_what || '|' || p_mark || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+  else
+    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
+  end if;
+end
+$$;
+comment on function rollcall_internal.notify_authorization is
+  'Tells the nodes which callers of private channels a change concerns.';
+
 -- Notifies `<what>|<masked hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
 -- values in the changed rows; callers whose user or topic has one of these hashes are evaluated first. Without hashes
 -- all are evaluated at once.
@@ -237,19 +259,10 @@ comment on function rollcall.explain_channel is
 create function rollcall.invalidate_channel_authorization(p_what text, p_hashes text[] default '{}') returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
-declare
-  v_what constant text := left(replace(p_what, '|', ' '), 200);
-  v_nonce text;
 begin
-  if cardinality(p_hashes) between 1 and 500 and not exists (
+  perform rollcall_internal.notify_authorization(p_what, '', case when not exists (
     select from unnest(p_hashes) as hashes (hash) where hashes.hash !~ '^[0-9a-f]{8}$' or hashes.hash is null
-  ) then
-    v_nonce := rollcall_internal.notification_nonce();
-    perform rollcall_internal.notify('rollcall_rights',
-      v_what || '|' || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
-  else
-    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
-  end if;
+  ) then p_hashes end);
 end
 $$;
 comment on function rollcall.invalidate_channel_authorization is
@@ -261,15 +274,9 @@ grant execute on function rollcall.invalidate_channel_authorization to service_r
 create function rollcall_internal.invalidate_authorization_of(p_what text, p_hashes text[]) returns void
   language plpgsql volatile security invoker set search_path = ''
 as $$
-declare
-  v_nonce text;
 begin
-  if cardinality(p_hashes) between 1 and 500 then
-    v_nonce := rollcall_internal.notification_nonce();
-    perform rollcall_internal.notify('rollcall_rights', left(replace(p_what, '|', ' '), 200) || '|='
-      || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
-  elsif cardinality(p_hashes) > 500 then
-    perform rollcall.invalidate_channel_authorization(p_what);
+  if p_hashes <> '{}' then
+    perform rollcall_internal.notify_authorization(p_what, '=', p_hashes);
   end if;
 end
 $$;
@@ -480,15 +487,16 @@ create function rollcall.watch_authorization_sources() returns setof regclass
 as $$
 declare
   v_table regclass;
+  v_columns text[];
 begin
   -- One analysis at a time, so that each sees what the others committed.
   perform pg_advisory_xact_lock(hashtextextended('rollcall.watch_sources', 0));
   perform rollcall_internal.examine_policies('authorization');
   for v_table in select s from rollcall.authorization_sources() s loop
+    v_columns := rollcall_internal.columns_in_policies('authorization', v_table);
     begin
-      if rollcall_internal.follow_authorization_source(v_table,
-        rollcall_internal.columns_in_policies('authorization', v_table),
-        rollcall_internal.concerned_columns('authorization', v_table))
+      if rollcall_internal.follow_authorization_source(v_table, v_columns,
+        rollcall_internal.concerned_columns('authorization', v_table, v_columns))
       then
         return next v_table;
       end if;

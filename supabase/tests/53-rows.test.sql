@@ -13,7 +13,8 @@ declare
   v_pairs jsonb;
 begin
   execute format('create policy sees on rollcall.user_presence for select to authenticated using (%s)', p_condition);
-  v_pairs := rollcall_internal.concerned_columns('visibility', p_table);
+  v_pairs := rollcall_internal.concerned_columns('visibility', p_table,
+    rollcall_internal.columns_in_policies('visibility', p_table));
   drop policy sees on rollcall.user_presence;
   return coalesce((
     select string_agg(format('%s>%s', coalesce(p.sides ->> 0, '*'), coalesce(p.sides ->> 1, '*')), ' ' order by p.sides)

@@ -368,8 +368,11 @@ async fn check(db: &TestDatabase, target: &'static Target) {
     };
     let mut generator =
         Generator { random: StdRng::seed_from_u64(seed), users: users.clone(), aliases: 0, target };
-    let pairs =
-        format!("select rollcall_internal.concerned_columns('{}', 'app.links')::text", target.purpose);
+    let pairs = format!(
+        "select rollcall_internal.concerned_columns('{0}', 'app.links',
+           rollcall_internal.columns_in_policies('{0}', 'app.links'))::text",
+        target.purpose
+    );
 
     let (mut narrowed_policies, mut narrowed_changes, mut differences) = (0, 0, 0);
     let policies = target.policies;
