@@ -96,6 +96,15 @@ impl RecheckScope {
         matches!(self, Self::All | Self::AllExcept(_))
     }
 
+    /// Adds the scope of a lookup that failed.
+    fn restore(&mut self, failed: Self) {
+        match failed {
+            Self::Empty => {}
+            Self::Subjects(subjects) => self.add(Some(&subjects.into_iter().collect::<Vec<_>>())),
+            Self::All | Self::AllExcept(_) => *self = Self::All,
+        }
+    }
+
     /// Takes subjects out of a full scope. They are looked up alone.
     fn except(&mut self, subjects: &HashSet<UserId>) {
         match self {
@@ -438,9 +447,7 @@ impl VisibilityGraph {
 
     /// Whether all subjects of a viewer that was told its initial state must be looked up.
     pub(super) fn needs_full_lookup(&self, key: ViewerKey) -> bool {
-        let viewer = self.viewers.get(key.index as usize).filter(|(epoch, _)| *epoch == key.epoch);
-        viewer
-            .and_then(|(_, viewer)| viewer.as_ref())
+        self.current_viewer(key)
             .is_some_and(|viewer| viewer.has_initial_state && !viewer.is_parked() && viewer.invalid.is_full())
     }
 
@@ -484,15 +491,13 @@ impl VisibilityGraph {
         }
         self.in_flight.remove(&key.index);
         let viewer = self.viewer_mut(key.index);
-        match std::mem::take(&mut viewer.in_flight) {
-            RecheckScope::Subjects(subjects) => {
-                let subjects: Vec<UserId> = subjects.into_iter().collect();
-                viewer.invalid.add(Some(&subjects));
-                self.add_urgent(key.index, &subjects);
-            }
-            RecheckScope::All | RecheckScope::AllExcept(_) => viewer.invalid = RecheckScope::All,
-            RecheckScope::Empty => {}
-        }
+        let failed = std::mem::take(&mut viewer.in_flight);
+        let urgent: Vec<UserId> = match &failed {
+            RecheckScope::Subjects(subjects) => subjects.iter().copied().collect(),
+            _ => Vec::new(),
+        };
+        viewer.invalid.restore(failed);
+        self.add_urgent(key.index, &urgent);
     }
 
     /// Hides all users from a viewer whose policies raise an error. All its subjects stay invalid.
@@ -542,10 +547,7 @@ impl VisibilityGraph {
 
     /// Whether a viewer has invalid subjects.
     pub(super) fn needs_lookup(&self, key: ViewerKey) -> bool {
-        let viewer = self.viewers.get(key.index as usize).filter(|(epoch, _)| *epoch == key.epoch);
-        viewer
-            .and_then(|(_, viewer)| viewer.as_ref())
-            .is_some_and(|viewer| !viewer.is_parked() && !viewer.invalid.is_empty())
+        self.current_viewer(key).is_some_and(|viewer| !viewer.is_parked() && !viewer.invalid.is_empty())
     }
 
     /// Applies the result of a lookup. It may be delivered even on edges that became invalid since: it is what
@@ -698,6 +700,11 @@ impl VisibilityGraph {
 
     fn viewer_mut(&mut self, index: u32) -> &mut Viewer {
         self.viewers[index as usize].1.as_mut().expect("indices refer to existing viewers")
+    }
+
+    fn current_viewer(&self, key: ViewerKey) -> Option<&Viewer> {
+        let (epoch, viewer) = self.viewers.get(key.index as usize)?;
+        viewer.as_ref().filter(|_| *epoch == key.epoch)
     }
 
     fn current_viewer_mut(&mut self, key: ViewerKey) -> Option<&mut Viewer> {

@@ -254,10 +254,19 @@ pub struct VisibilityTask {
 
 struct Lookup {
     viewers: Vec<ViewerKey>,
+    started_at: Instant,
     started_in_pass: u64,
-    is_isolated: bool,
-    /// When it started, if the budget pays for it.
-    charged_since: Option<Instant>,
+    kind: LookupKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LookupKind {
+    /// Of new viewers, and of certain subjects.
+    Scoped,
+    /// Includes everything that some known viewers see; the budget pays for it.
+    Full,
+    /// Of one viewer whose policies may raise an error or take long.
+    Isolated,
 }
 
 struct Quarantine {
@@ -528,10 +537,10 @@ impl VisibilityTask {
                 && let Some(key) = self.urgent.pop_front()
             {
                 if !self.quarantined.contains_key(&key) {
-                    batch.extend(self.begin_urgent_lookup(key));
+                    batch.extend(self.graph.begin_urgent_lookup(key).map(|parts| (key, query_of(parts))));
                 }
             }
-            self.spawn_lookup(batch, false, false);
+            self.spawn_lookup(batch, LookupKind::Scoped);
         }
         let has_budget = self.budget.is_available(self.graph.viewer_count(), now);
         if has_budget {
@@ -540,7 +549,7 @@ impl VisibilityTask {
         while self.lookups.len() < LOOKUP_CONCURRENCY && !(self.due.is_empty() && self.new_viewers.is_empty())
         {
             let mut batch = Vec::new();
-            let mut is_charged = false;
+            let mut kind = LookupKind::Scoped;
             while batch.len() < LOOKUP_BATCH_SIZE {
                 let (first, second) = if batch.len().is_multiple_of(NEW_VIEWER_SHARE) {
                     (&mut self.new_viewers, &mut self.due)
@@ -556,15 +565,15 @@ impl VisibilityTask {
                         self.deferred.push(key);
                         continue;
                     }
-                    is_charged = true;
+                    kind = LookupKind::Full;
                 }
-                batch.extend(self.begin_lookup(key));
+                batch.extend(self.graph.begin_lookup(key).map(|parts| (key, query_of(parts))));
             }
-            self.spawn_lookup(batch, false, is_charged);
+            self.spawn_lookup(batch, kind);
         }
         // Quarantined viewers are looked up alone and one at a time, so that a slow policy delays only its own viewer.
         if self.lookups.len() < LOOKUP_CONCURRENCY
-            && !self.in_flight.values().any(|lookup| lookup.is_isolated)
+            && !self.in_flight.values().any(|lookup| lookup.kind == LookupKind::Isolated)
         {
             self.quarantined.retain(|key, _| self.graph.conn(*key).is_some());
             let ready = self
@@ -572,45 +581,34 @@ impl VisibilityTask {
                 .iter()
                 .find(|(key, entry)| entry.not_before <= now && self.graph.needs_lookup(**key));
             if let Some(key) = ready.map(|(key, _)| *key) {
-                let query = self.begin_lookup(key);
-                self.spawn_lookup(query.into_iter().collect(), true, false);
+                let parts = self.graph.begin_lookup(key);
+                let batch = parts.map(|parts| (key, query_of(parts)));
+                self.spawn_lookup(batch.into_iter().collect(), LookupKind::Isolated);
             }
         }
     }
 
-    fn begin_lookup(&mut self, key: ViewerKey) -> Option<(ViewerKey, LookupQuery)> {
-        let (principal, follows, subjects) = self.graph.begin_lookup(key)?;
-        Some((key, LookupQuery { principal, follows, subjects }))
-    }
-
-    fn begin_urgent_lookup(&mut self, key: ViewerKey) -> Option<(ViewerKey, LookupQuery)> {
-        let (principal, follows, subjects) = self.graph.begin_urgent_lookup(key)?;
-        Some((key, LookupQuery { principal, follows, subjects }))
-    }
-
-    fn spawn_lookup(&mut self, batch: Vec<(ViewerKey, LookupQuery)>, is_isolated: bool, is_charged: bool) {
+    fn spawn_lookup(&mut self, batch: Vec<(ViewerKey, LookupQuery)>, kind: LookupKind) {
         if batch.is_empty() {
             return;
         }
         let (viewers, queries): (Vec<ViewerKey>, Vec<LookupQuery>) = batch.into_iter().unzip();
-        let database = self.database.clone();
+        let (database, started_at) = (self.database.clone(), Instant::now());
         let task = self.lookups.spawn(async move {
-            let started = Instant::now();
             let results = look_up(&database, LOOKUP_TIMEOUT, &queries).await;
             metrics::histogram!(metric::RLS_QUERY, "kind" => "visibility")
-                .record(started.elapsed().as_secs_f64());
+                .record(started_at.elapsed().as_secs_f64());
             results
         });
-        let charged_since = is_charged.then(Instant::now);
-        let lookup = Lookup { viewers, started_in_pass: self.pass, is_isolated, charged_since };
+        let lookup = Lookup { viewers, started_at, started_in_pass: self.pass, kind };
         self.in_flight.insert(task.id(), lookup);
     }
 
     async fn on_lookup_done(&mut self, id: Id, results: Result<Vec<LookupResult>, PgError>) {
         let Some(lookup) = self.in_flight.remove(&id) else { return };
-        let Lookup { viewers, started_in_pass, is_isolated, charged_since } = lookup;
-        if let Some(since) = charged_since {
-            self.budget.spend(since.elapsed());
+        let Lookup { viewers, started_at, started_in_pass, kind } = lookup;
+        if kind == LookupKind::Full {
+            self.budget.spend(started_at.elapsed());
         }
         match results {
             Ok(results) => {
@@ -664,7 +662,7 @@ impl VisibilityTask {
             // A policy timed out or failed the statement. Each viewer is looked up alone to find out whose.
             Err(error) => {
                 for key in viewers {
-                    if is_isolated {
+                    if kind == LookupKind::Isolated {
                         let updates = self.quarantine(key, &format!("a policy failed: {error}"));
                         self.deliver(updates).await;
                     } else {
@@ -782,6 +780,10 @@ impl VisibilityTask {
             tracing::debug!("hub stopped; updates dropped");
         }
     }
+}
+
+fn query_of((principal, follows, subjects): (Principal, Vec<UserId>, Option<Vec<UserId>>)) -> LookupQuery {
+    LookupQuery { principal, follows, subjects }
 }
 
 /// Time before the next read after one that returned these changes.

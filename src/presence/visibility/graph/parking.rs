@@ -246,13 +246,8 @@ impl VisibilityGraph {
             self.by_conn.remove(&viewer.conn);
         }
         viewer.has_initial_state = false;
-        match std::mem::take(&mut viewer.in_flight) {
-            RecheckScope::Empty => {}
-            RecheckScope::Subjects(subjects) => {
-                viewer.invalid.add(Some(&subjects.into_iter().collect::<Vec<_>>()));
-            }
-            RecheckScope::All | RecheckScope::AllExcept(_) => viewer.invalid = RecheckScope::All,
-        }
+        let failed = std::mem::take(&mut viewer.in_flight);
+        viewer.invalid.restore(failed);
         self.reset_pacing(index);
         let viewer = self.viewer_mut(index);
         // The client forgets who is typing with the connection. Those who still are, are read again.
