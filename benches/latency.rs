@@ -13,7 +13,7 @@ use crate::{
     cluster::{Cluster, Database},
     http::{Http, status_request},
     load::quantile,
-    presence_socket::{PresenceSocket, status_frame},
+    presence_socket::PresenceSocket,
     report::{Report, ms, ratio, row},
     server::Server,
     users::add_contacts,
@@ -77,32 +77,27 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let rest_id = by_rest.id.to_string();
     let status_requests = ["busy", "dnd"].map(|status| {
         let fragment = format!(r#""availability":"{status}""#);
-        (status_request(&by_rest.token, status), status_frame(status), fragment)
+        (status, status_request(&by_rest.token, status), fragment)
     });
 
     let mut series = [const { Vec::new() }; 4];
     // The first rounds warm caches and plans.
     for round in 0..rounds + 20 {
-        let (request, _, rest_fragment) = &status_requests[round % 2];
-        let (_, frame, fragment) = &status_requests[round / SOCKETS % 2];
+        let (_, request, fragment) = &status_requests[round % 2];
+        let (status, ..) = &status_requests[round / SOCKETS % 2];
         let bare = listener.time(&client, &notify).await?;
         let durable = listener.time(&client, &commit_and_notify).await?;
 
         let started = Instant::now();
         let seen = async {
-            watching.wait_for(&[&rest_id, rest_fragment]).await?;
+            watching.wait_for(&[&rest_id, fragment]).await?;
             Ok::<_, anyhow::Error>(started.elapsed())
         };
         let (answered, rest_time) = tokio::join!(rest.call(request), timeout(WAIT_TIMEOUT, seen));
         answered?;
 
         let (socket_id, socket) = &mut sockets[round % SOCKETS];
-        let started = Instant::now();
-        socket.send(frame).await?;
-        timeout(WAIT_TIMEOUT, watching.wait_for(&[socket_id, fragment]))
-            .await
-            .context("update by socket")??;
-        let socket_time = started.elapsed();
+        let socket_time = socket.time_status(socket_id, status, &mut watching, WAIT_TIMEOUT).await?;
         if round >= 20 {
             for (list, time) in
                 series.iter_mut().zip([bare, durable, rest_time.context("update by REST")??, socket_time])

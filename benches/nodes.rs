@@ -8,14 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use testkit::{
     harness::User,
     nats::{self, NatsServer},
 };
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_postgres::Client;
 
@@ -357,16 +357,11 @@ impl<'a> Nodes<'a> {
             (PresenceSocket::open(self.first().address, &watched[0], 0).await?, watched[0].id.to_string());
         let mut watching =
             PresenceSocket::open(self.last().address, &watchers[watchers.len() - 1], 0).await?;
-        let changes =
-            ["busy", "dnd"].map(|status| (status_frame(status), format!(r#""availability":"{status}""#)));
         let mut latencies = Vec::with_capacity(times.latencies);
         for number in 0..times.latencies + WARM_UP {
             sleep(PAUSE).await;
-            let (frame, fragment) = &changes[number % 2];
-            let started = Instant::now();
-            socket.send(frame).await?;
-            timeout(WAIT_TIMEOUT, watching.wait_for(&[&id, fragment])).await.context("a status change")??;
-            latencies.push(started.elapsed());
+            let status = ["busy", "dnd"][number % 2];
+            latencies.push(socket.time_status(&id, status, &mut watching, WAIT_TIMEOUT).await?);
         }
         samples.times.entry("status").or_default().extend(latencies.drain(WARM_UP..));
         Ok(())

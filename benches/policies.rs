@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use testkit::harness::User;
 use tokio::{
     spawn,
     task::{JoinHandle, JoinSet},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ use crate::{
     Plan,
     cluster::{Cluster, Database},
     load::{median, quantile},
-    presence_socket::{PresenceSocket, status_frame},
+    presence_socket::PresenceSocket,
     report::{Report, ms, ratio, row},
     server::Server,
 };
@@ -245,13 +245,8 @@ impl<'a> Bench<'a> {
     async fn change(&mut self, socket: &mut PresenceSocket) -> Result<Duration> {
         let status = ["busy", "dnd"][self.changes % 2];
         self.changes += 1;
-        let (id, fragment) = (self.subject.id.to_string(), format!(r#""availability":"{status}""#));
-        let started = Instant::now();
-        socket.send(&status_frame(status)).await?;
-        timeout(WAIT_TIMEOUT, self.watching.wait_for(&[&id, &fragment]))
-            .await
-            .context("a status change")??;
-        Ok(started.elapsed())
+        let id = self.subject.id.to_string();
+        socket.time_status(&id, status, &mut self.watching, WAIT_TIMEOUT).await
     }
 
     /// Updates rows of members in turn until it is aborted, and counts the commits.

@@ -3,9 +3,10 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use testkit::{
     harness::User,
     wire::{CLOSE, PING, PONG, TEXT, client_frame, frame_lengths},
@@ -13,6 +14,7 @@ use testkit::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    time::timeout,
 };
 use uuid::Uuid;
 
@@ -70,6 +72,21 @@ impl PresenceSocket {
         position: &str,
     ) -> Result<Self> {
         Self::open_with(server, user, index, &format!("&resume={position}")).await
+    }
+
+    /// Sends a status of the user `id`; returns the time until the other socket has received it.
+    pub async fn time_status(
+        &mut self,
+        id: &str,
+        status: &str,
+        watching: &mut Self,
+        max: Duration,
+    ) -> Result<Duration> {
+        let (frame, fragment) = (status_frame(status), format!(r#""availability":"{status}""#));
+        let started = Instant::now();
+        self.send(&frame).await?;
+        timeout(max, watching.wait_for(&[id, &fragment])).await.context("a status change")??;
+        Ok(started.elapsed())
     }
 
     /// Reads and answers pings until `stop` ends. Returns the last position.
