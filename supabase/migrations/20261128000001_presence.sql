@@ -4473,113 +4473,187 @@ comment on function rollcall_internal.on_watched_table_changed is
   'Trigger function: a changed table that policies read invalidates all visibility.';
 
 -- Arguments: the columns that matter. Trigger arguments do not depend on columns, so these can be dropped and altered.
--- Values are compared as text, because some types have no equality.
 -- Definer: see note_visibility_change. Column names come from the catalog.
 create function rollcall_internal.on_watched_columns_changed() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_columns text;
-  -- Such a column cannot be compared.
-  v_changed boolean := rollcall_internal.has_virtual_column(tg_relid, tg_argv);
+  v_before text[];
+  v_after text[];
 begin
-  if not v_changed then
-    select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(tg_argv) a (name);
-    begin
-      -- As many rows before as after, so a difference on one side is one on the other.
-      execute format('select exists (
-        select row(%1$s)::text from new_rows t except all select row(%1$s)::text from old_rows t)', v_columns)
-        into v_changed;
-    exception when undefined_column then
-      v_changed := true;
-    end;
-  end if;
-  if v_changed then
-    perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
-  end if;
+  begin
+    -- Triggers read virtual generated columns as null.
+    if not rollcall_internal.has_virtual_column(tg_relid, tg_argv) then
+      execute rollcall_internal.transitions_as_text(tg_argv) into v_before, v_after;
+      if v_before is not distinct from v_after then
+        return null;
+      end if;
+    end if;
+  exception when others then
+    -- An error here must not fail the statement of the application.
+    null;
+  end;
+  perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   return null;
 end
 $$;
 comment on function rollcall_internal.on_watched_columns_changed is
   'Trigger function: changed values of columns that policies read invalidate all visibility.';
 
--- Arguments: the pairs of columns as in concerned_columns, then the columns that matter.
--- Definer: see note_visibility_change. Column names come from the catalog.
+-- The values of the columns of viewer and subject in the changed rows. Null for both, and more than 10,000, stand for
+-- unknown rows; null for one of them means that the policy does not compare it.
+-- Invoker, with the search_path of its caller: see note_visibility_change.
+create function rollcall_internal.note_changed_rows(p_viewers uuid[], p_subjects uuid[], p_source text) returns void
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_viewers uuid[] := p_viewers;
+  v_subjects uuid[] := p_subjects;
+begin
+  if pg_catalog.cardinality(coalesce(p_viewers, p_subjects)) between 0 and 10000 then
+    if pg_catalog.cardinality(v_viewers) > 1 then
+      v_viewers := array(select distinct v.id from pg_catalog.unnest(p_viewers) as v (id));
+    end if;
+    if pg_catalog.cardinality(v_subjects) > 1 then
+      v_subjects := array(select distinct s.id from pg_catalog.unnest(p_subjects) as s (id));
+    end if;
+    if v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
+      perform rollcall_internal.note_policy_change(v_viewers, v_subjects, p_source);
+    end if;
+  else
+    perform rollcall_internal.note_visibility_change(null, null, p_source);
+  end if;
+end
+$$;
+comment on function rollcall_internal.note_changed_rows is
+  'Appends to the visibility log whom the changed rows of a watched table concern.';
+
+-- Arguments: the columns of viewer and subject of each pair as in concerned_columns, '' for none. There is no dynamic
+-- SQL, because it is planned each time. An error while rows are read must not fail the statement of the application:
+-- everything is invalidated instead.
+-- Definer: see note_visibility_change.
 -- Over 60 lines: each kind of statement has other rows.
-create function rollcall_internal.on_watched_rows_changed() returns trigger
+create function rollcall_internal.on_watched_rows_added_or_removed() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_source constant text := tg_table_schema || '.' || tg_table_name;
-  v_columns constant text[] := tg_argv[1 : tg_nargs - 1];
-  -- The columns of the pairs.
-  v_names constant text[] := array(
-    select distinct side.name from jsonb_array_elements(tg_argv[0]::jsonb) as pair (sides)
-    cross join lateral jsonb_array_elements_text(pair.sides) as side (name) where side.name is not null);
-  -- The values of these columns, one object per changed row.
-  v_rows jsonb[];
-  v_is_known boolean := not rollcall_internal.has_virtual_column(tg_relid, v_columns);
-  v_found record;
+  v_viewer text;
+  v_subject text;
+  v_viewers uuid[];
+  v_subjects uuid[];
+  v_are_known boolean;
 begin
-  -- An error here must not fail the statement of the application: everything is invalidated instead.
-  if v_is_known then
+  for v_at in 0 .. tg_nargs - 1 by 2 loop
+    v_viewer := tg_argv[v_at];
+    v_subject := tg_argv[v_at + 1];
     begin
-      case tg_op
-        when 'INSERT' then
-          v_is_known := coalesce((select to_jsonb(n) ?& v_names from new_rows n limit 1), true);
-          v_rows := array(
-            select (select jsonb_object_agg(m.name, to_jsonb(n) -> m.name) from unnest(v_names) m (name))
-            from new_rows n limit 10001);
-        when 'DELETE' then
-          v_is_known := coalesce((select to_jsonb(o) ?& v_names from old_rows o limit 1), true);
-          v_rows := array(
-            select (select jsonb_object_agg(m.name, to_jsonb(o) -> m.name) from unnest(v_names) m (name))
-            from old_rows o limit 10001);
-        else
-          -- Values are compared as text, because some types have no equality.
-          execute (
-            select format('select array(
-                select fields from (
-                  (select jsonb_build_object(%1$s) as fields, row(%2$s)::text from new_rows t
-                    except all select jsonb_build_object(%1$s), row(%2$s)::text from old_rows t)
-                  union all
-                  (select jsonb_build_object(%1$s), row(%2$s)::text from old_rows t
-                    except all select jsonb_build_object(%1$s), row(%2$s)::text from new_rows t)
-                ) changed limit 10001)',
-              (select string_agg(format('%L, t.%1$I', n.name), ', ') from unnest(v_names) n (name)),
-              (select string_agg(format('t.%I', c.name), ', ') from unnest(v_columns) c (name)))
-          ) into v_rows;
-      end case;
+      -- A null in a column of the pair equals nobody.
+      if tg_op = 'INSERT' then
+        select bool_and((v_viewer = '' or n.fields ? v_viewer) and (v_subject = '' or n.fields ? v_subject)),
+            array_agg(n.viewer) filter (where n.viewer is not null and (v_subject = '' or n.subject is not null)),
+            array_agg(n.subject) filter (where n.subject is not null and (v_viewer = '' or n.viewer is not null))
+          into v_are_known, v_viewers, v_subjects
+        from (
+          select f.fields, rollcall_internal.text_as_uuid(f.fields ->> v_viewer) as viewer,
+            rollcall_internal.text_as_uuid(f.fields ->> v_subject) as subject
+          from (select to_jsonb(r) as fields from new_rows r limit 10001) f
+          -- So that each value is computed once.
+          offset 0
+        ) n;
+      else
+        select bool_and((v_viewer = '' or o.fields ? v_viewer) and (v_subject = '' or o.fields ? v_subject)),
+            array_agg(o.viewer) filter (where o.viewer is not null and (v_subject = '' or o.subject is not null)),
+            array_agg(o.subject) filter (where o.subject is not null and (v_viewer = '' or o.viewer is not null))
+          into v_are_known, v_viewers, v_subjects
+        from (
+          select f.fields, rollcall_internal.text_as_uuid(f.fields ->> v_viewer) as viewer,
+            rollcall_internal.text_as_uuid(f.fields ->> v_subject) as subject
+          from (select to_jsonb(r) as fields from old_rows r limit 10001) f
+          offset 0
+        ) o;
+      end if;
     exception when others then
-      v_is_known := false;
+      v_are_known := false;
     end;
-  end if;
-  if not v_is_known or cardinality(v_rows) > 10000 then
-    perform rollcall_internal.note_visibility_change(null, null, v_source);
-    return null;
-  end if;
-  for v_found in
-    select
-      case when pair.sides ->> 0 is not null then array_agg(distinct named.viewer) end as viewers,
-      case when pair.sides ->> 1 is not null then array_agg(distinct named.subject) end as subjects
-    from unnest(v_rows) as changed (fields)
-    cross join jsonb_array_elements(tg_argv[0]::jsonb) as pair (sides)
-    cross join lateral (
-      select rollcall_internal.text_as_uuid(changed.fields ->> (pair.sides ->> 0)) as viewer,
-        rollcall_internal.text_as_uuid(changed.fields ->> (pair.sides ->> 1)) as subject
-    ) named
-    -- A null in a column of the pair equals nobody.
-    where (pair.sides ->> 0 is null or named.viewer is not null)
-      and (pair.sides ->> 1 is null or named.subject is not null)
-    group by pair.sides
-  loop
-    perform rollcall_internal.note_policy_change(v_found.viewers, v_found.subjects, v_source);
+    -- Null without rows.
+    exit when v_are_known is null;
+    perform rollcall_internal.note_changed_rows(
+      case when v_are_known and v_viewer <> '' then coalesce(v_viewers, '{}') end,
+      case when v_are_known and v_subject <> '' then coalesce(v_subjects, '{}') end,
+      tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
 end
 $$;
-comment on function rollcall_internal.on_watched_rows_changed is
-  'Trigger function: changed rows of a table that policies read invalidate visibility of the users whom they concern.';
+comment on function rollcall_internal.on_watched_rows_added_or_removed is
+  'Trigger function: rows of a table that policies read invalidate visibility of the users whom they concern.';
+
+-- Arguments: the number of pairs, the pairs as in on_watched_rows_added_or_removed, and the columns that matter. In a
+-- statement that changes more than 1,000 rows, an update of these columns invalidates everything.
+-- Definer: see note_visibility_change. Column names come from the catalog.
+-- Over 60 lines: the rows are compared, then read for each pair.
+create function rollcall_internal.on_watched_rows_updated() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_pairs integer := 1;
+  v_before text[];
+  v_after text[];
+  v_viewer text;
+  v_subject text;
+  v_viewers uuid[];
+  v_subjects uuid[];
+  v_are_known boolean := false;
+begin
+  -- An error here must not fail the statement of the application.
+  begin
+    v_pairs := tg_argv[0];
+    if not rollcall_internal.has_virtual_column(tg_relid, tg_argv[1 : tg_nargs - 1]) then
+      execute rollcall_internal.transitions_as_text(tg_argv[2 * v_pairs + 1 : tg_nargs - 1]) into v_before, v_after;
+      if v_before is not distinct from v_after then
+        return null;
+      end if;
+      v_are_known := cardinality(v_after) <= 1000;
+    end if;
+  exception when others then
+    v_are_known := false;
+  end;
+  for v_pair in 1 .. case when v_are_known then v_pairs else 1 end loop
+    v_viewer := tg_argv[2 * v_pair - 1];
+    v_subject := tg_argv[2 * v_pair];
+    begin
+      if v_are_known then
+        -- A null in a column of the pair equals nobody.
+        select bool_and((v_viewer = '' or c.fields ? v_viewer) and (v_subject = '' or c.fields ? v_subject)),
+            array_agg(c.viewer) filter (where c.viewer is not null and (v_subject = '' or c.subject is not null)),
+            array_agg(c.subject) filter (where c.subject is not null and (v_viewer = '' or c.viewer is not null))
+          into v_are_known, v_viewers, v_subjects
+        from (
+          select f.fields, rollcall_internal.text_as_uuid(f.fields ->> v_viewer) as viewer,
+            rollcall_internal.text_as_uuid(f.fields ->> v_subject) as subject
+          from (
+            select to_jsonb(o.r) as fields from (select r, row_number() over () as n from old_rows r) as o (r, n)
+            where v_before[o.n] is distinct from v_after[o.n]
+            union all
+            select to_jsonb(n.r) from (select r, row_number() over () as n from new_rows r) as n (r, n)
+            where v_before[n.n] is distinct from v_after[n.n]
+          ) f
+          offset 0
+        ) c;
+      end if;
+    exception when others then
+      v_are_known := false;
+    end;
+    perform rollcall_internal.note_changed_rows(
+      case when v_are_known and v_viewer <> '' then coalesce(v_viewers, '{}') end,
+      case when v_are_known and v_subject <> '' then coalesce(v_subjects, '{}') end,
+      tg_table_schema || '.' || tg_table_name);
+  end loop;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_watched_rows_updated is
+  'Trigger function: updated rows of a table that policies read invalidate visibility of the users whom they concern.';
 
 -- Makes sockets follow a table; updates count if they change one of these columns, null stands for all. p_pairs names
 -- the users whom a row concerns, as in concerned_columns. Returns false if the table was followed before, or if
@@ -4593,6 +4667,12 @@ as $$
 declare
   v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
   v_declared constant text[] := case when p_is_declared then array['declared'] else '{}' end;
+  -- Viewer and subject of each pair.
+  v_sides constant text[] := array(
+    select coalesce(side.name, '')
+    from jsonb_array_elements(p_pairs) with ordinality as pair (sides, place)
+    cross join lateral jsonb_array_elements_text(pair.sides) with ordinality as side (name, place)
+    order by pair.place, side.place);
   v_is_followed constant boolean := exists (
     select from pg_catalog.pg_trigger t where t.tgrelid = p_table and t.tgname = 'rollcall_watch');
 begin
@@ -4614,11 +4694,13 @@ begin
     case when p_pairs is null and cardinality(v_columns) > 0 then
       jsonb_build_object('name', 'rollcall_watch_update', 'events', 'update',
         'function', 'on_watched_columns_changed', 'arguments', v_columns) end)
-    || (
-      select coalesce(jsonb_agg(jsonb_build_object('name', 'rollcall_watch_' || e.event, 'events', e.event,
-        'function', 'on_watched_rows_changed', 'arguments', p_pairs::text || v_columns)), '[]')
-      from unnest(array['insert', 'update', 'delete']) as e (event)
-      where p_pairs is not null));
+    || case when p_pairs is null then '[]' else jsonb_build_array(
+      jsonb_build_object('name', 'rollcall_watch_insert', 'events', 'insert',
+        'function', 'on_watched_rows_added_or_removed', 'arguments', v_sides),
+      jsonb_build_object('name', 'rollcall_watch_delete', 'events', 'delete',
+        'function', 'on_watched_rows_added_or_removed', 'arguments', v_sides),
+      jsonb_build_object('name', 'rollcall_watch_update', 'events', 'update', 'function', 'on_watched_rows_updated',
+        'arguments', (cardinality(v_sides) / 2)::text || v_sides || v_columns)) end);
   return not v_is_followed;
 end
 $$;

@@ -242,6 +242,24 @@ as $$
 $$;
 comment on function rollcall_internal.trigger_arguments is 'Arguments of a trigger as the catalog stores them.';
 
+-- A statement that reads some columns of old_rows and of new_rows, as two arrays of text. Values are compared as text,
+-- because some types have no equality. The n-th row of both is the same one, so equal arrays mean that nothing changed.
+-- Invoker: computes from its argument.
+create function rollcall_internal.transitions_as_text(p_columns text[]) returns text
+  language plpgsql immutable security invoker
+as $$
+declare
+  v_columns constant text := (
+    select pg_catalog.string_agg(pg_catalog.format('t.%I', c.name), ', ')
+    from pg_catalog.unnest(p_columns) as c (name));
+begin
+  return pg_catalog.format('select (select pg_catalog.array_agg(row(%1$s)::text) from old_rows t),
+    (select pg_catalog.array_agg(row(%1$s)::text) from new_rows t)', v_columns);
+end
+$$;
+comment on function rollcall_internal.transitions_as_text is
+  'Statement of a trigger that reads some columns of the rows before and after an update.';
+
 -- Makes a table have these triggers for each statement, and no others whose name matches p_pattern. p_triggers is an
 -- array of objects with name, events, function (in rollcall_internal) and arguments (text[]); null stands for none.
 -- Triggers of one event have the transition tables new_rows and old_rows. Triggers that are as they are wanted stay, so

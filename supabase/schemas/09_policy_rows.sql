@@ -338,8 +338,11 @@ begin
     where wider.sides <> pair.sides
       and (wider.sides -> 0 = 'null' or wider.sides -> 0 = pair.sides -> 0)
       and (wider.sides -> 1 = 'null' or wider.sides -> 1 = pair.sides -> 1));
-  -- More than a few pairs cost more than they save.
-  return case when jsonb_array_length(v_pairs) <= 4 then v_pairs end;
+  -- More than a few pairs cost more than they save. Triggers read virtual generated columns as null.
+  return case when jsonb_array_length(v_pairs) <= 4 and not rollcall_internal.has_virtual_column(p_table, array(
+    select side.name from jsonb_array_elements(v_pairs) as pair (sides)
+    cross join lateral jsonb_array_elements_text(pair.sides) as side (name)))
+  then v_pairs end;
 end
 $$;
 comment on function rollcall_internal.concerned_columns is

@@ -232,18 +232,18 @@ comment on function rollcall.explain_channel is
 
 -- Notifies `<what>|<mark><masked hashes>`, or `<what>|` for null, none, and more than 500 hashes. The mark `=` says
 -- that callers without these hashes are not concerned.
--- Invoker: only definer functions call it.
+-- Invoker: see invalidate_authorization_for.
 create function rollcall_internal.notify_authorization(p_what text, p_mark text, p_hashes text[]) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker
 as $$
 declare
-  v_what constant text := left(replace(p_what, '|', ' '), 200);
+  v_what constant text := pg_catalog.left(pg_catalog.replace(p_what, '|', ' '), 200);
   v_nonce text;
 begin
-  if cardinality(p_hashes) between 1 and 500 then
+  if pg_catalog.cardinality(p_hashes) between 1 and 500 then
     v_nonce := rollcall_internal.notification_nonce();
     perform rollcall_internal.notify('rollcall_rights',
-      v_what || '|' || p_mark || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+      v_what || '|' || p_mark || pg_catalog.array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
   else
     perform rollcall_internal.notify('rollcall_rights', v_what || '|');
   end if;
@@ -269,20 +269,6 @@ comment on function rollcall.invalidate_channel_authorization is
   'Makes every node evaluate the policies of private channels again.';
 grant execute on function rollcall.invalidate_channel_authorization to service_role;
 
--- As invalidate_channel_authorization, but no other caller can be concerned: the others are not evaluated again.
--- Invoker: only definer functions call it.
-create function rollcall_internal.invalidate_authorization_of(p_what text, p_hashes text[]) returns void
-  language plpgsql volatile security invoker set search_path = ''
-as $$
-begin
-  if p_hashes <> '{}' then
-    perform rollcall_internal.notify_authorization(p_what, '=', p_hashes);
-  end if;
-end
-$$;
-comment on function rollcall_internal.invalidate_authorization_of is
-  'Makes every node evaluate the policies of private channels again for some users and topics.';
-
 -- Invoker: computes from its argument.
 create function rollcall_internal.value_hash(p_value text) returns text
   language sql immutable security invoker
@@ -293,111 +279,134 @@ comment on function rollcall_internal.value_hash is 'The first four bytes of the
 
 -- Invoker: computes from its arguments.
 create function rollcall_internal.value_hashes(p_rows jsonb[]) returns text[]
-  language plpgsql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker
 as $$
 begin
-  return case when cardinality(p_rows) <= 100 then array(
+  return case when pg_catalog.cardinality(p_rows) <= 100 then array(
     select distinct rollcall_internal.value_hash(field.value)
-    from unnest(p_rows) as changed (fields)
-    cross join lateral jsonb_each_text(changed.fields) field
-    where length(field.value) between 1 and 200
+    from pg_catalog.unnest(p_rows) as changed (fields)
+    cross join lateral pg_catalog.jsonb_each_text(changed.fields) field
+    where pg_catalog.length(field.value) between 1 and 200
   ) else '{}' end;
 end
 $$;
 comment on function rollcall_internal.value_hashes is
   'Hashes of the values in some rows; none for more than 100 rows, which stands for all callers.';
 
--- p_rows are the changed rows, at most 101 of them. p_named is the first argument of the trigger: a JSON array of the
--- columns that name whom a row concerns, or an empty text where it may concern all.
--- Invoker: only trigger functions call it.
+-- p_rows are the changed rows, at most 101 of them, or null if they are not known. p_named are the columns that name
+-- whom a row concerns; without them, it may concern all.
+-- Invoker, with the search_path of its caller, because it costs less in the transactions of applications: only trigger
+-- functions call it.
 create function rollcall_internal.invalidate_authorization_for(
-  p_table regclass, p_source text, p_rows jsonb[], p_named text
+  p_table regclass, p_source text, p_rows jsonb[], p_named text[]
 ) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker
 as $$
 declare
-  v_named text[];
+  v_fields jsonb;
+  v_name text;
+  v_hash text;
+  v_hashes text[] := '{}';
 begin
-  if cardinality(p_rows) = 0 then
+  if pg_catalog.cardinality(p_rows) = 0 then
     return;
   end if;
-  if p_named <> '' and cardinality(p_rows) <= 100 then
-    v_named := array(select jsonb_array_elements_text(p_named::jsonb));
-    if p_rows[1] ?& v_named and not rollcall_internal.has_virtual_column(p_table, v_named) then
-      perform rollcall_internal.invalidate_authorization_of(p_source, array(
-        select distinct rollcall_internal.value_hash(changed.fields ->> named.name)
-        from unnest(p_rows) as changed (fields)
-        cross join unnest(v_named) as named (name)
-        where changed.fields ->> named.name is not null));
+  if pg_catalog.cardinality(p_rows) <= 100 then
+    if p_named <> '{}' and p_rows[1] ?& p_named then
+      foreach v_fields in array p_rows loop
+        foreach v_name in array p_named loop
+          v_hash := rollcall_internal.value_hash(v_fields ->> v_name);
+          if v_hash is not null and v_hash <> all (v_hashes) then
+            v_hashes := v_hashes || v_hash;
+          end if;
+        end loop;
+      end loop;
+      if v_hashes <> '{}' then
+        perform rollcall_internal.notify_authorization(p_source, '=', v_hashes);
+      end if;
       return;
     end if;
+    if not rollcall_internal.has_virtual_column(p_table) then
+      v_hashes := rollcall_internal.value_hashes(p_rows);
+    end if;
   end if;
-  perform rollcall.invalidate_channel_authorization(p_source,
-    case when rollcall_internal.has_virtual_column(p_table) then '{}' else rollcall_internal.value_hashes(p_rows) end);
+  perform rollcall_internal.notify_authorization(p_source, '', v_hashes);
 end
 $$;
 comment on function rollcall_internal.invalidate_authorization_for is
   'Makes every node evaluate the policies of private channels again for those whom changed rows concern.';
 
--- Argument: see invalidate_authorization_for.
+-- Arguments: see p_named of invalidate_authorization_for.
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_inserted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
   perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
-    array(select to_jsonb(n) from new_rows n limit 101), coalesce(tg_argv[0], ''));
+    array(select to_jsonb(n) from new_rows n limit 101), tg_argv[0 : tg_nargs - 1]);
   return null;
 end
 $$;
 comment on function rollcall_internal.on_authorization_source_inserted is
   'Trigger function: rows inserted in a table that channel policies read invalidate authorization.';
 
--- A statement that changes no value is ignored. Arguments: see invalidate_authorization_for, then the columns that
--- matter; none stands for all. The hashes are those of the whole row, as the column with the user or topic need not
--- have changed.
+-- A statement that changes no value is ignored. Arguments: the number of columns in p_named of
+-- invalidate_authorization_for, these columns, and the columns that matter; none stands for all. The hashes are those
+-- of the whole row, as the column with the user or topic need not have changed.
 -- Definer: see invalidate_channel_authorization. Column names come from the catalog.
 create function rollcall_internal.on_authorization_source_updated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_matter constant text[] := tg_argv[1 : tg_nargs - 1];
-  v_columns text;
-  v_changed boolean := true;
+  v_named text[];
+  v_columns text[];
+  v_before text[];
+  v_after text[];
+  v_rows jsonb[];
 begin
-  -- A virtual generated column cannot be compared.
-  if tg_nargs > 1 and not rollcall_internal.has_virtual_column(tg_relid, v_matter) then
-    select string_agg(format('t.%I', a.name), ', ') into v_columns from unnest(v_matter) a (name);
-    begin
-      execute format('select exists (
-        select row(%1$s)::text from new_rows t except all select row(%1$s)::text from old_rows t)', v_columns)
-        into v_changed;
-    exception when undefined_column then
-      v_changed := true;
-    end;
-    if not v_changed then
-      return null;
+  -- An error here must not fail the statement of the application.
+  begin
+    v_named := tg_argv[1 : tg_argv[0]::integer];
+    v_columns := tg_argv[tg_argv[0]::integer + 1 : tg_nargs - 1];
+    if v_columns = '{}' then
+      v_rows := array(
+        (select to_jsonb(n) from new_rows n except all select to_jsonb(o) from old_rows o limit 51)
+        union all
+        (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51));
+    -- Triggers read virtual generated columns as null.
+    elsif not rollcall_internal.has_virtual_column(tg_relid, v_columns) then
+      execute rollcall_internal.transitions_as_text(v_columns) into v_before, v_after;
+      if v_before is not distinct from v_after then
+        return null;
+      end if;
+      if cardinality(v_after) <= 1000 then
+        v_rows := array(
+          (select to_jsonb(n.r) from (select r, row_number() over () as n from new_rows r) as n (r, n)
+            where v_before[n.n] is distinct from v_after[n.n] limit 51)
+          union all
+          (select to_jsonb(o.r) from (select r, row_number() over () as n from old_rows r) as o (r, n)
+            where v_before[o.n] is distinct from v_after[o.n] limit 51));
+      end if;
     end if;
-  end if;
-  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name, array(
-    (select to_jsonb(n) from new_rows n except all select to_jsonb(o) from old_rows o limit 51)
-    union all
-    (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51)),
-    coalesce(tg_argv[0], ''));
+  exception when others then
+    v_rows := null;
+  end;
+  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name, v_rows,
+    v_named);
   return null;
 end
 $$;
 comment on function rollcall_internal.on_authorization_source_updated is
   'Trigger function: rows updated in a table that channel policies read invalidate authorization.';
 
--- Argument: see invalidate_authorization_for.
+-- Arguments: see p_named of invalidate_authorization_for.
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_deleted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
   perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
-    array(select to_jsonb(o) from old_rows o limit 101), coalesce(tg_argv[0], ''));
+    array(select to_jsonb(o) from old_rows o limit 101), tg_argv[0 : tg_nargs - 1]);
   return null;
 end
 $$;
@@ -437,11 +446,12 @@ create function rollcall_internal.follow_authorization_source(
 as $$
 declare
   v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
+  -- No column has an empty name.
   v_declared constant text[] := array['', 'declared'];
   -- The user alone names fewer callers than the topic.
-  v_named constant text := coalesce((
-    select jsonb_agg(distinct coalesce(p.sides ->> 0, p.sides ->> 1))
-    from jsonb_array_elements(p_pairs) as p (sides))::text, '');
+  v_named constant text[] := array(
+    select distinct coalesce(p.sides ->> 0, p.sides ->> 1) as name from jsonb_array_elements(p_pairs) as p (sides)
+    order by name);
   v_is_followed constant boolean := exists (
     select from pg_catalog.pg_trigger t
     where t.tgrelid = p_table and t.tgname = 'rollcall_authorization_truncate');
@@ -456,12 +466,13 @@ begin
   perform rollcall_internal.set_triggers(p_table, '^rollcall_authorization_', jsonb_build_array(
     jsonb_build_object('name', 'rollcall_authorization_insert', 'events', 'insert',
       'function', 'on_authorization_source_inserted',
-      'arguments', case when p_is_declared then v_declared else array[v_named] end),
+      'arguments', case when p_is_declared then v_declared else v_named end),
     case when p_columns is distinct from '{}' then
       jsonb_build_object('name', 'rollcall_authorization_update', 'events', 'update',
-        'function', 'on_authorization_source_updated', 'arguments', v_named || v_columns) end,
+        'function', 'on_authorization_source_updated',
+        'arguments', cardinality(v_named)::text || v_named || v_columns) end,
     jsonb_build_object('name', 'rollcall_authorization_delete', 'events', 'delete',
-      'function', 'on_authorization_source_deleted', 'arguments', array[v_named]),
+      'function', 'on_authorization_source_deleted', 'arguments', v_named),
     jsonb_build_object('name', 'rollcall_authorization_truncate', 'events', 'truncate',
       'function', 'on_authorization_source_truncated', 'arguments', '{}'::text[])));
   return not v_is_followed;
