@@ -115,6 +115,11 @@ impl Server {
         Ok(kib * 1024)
     }
 
+    /// Ends the server with SIGKILL.
+    pub async fn kill(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
     /// Stops the server gracefully.
     pub async fn stop(mut self) -> Result<()> {
         signal::kill(Pid::from_raw(i32::try_from(self.pid)?), signal::Signal::SIGTERM)?;

@@ -6,10 +6,13 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::{
-    channels::bus::{
-        Bus, BusSubscriber, Peers,
-        nats::{NatsBus, NatsSettings, NatsStatus, NatsTasks},
-        postgres::{BusNotifications, BusReader, BusWriter, PostgresBus},
+    channels::{
+        ChannelLimits,
+        bus::{
+            Bus, BusSubscriber, Peers,
+            nats::{NatsBus, NatsSettings, NatsStatus, NatsTasks},
+            postgres::{BusNotifications, BusReader, BusWriter, PostgresBus},
+        },
     },
     lifecycle::Tasks,
     model::NodeId,
@@ -34,7 +37,7 @@ pub(super) fn peers(nats: &NatsSettings, lease: Duration) -> Peers {
 pub(super) async fn new<H: BusSubscriber>(
     node: NodeId,
     database: &Database,
-    nats: &NatsSettings,
+    (nats, limits): (&NatsSettings, ChannelLimits),
     peers: Peers,
     subscriber: H,
 ) -> anyhow::Result<(Arc<dyn Bus>, Option<BusNotifications>, Option<NatsStatus>, BusTasks<H>)> {
@@ -45,7 +48,8 @@ pub(super) async fn new<H: BusSubscriber>(
     let read = |connection| async move { identity(&connection).await };
     let identity =
         database.within(IDENTITY_TIMEOUT, read).await.context("cannot read the key of the installation")?;
-    let (bus, status, tasks) = NatsBus::new(node, nats, &identity, subscriber).await?;
+    let (bus, status, tasks) =
+        NatsBus::new(node, nats, limits.payload_bytes(), &identity, subscriber).await?;
     Ok((Arc::new(bus), None, Some(status), BusTasks::Nats(Box::new(tasks))))
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn new(
     let history = ChannelHistory::new(&settings.history);
     let local_broadcaster = LocalBroadcaster::new(hub.clone(), history.clone(), peers.clone());
     let (bus, bus_handler, nats, bus_tasks) =
-        bus::new(node, database, &settings.nats, peers, local_broadcaster.clone()).await?;
+        bus::new(node, database, (&settings.nats, settings.limits), peers, local_broadcaster.clone()).await?;
     let (authorizer, authorization_handler, authorization) = Authorizer::new(database.clone());
     let (partition_handler, partitions) = PartitionMaintainer::new(database.clone());
     let replay_buffers = ReplayBuffers::default();

@@ -399,8 +399,17 @@ $$;
 comment on function rollcall_internal.notify_missed is
   'Tells the nodes for how many milliseconds they may have missed notifications.';
 
+-- The session of the relay holds this advisory lock, so other nodes find at once that its process has ended.
+-- Invoker: computes from its argument.
+create function rollcall_internal.relay_lock(p_node uuid) returns bigint
+  language sql immutable security invoker set search_path = ''
+as $$
+  select hashtextextended('rollcall.relay ' || p_node, 0)
+$$;
+comment on function rollcall_internal.relay_lock is 'The advisory lock that a node holds while it is the relay.';
+
 -- The claim of a node, which it repeats until it has a stream. While notifications may be missing, each call makes the
--- nodes read the tables.
+-- nodes read the tables. A relay that has started is replaced when its lease or its session has ended.
 -- Definer: called by the server.
 create function rollcall_internal.claim_relay(p_node uuid, p_claim interval) returns boolean
   language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
@@ -415,6 +424,7 @@ begin
       else r.missed_since end,
     relayed_until = '-infinity'
   where r.node = p_node or r.claimed_until < clock_timestamp()
+    or r.relayed_until > '-infinity' and pg_try_advisory_xact_lock_shared(rollcall_internal.relay_lock(r.node))
   returning r.missed_since into v_missed_since;
   if not found then
     return false;
@@ -429,6 +439,7 @@ comment on function rollcall_internal.claim_relay is
   'Makes a node the next relay, unless another one is; returns whether it is.';
 
 -- Called when the stream has started: everything that commits from now on is in it, the rest is read from the tables.
+-- Called once per session, which holds the lock of the relay.
 -- Definer: called by the server.
 create function rollcall_internal.start_relay(p_node uuid, p_lease interval) returns boolean
   language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
@@ -436,6 +447,8 @@ as $$
 declare
   v_missed_since timestamptz;
 begin
+  -- Before the lock of the row, as in claim_relay.
+  perform pg_advisory_lock(rollcall_internal.relay_lock(p_node));
   select r.missed_since into v_missed_since from rollcall_internal.relay r where r.node = p_node for update;
   if not found then
     return false;

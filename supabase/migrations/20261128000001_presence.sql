@@ -2159,13 +2159,16 @@ create function rollcall_internal.refresh_faces(p_users uuid[]) returns void
 as $$
 declare
   v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_users constant uuid[] := array(select distinct w.id from pg_catalog.unnest(p_users) as w (id) where w.id is not null
-    order by w.id);
+  v_users uuid[] := p_users;
   v_now timestamptz;
   v_new uuid[];
   v_gone uuid[];
 begin
   perform rollcall_internal.check_search_path();
+  if pg_catalog.cardinality(v_users) <> 1 or v_users[1] is null then
+    v_users := array(select distinct w.id from pg_catalog.unnest(p_users) as w (id) where w.id is not null
+      order by w.id);
+  end if;
   if v_users = '{}' then
     return;
   end if;

@@ -1,6 +1,6 @@
 -- Which users a row of a table that policies read concerns.
 begin;
-select plan(63);
+select plan(69);
 select tests.as_owner();
 
 create schema app;
@@ -153,6 +153,14 @@ drop policy more on rollcall.user_presence;
 select rollcall.watch_visibility_sources();
 select is(pg_temp.noted($$insert into app.members (user_id, other_id, org) select tests.u(1), tests.u(2), i
   from generate_series(1, 10001) i$$), '*>*', 'more rows than are looked at');
+select is(pg_temp.noted($$update app.members set note = 'z'$$), null, 'many rows, of which nothing that is read changed');
+select is(pg_temp.noted($$update app.members set org = -org where org % 2 = 0$$), '*>*',
+  'more updated rows than are looked at');
+select is(pg_temp.noted($$update app.members set org = -org where org in (-2, -4)$$), '1>2', 'equal rows count once');
+select is(pg_temp.noted($$update app.members set user_id = null where org = 2$$), '1>2', 'a value that becomes null');
+select is(pg_temp.noted($$insert into app.members (user_id, other_id, org) select tests.u(1), tests.u(2), i
+  from generate_series(1, 2000) i$$), '1>2', 'many equal rows');
+select is(pg_temp.noted($$insert into app.members select * from app.members where false$$), null, 'a statement without rows');
 select is(pg_temp.noted('truncate app.members'), '*>*', 'no rows');
 alter table app.members rename column other_id to friend_id;
 select is(pg_temp.noted($$insert into app.members values (tests.u(1), tests.u(2), 'a', 1)$$), '1>2', 'a renamed column');

@@ -138,7 +138,7 @@ impl BusNode {
         };
         change(&mut settings);
         let (bus, status, NatsTasks { writer, receiver, deliverer }) =
-            NatsBus::new(node, &settings, &identity, received.clone()).await.expect("usable settings");
+            NatsBus::new(node, &settings, None, &identity, received.clone()).await.expect("usable settings");
         let ready = receiver.ready();
         let tasks = vec![
             tokio::spawn(writer.run(stop.clone())),

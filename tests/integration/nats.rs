@@ -2,6 +2,8 @@
 
 use std::{process::Command, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use nkeys::KeyPair;
 use rollcall::{
     channels::bus::{Audience, BusMessage},
     model::{Secret, Topic},
@@ -13,6 +15,7 @@ use testkit::{
     phoenix::{SerializerVersion, anon_key, broadcast},
 };
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use crate::bus_harness::{BusNode, Network, Signal, lobby};
 
@@ -257,6 +260,64 @@ async fn credentials_of_each_kind_are_accepted(db: Arc<TestDatabase>) {
     drop(by_token);
     drop(BusNode::open_nats(&db, &users.url(), |settings| settings.nkey = Some(seed)).await);
     let (refused, mut ready) = BusNode::start_nats(&db, &in_url("wrong", &tokens), |_| {}).await;
+    let until_ready = timeout(Duration::from_secs(1), ready.wait_for(|ready| *ready)).await;
+    assert!(until_ready.is_err() && !refused.is_connected());
+}
+
+/// A JWT of NATS about the key `subject`, signed by `issuer`.
+fn nats_jwt(issuer: &KeyPair, subject: &KeyPair, claims: &Value) -> String {
+    let payload = json!({
+        "jti": Uuid::new_v4().simple().to_string(),
+        "iat": jsonwebtoken::get_current_timestamp(),
+        "iss": issuer.public_key(),
+        "sub": subject.public_key(),
+        "name": "rollcall",
+        "nats": claims,
+    });
+    let [header, payload] = [json!({ "typ": "JWT", "alg": "ed25519-nkey" }), payload]
+        .map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+    let signed = format!("{header}.{payload}");
+    let signature = issuer.sign(signed.as_bytes()).expect("a key with a seed");
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[testkit::test]
+async fn a_server_that_verifies_jwt_accepts_a_credentials_file(db: Arc<TestDatabase>) {
+    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+    let operator_jwt = nats_jwt(&operator, &operator, &json!({ "type": "operator", "version": 2 }));
+    let unlimited = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1
+    });
+    let account_jwt =
+        nats_jwt(&operator, &account, &json!({ "type": "account", "version": 2, "limits": unlimited }));
+    let server = NatsServer::start_with(&format!(
+        "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {}: {account_jwt} }}\n",
+        account.public_key()
+    ))
+    .await;
+    let credentials = |name: &str, issuer: &KeyPair| {
+        let claims = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
+        let (jwt, seed) = (nats_jwt(issuer, &user, &claims), user.seed().expect("a seed"));
+        let file = server.dir().join(name);
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        std::fs::write(&file, text).expect("a file");
+        file
+    };
+    let ours = credentials("ours.creds", &account);
+    let here =
+        BusNode::open_nats(&db, &server.url(), |settings| settings.credentials = Some(ours.clone())).await;
+    let mut there =
+        BusNode::open_nats(&db, &server.url(), |settings| settings.credentials = Some(ours)).await;
+    there.join(&lobby()).await;
+    here.publish("with credentials");
+    assert_eq!(there.wait_for_messages(1).await, ["with credentials"]);
+
+    let foreign = credentials("foreign.creds", &KeyPair::new_account());
+    let (refused, mut ready) =
+        BusNode::start_nats(&db, &server.url(), |settings| settings.credentials = Some(foreign)).await;
     let until_ready = timeout(Duration::from_secs(1), ready.wait_for(|ready| *ready)).await;
     assert!(until_ready.is_err() && !refused.is_connected());
 }

@@ -209,7 +209,8 @@ async fn a_failed_node_is_replaced_and_nothing_is_missed(db: Arc<TestDatabase>) 
     let blocked_at = Instant::now();
     pair.wait_until_hidden().await;
     let took = blocked_at.elapsed();
-    assert!(took < Duration::from_millis(2_500), "after {took:?}");
+    // Sooner than the lease ends: the session of the relay has ended.
+    assert!(took < Duration::from_secs(1), "after {took:?}");
     other.batch_execute("commit").await.expect("a commit");
     long.wait_until_hidden().await;
     db.wait_until(

@@ -7,7 +7,8 @@
 //!
 //! **Election.** The row in `rollcall_internal.relay` names the relay. Its lease is as long as the log is read: the relay
 //! writes a mark and renews the lease when the mark comes back. When the lease ends, transactions send notifications
-//! themselves, and another node claims the relay.
+//! themselves, and another node claims the relay. The session of the relay also holds an advisory lock, so a node whose
+//! process or connection has ended is replaced at once.
 //!
 //! **Missed notifications.** What a failed relay left in the log is not sent. The next relay therefore makes all nodes read
 //! the tables, at once and again when its stream has started. Messages that are committed after that are in the stream.
@@ -41,11 +42,11 @@ use crate::{
 
 const CONTENT: StreamContent<'_> = StreamContent::LogicalMessages { publication: "rollcall_relay" };
 /// Interval at which other nodes try to become the relay.
-const CLAIM_INTERVAL: Duration = Duration::from_millis(250);
+const CLAIM_INTERVAL: Duration = Duration::from_millis(100);
 /// Duration of a claim while the stream starts, which waits for open transactions, and the interval of its renewal.
 const CLAIM: Duration = Duration::from_secs(3);
 const CLAIM_RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
-/// Duration of the lease. With [`CLAIM_INTERVAL`], a failed node is replaced within two seconds.
+/// Duration of the lease. With [`CLAIM_INTERVAL`], a node that hangs or cannot be reached is replaced within two seconds.
 const LEASE: Duration = Duration::from_secs(1);
 const RENEWAL_INTERVAL: Duration = Duration::from_millis(200);
 /// Maximum duration of a statement of the relay.

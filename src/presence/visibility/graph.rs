@@ -451,6 +451,11 @@ impl VisibilityGraph {
             .is_some_and(|viewer| viewer.has_initial_state && !viewer.is_parked() && viewer.invalid.is_full())
     }
 
+    /// Whether there are no viewers, not even parked ones.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free_viewers.len() == self.viewers.len()
+    }
+
     pub(super) fn viewer_count(&self) -> usize {
         self.by_conn.len()
     }

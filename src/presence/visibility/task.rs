@@ -344,6 +344,10 @@ impl VisibilityTask {
     async fn handle_command(&mut self, command: Command) {
         let key = match command {
             Command::Join { conn, user, principal, interest, resume } => {
+                // Nothing was read without viewers, see run_pass.
+                if self.graph.is_empty() {
+                    self.pending.request_snapshot();
+                }
                 let key = self.join(conn, (user, principal), interest, resume).await;
                 self.new_viewers.extend(key);
                 None
@@ -412,7 +416,13 @@ impl VisibilityTask {
     // One pass --------------------------------------------------------------------------------------------------
 
     async fn run_pass(&mut self, batch: PendingBatch) {
-        let PendingBatch { users, typing_users, advance_snapshot: _, resync } = batch;
+        let PendingBatch { users, typing_users, advance_snapshot, resync } = batch;
+        let is_known = !resync && self.snapshot.is_some() && !self.policy_traits.compare_fingerprint;
+        // Without viewers nothing is read. The first one that joins requests a snapshot, which includes the log since the
+        // last one, or replaces everything if that is too old.
+        if is_known && self.graph.is_empty() && self.in_flight.is_empty() {
+            return;
+        }
         let typing_users: Vec<TypingUser> = typing_users.into_iter().collect();
         let is_expired = self.snapshot.as_ref().is_some_and(|(_, at)| at.elapsed() > MAX_SNAPSHOT_AGE);
         if resync || is_expired || self.snapshot.is_none() {
@@ -435,6 +445,10 @@ impl VisibilityTask {
             users.into_iter().filter(|user| self.graph.is_watched(*user)).collect();
         if watched.len() > MAX_USERS_PER_PASS {
             self.pending.requeue_users(watched.split_off(MAX_USERS_PER_PASS));
+        }
+        // Only users that nobody on this node watches. Changes of visibility have notifications of their own.
+        if is_known && !resync && !advance_snapshot && watched.is_empty() && typing_users.is_empty() {
+            return;
         }
 
         let snapshot = match self.read_snapshot(&watched, &typing_users).await {

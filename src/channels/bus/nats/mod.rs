@@ -55,7 +55,8 @@ pub struct NatsTasks<H> {
 }
 
 impl NatsBus {
-    /// Creates the bus and its tasks, and starts to connect. Does not wait for the connection.
+    /// Creates the bus and its tasks, and starts to connect. Does not wait for the connection. `max_payload_bytes` is the
+    /// limit of broadcasts, if there is one.
     ///
     /// # Errors
     ///
@@ -63,6 +64,7 @@ impl NatsBus {
     pub async fn new<H: BusSubscriber>(
         node: NodeId,
         settings: &NatsSettings,
+        max_payload_bytes: Option<usize>,
         identity: &BusIdentity,
         subscriber: H,
     ) -> Result<(Self, NatsStatus, NatsTasks<H>), NatsError> {
@@ -74,7 +76,7 @@ impl NatsBus {
         let (ready, _) = watch::channel(false);
         let tasks = NatsTasks {
             writer: NatsWriter::new(
-                node,
+                (node, max_payload_bytes),
                 connection.clone(),
                 Arc::clone(&subjects),
                 seal.clone(),

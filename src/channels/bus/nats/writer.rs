@@ -28,6 +28,8 @@ const EMPTY_BATCH_BYTES: usize = 1;
 /// Task that sends the queued messages of this node.
 pub struct NatsWriter {
     node: NodeId,
+    /// The limit of broadcasts, if there is one.
+    max_payload_bytes: Option<usize>,
     connection: NatsConnection,
     subjects: Arc<Subjects>,
     seal: Seal,
@@ -50,7 +52,7 @@ struct NotWritten;
 
 impl NatsWriter {
     pub(super) fn new(
-        node: NodeId,
+        (node, max_payload_bytes): (NodeId, Option<usize>),
         connection: NatsConnection,
         subjects: Arc<Subjects>,
         seal: Seal,
@@ -59,6 +61,7 @@ impl NatsWriter {
         let positions = SentPositions::default();
         Self {
             node,
+            max_payload_bytes,
             connection,
             subjects,
             seal,
@@ -98,6 +101,9 @@ impl NatsWriter {
         let connections = link.wait_for(is_usable).await.map_err(|_| NotWritten)?.connections;
         // What was being sent over the last connection may be lost.
         self.has_gap |= self.connections != 0 && self.connections != connections;
+        if self.connections == 0 {
+            self.check_max_payload();
+        }
         self.connections = connections;
         if self.has_gap {
             timeout(WRITE_TIMEOUT, self.announce_gap()).await.map_err(|_| NotWritten)??;
@@ -115,6 +121,17 @@ impl NatsWriter {
         metrics::counter!(metric::BUS_DROPPED, "cause" => "failed").increment(unsent);
         self.has_gap |= unsent > 0;
         written.map_err(|_| NotWritten)?
+    }
+
+    /// Warns if broadcasts within the limit of this node may be too large for NATS.
+    fn check_max_payload(&self) {
+        let max_payload = self.connection.client.max_payload();
+        if self.max_payload_bytes.is_none_or(|bytes| bytes + HEADER_BYTES + EMPTY_BATCH_BYTES > max_payload) {
+            tracing::warn!(
+                max_payload,
+                "broadcasts above max_payload of NATS reach only members on this node: raise max_payload there, or lower REALTIME_MAX_PAYLOAD_KB"
+            );
+        }
     }
 
     async fn write_batch(&mut self, messages: Vec<BusMessage>) -> Result<(), NotWritten> {
