@@ -36,14 +36,15 @@ pub async fn explain(database: &Database, viewer: Uuid, contacts: &[Uuid]) -> Re
     explainer.statement("sql/presence/list.sql, all related users", Some(viewer), list, &[&none]).await?;
     explainer.statement("sql/presence/list.sql, ten users", Some(viewer), list, &[&contacts]).await?;
     explainer.write_presence(viewer).await?;
-    let (no_snapshot, no_pairs) = (None::<String>, Vec::<Uuid>::new());
+    let (no_snapshot, no_conversations, no_users) =
+        (None::<String>, Vec::<String>::new(), Vec::<Uuid>::new());
     let pull = include_str!("../sql/presence/pull.sql");
     explainer
         .statement(
             "sql/presence/pull.sql, ten users",
             None,
             pull,
-            &[&contacts, &no_snapshot, &false, &no_pairs, &no_pairs],
+            &[&contacts, &no_snapshot, &false, &no_conversations, &no_users],
         )
         .await?;
     explainer.query_visible(viewer).await?;

@@ -11,6 +11,7 @@ mod context;
 mod context_turns;
 mod explain;
 mod fan_out;
+mod growth;
 mod http;
 mod latency;
 mod load;
@@ -51,11 +52,12 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 19] = [
+const SECTIONS: [&str; 20] = [
     "latency",
     "writes",
     "commits",
     "reads",
+    "growth",
     "fan_out",
     "memory",
     "revocation",
@@ -118,6 +120,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "writes" => writes::run(plan, cluster, &mut report).await,
             "commits" => commits::run(plan, cluster, &mut report).await,
             "reads" => reads::run(plan, cluster, &mut report).await,
+            "growth" => growth::run(plan, cluster, &mut report).await,
             "fan_out" => fan_out::run(plan, cluster, &mut report).await,
             "memory" => memory::run(plan, cluster, &mut report).await,
             "revocation" => revocation::run(plan, cluster, &mut report).await,

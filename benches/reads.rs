@@ -123,7 +123,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     Ok(())
 }
 
-async fn load(database: &Database, users: i32) -> Result<Vec<(User, Vec<Uuid>)>> {
+/// Loads users with contacts. Returns some of them, each with some contacts.
+pub async fn load(database: &Database, users: i32) -> Result<Vec<(User, Vec<Uuid>)>> {
     let admin: Sql = database.admin().await;
     let settings = format!("set bench.users = {users};");
     admin.batch_execute(&(settings + include_str!("sql/users.sql"))).await?;

@@ -28,7 +28,7 @@ const OTHER_CONTACTS: usize = 50;
 const REVOCATION_INTERVAL: Duration = Duration::from_millis(250);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum of the random time after which a node that relays is killed.
-const MAX_TIME_OF_RELAY: Duration = Duration::from_secs(4);
+const MAX_TIME_OF_RELAY: Duration = Duration::from_secs(2);
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(100, 30);
@@ -157,8 +157,8 @@ async fn while_relays_fail(
         }
     };
     let revoked = async {
-        // Enough rounds for many failures.
-        let revoked = revoke(sql, &mut socket, (viewer, subject), rounds * 10).await;
+        // Enough rounds for many failures, before the device of the subject expires.
+        let revoked = revoke(sql, &mut socket, (viewer, subject), rounds * 5).await;
         stop.cancel();
         revoked
     };

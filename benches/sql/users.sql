@@ -5,7 +5,7 @@ set synchronous_commit = off;
 
 -- Loading without indexes is several times as fast.
 alter table rollcall.contacts drop constraint contacts_pkey;
-drop index public.contacts_addressee_id, public.contacts_pair;
+drop index rollcall.contacts_addressee_id, rollcall.contacts_pair;
 
 create table public.bench_users as
 select n, md5('user ' || n)::uuid as id from generate_series(0, current_setting('bench.users')::int - 1) as n;

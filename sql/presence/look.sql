@@ -19,9 +19,12 @@ union all
 select null, p.face::text, null, null, null, null, null,
   p.user_id, p.status::text, p.reach::text, p.last_seen, p.custom_status, p.activity, p.current_page, p.idle_since, p.version
 from (
-  select distinct s.face, u.id
-  from seen s
-  cross join lateral pg_catalog.unnest(s.related operator(pg_catalog.||) s.followed) u (id)
-  where s.face is not null
+  select pg_catalog.array_agg(f.id) as ids, pg_catalog.array_agg(f.face) as faces
+  from (
+    select distinct s.face, u.id
+    from seen s
+    cross join lateral pg_catalog.unnest(s.related operator(pg_catalog.||) s.followed) u (id)
+    where s.face is not null
+  ) f
 ) shown
-join rollcall.user_presence p on p.user_id = shown.id and p.face = shown.face
+cross join lateral rollcall_internal.stored_faces(shown.ids, shown.faces) p

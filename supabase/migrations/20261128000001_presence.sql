@@ -4461,6 +4461,24 @@ $$;
 comment on function rollcall_internal.visible_users is
   'Whom each of several viewers sees, queried with that viewers role and claims.';
 
+-- The faces of these users, the n-th face of the n-th user. By nested loops over the primary key whatever the
+-- statistics say: PostgreSQL overestimates how many users a viewer sees, and a hash join would read all faces.
+-- Stable: see visible_users.
+-- Invoker: only the server calls it.
+create function rollcall_internal.stored_faces(p_users uuid[], p_faces rollcall.presence_face[])
+  returns setof rollcall.user_presence
+  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = force_generic_plan set jit = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+begin
+  return query
+    select p.*
+    from unnest(p_users, p_faces) as shown (user_id, face)
+    join rollcall.user_presence p on p.user_id = shown.user_id and p.face = shown.face;
+end
+$$;
+comment on function rollcall_internal.stored_faces is 'Faces of some users, by index.';
+
 -- Followed tables -----------------------------------------------------------------------------------------------------
 
 -- Definer: see invalidate_visibility.

@@ -49,6 +49,7 @@ mod event_streams;
 mod faults;
 mod floods;
 mod frozen_database;
+mod growth;
 mod hidden_users;
 mod installation;
 mod invisible;
