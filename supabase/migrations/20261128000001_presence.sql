@@ -4521,28 +4521,41 @@ $$;
 comment on function rollcall_internal.on_watched_columns_changed is
   'Trigger function: changed values of columns that policies read invalidate all visibility.';
 
--- The values of the columns of viewer and subject in the changed rows. Null for both, and more than 10,000, stand for
--- unknown rows; null for one of them means that the policy does not compare it.
+-- p_pair names the columns of viewer and subject, '' for none; p_viewers and p_subjects are their values in the changed
+-- rows, as text. Rows that are not known, and more than 10,000, may concern everybody. A loop, because a query costs
+-- more than the few rows of most statements.
 -- Invoker, with the search_path of its caller: see note_visibility_change.
-create function rollcall_internal.note_changed_rows(p_viewers uuid[], p_subjects uuid[], p_source text) returns void
+create function rollcall_internal.note_changed_rows(
+  p_pair text[], p_viewers text[], p_subjects text[], p_are_known boolean, p_source text
+) returns void
   language plpgsql volatile security invoker
 as $$
 declare
-  v_viewers uuid[] := p_viewers;
-  v_subjects uuid[] := p_subjects;
+  v_viewer uuid;
+  v_subject uuid;
+  v_viewers uuid[] := '{}';
+  v_subjects uuid[] := '{}';
 begin
-  if pg_catalog.cardinality(coalesce(p_viewers, p_subjects)) between 0 and 10000 then
-    if pg_catalog.cardinality(v_viewers) > 1 then
-      v_viewers := array(select distinct v.id from pg_catalog.unnest(p_viewers) as v (id));
-    end if;
-    if pg_catalog.cardinality(v_subjects) > 1 then
-      v_subjects := array(select distinct s.id from pg_catalog.unnest(p_subjects) as s (id));
-    end if;
-    if v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
-      perform rollcall_internal.note_policy_change(v_viewers, v_subjects, p_source);
-    end if;
-  else
+  if p_are_known is not true or pg_catalog.cardinality(p_viewers) > 10000 then
     perform rollcall_internal.note_visibility_change(null, null, p_source);
+    return;
+  end if;
+  for v_at in 1 .. pg_catalog.cardinality(p_viewers) loop
+    v_viewer := rollcall_internal.text_as_uuid(p_viewers[v_at]);
+    v_subject := rollcall_internal.text_as_uuid(p_subjects[v_at]);
+    -- A null in a column of the pair equals nobody.
+    if (p_pair[1] = '' or v_viewer is not null) and (p_pair[2] = '' or v_subject is not null) then
+      v_viewers := v_viewers || v_viewer;
+      v_subjects := v_subjects || v_subject;
+    end if;
+  end loop;
+  if pg_catalog.cardinality(v_viewers) > 1 then
+    v_viewers := array(select distinct v.id from pg_catalog.unnest(v_viewers) as v (id));
+    v_subjects := array(select distinct s.id from pg_catalog.unnest(v_subjects) as s (id));
+  end if;
+  if v_viewers <> '{}' then
+    perform rollcall_internal.note_policy_change(
+      case when p_pair[1] <> '' then v_viewers end, case when p_pair[2] <> '' then v_subjects end, p_source);
   end if;
 end
 $$;
@@ -4553,54 +4566,35 @@ comment on function rollcall_internal.note_changed_rows is
 -- SQL, because it is planned each time. An error while rows are read must not fail the statement of the application:
 -- everything is invalidated instead.
 -- Definer: see note_visibility_change.
--- Over 60 lines: each kind of statement has other rows.
 create function rollcall_internal.on_watched_rows_added_or_removed() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_viewer text;
-  v_subject text;
-  v_viewers uuid[];
-  v_subjects uuid[];
+  v_pair text[];
+  v_viewers text[];
+  v_subjects text[];
   v_are_known boolean;
 begin
   for v_at in 0 .. tg_nargs - 1 by 2 loop
-    v_viewer := tg_argv[v_at];
-    v_subject := tg_argv[v_at + 1];
+    v_pair := array[tg_argv[v_at], tg_argv[v_at + 1]];
     begin
-      -- A null in a column of the pair equals nobody.
       if tg_op = 'INSERT' then
-        select bool_and((v_viewer = '' or n.fields ? v_viewer) and (v_subject = '' or n.fields ? v_subject)),
-            array_agg(n.viewer) filter (where n.viewer is not null and (v_subject = '' or n.subject is not null)),
-            array_agg(n.subject) filter (where n.subject is not null and (v_viewer = '' or n.viewer is not null))
-          into v_are_known, v_viewers, v_subjects
-        from (
-          select f.fields, rollcall_internal.text_as_uuid(f.fields ->> v_viewer) as viewer,
-            rollcall_internal.text_as_uuid(f.fields ->> v_subject) as subject
-          from (select to_jsonb(r) as fields from new_rows r limit 10001) f
-          -- So that each value is computed once.
-          offset 0
-        ) n;
+        select array_agg(n.fields ->> v_pair[1]), array_agg(n.fields ->> v_pair[2]),
+            bool_and(n.fields ?& array_remove(v_pair, ''))
+          into v_viewers, v_subjects, v_are_known
+        from (select to_jsonb(r) as fields from new_rows r limit 10001) n;
       else
-        select bool_and((v_viewer = '' or o.fields ? v_viewer) and (v_subject = '' or o.fields ? v_subject)),
-            array_agg(o.viewer) filter (where o.viewer is not null and (v_subject = '' or o.subject is not null)),
-            array_agg(o.subject) filter (where o.subject is not null and (v_viewer = '' or o.viewer is not null))
-          into v_are_known, v_viewers, v_subjects
-        from (
-          select f.fields, rollcall_internal.text_as_uuid(f.fields ->> v_viewer) as viewer,
-            rollcall_internal.text_as_uuid(f.fields ->> v_subject) as subject
-          from (select to_jsonb(r) as fields from old_rows r limit 10001) f
-          offset 0
-        ) o;
+        select array_agg(o.fields ->> v_pair[1]), array_agg(o.fields ->> v_pair[2]),
+            bool_and(o.fields ?& array_remove(v_pair, ''))
+          into v_viewers, v_subjects, v_are_known
+        from (select to_jsonb(r) as fields from old_rows r limit 10001) o;
       end if;
+      -- Null without rows.
+      exit when v_are_known is null;
     exception when others then
       v_are_known := false;
     end;
-    -- Null without rows.
-    exit when v_are_known is null;
-    perform rollcall_internal.note_changed_rows(
-      case when v_are_known and v_viewer <> '' then coalesce(v_viewers, '{}') end,
-      case when v_are_known and v_subject <> '' then coalesce(v_subjects, '{}') end,
+    perform rollcall_internal.note_changed_rows(v_pair, v_viewers, v_subjects, v_are_known,
       tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
@@ -4612,18 +4606,16 @@ comment on function rollcall_internal.on_watched_rows_added_or_removed is
 -- Arguments: the number of pairs, the pairs as in on_watched_rows_added_or_removed, and the columns that matter. In a
 -- statement that changes more than 1,000 rows, an update of these columns invalidates everything.
 -- Definer: see note_visibility_change. Column names come from the catalog.
--- Over 60 lines: the rows are compared, then read for each pair.
 create function rollcall_internal.on_watched_rows_updated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 declare
   v_pairs integer := 1;
+  v_pair text[];
   v_before text[];
   v_after text[];
-  v_viewer text;
-  v_subject text;
-  v_viewers uuid[];
-  v_subjects uuid[];
+  v_viewers text[];
+  v_subjects text[];
   v_are_known boolean := false;
 begin
   -- An error here must not fail the statement of the application.
@@ -4639,35 +4631,25 @@ begin
   exception when others then
     v_are_known := false;
   end;
-  for v_pair in 1 .. case when v_are_known then v_pairs else 1 end loop
-    v_viewer := tg_argv[2 * v_pair - 1];
-    v_subject := tg_argv[2 * v_pair];
+  for v_at in 1 .. case when v_are_known then v_pairs else 1 end loop
+    v_pair := array[tg_argv[2 * v_at - 1], tg_argv[2 * v_at]];
     begin
       if v_are_known then
-        -- A null in a column of the pair equals nobody.
-        select bool_and((v_viewer = '' or c.fields ? v_viewer) and (v_subject = '' or c.fields ? v_subject)),
-            array_agg(c.viewer) filter (where c.viewer is not null and (v_subject = '' or c.subject is not null)),
-            array_agg(c.subject) filter (where c.subject is not null and (v_viewer = '' or c.viewer is not null))
-          into v_are_known, v_viewers, v_subjects
+        select array_agg(c.fields ->> v_pair[1]), array_agg(c.fields ->> v_pair[2]),
+            bool_and(c.fields ?& array_remove(v_pair, ''))
+          into v_viewers, v_subjects, v_are_known
         from (
-          select f.fields, rollcall_internal.text_as_uuid(f.fields ->> v_viewer) as viewer,
-            rollcall_internal.text_as_uuid(f.fields ->> v_subject) as subject
-          from (
-            select to_jsonb(o.r) as fields from (select r, row_number() over () as n from old_rows r) as o (r, n)
-            where v_before[o.n] is distinct from v_after[o.n]
-            union all
-            select to_jsonb(n.r) from (select r, row_number() over () as n from new_rows r) as n (r, n)
-            where v_before[n.n] is distinct from v_after[n.n]
-          ) f
-          offset 0
+          select to_jsonb(o.r) as fields from (select r, row_number() over () as n from old_rows r) as o (r, n)
+          where v_before[o.n] is distinct from v_after[o.n]
+          union all
+          select to_jsonb(n.r) from (select r, row_number() over () as n from new_rows r) as n (r, n)
+          where v_before[n.n] is distinct from v_after[n.n]
         ) c;
       end if;
     exception when others then
       v_are_known := false;
     end;
-    perform rollcall_internal.note_changed_rows(
-      case when v_are_known and v_viewer <> '' then coalesce(v_viewers, '{}') end,
-      case when v_are_known and v_subject <> '' then coalesce(v_subjects, '{}') end,
+    perform rollcall_internal.note_changed_rows(v_pair, v_viewers, v_subjects, v_are_known,
       tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
