@@ -125,13 +125,17 @@ impl NatsWriter {
 
     /// Warns if broadcasts within the limit of this node may be too large for NATS.
     fn check_max_payload(&self) {
-        let max_payload = self.connection.client.max_payload();
-        if self.max_payload_bytes.is_none_or(|bytes| bytes + HEADER_BYTES + EMPTY_BATCH_BYTES > max_payload) {
+        if self.max_payload_bytes.is_none_or(|bytes| bytes > self.max_message_bytes()) {
             tracing::warn!(
-                max_payload,
+                max_payload = self.connection.client.max_payload(),
                 "broadcasts above max_payload of NATS reach only members on this node: raise max_payload there, or lower REALTIME_MAX_PAYLOAD_KB"
             );
         }
+    }
+
+    /// Bytes of the encoded messages that fit into one NATS message.
+    fn max_message_bytes(&self) -> usize {
+        self.connection.client.max_payload().saturating_sub(HEADER_BYTES + EMPTY_BATCH_BYTES)
     }
 
     async fn write_batch(&mut self, messages: Vec<BusMessage>) -> Result<(), NotWritten> {
@@ -154,8 +158,7 @@ impl NatsWriter {
         destination: Destination,
         messages: Vec<BusMessage>,
     ) -> Result<(), NotWritten> {
-        let overhead = HEADER_BYTES + EMPTY_BATCH_BYTES;
-        let max_bytes = self.connection.client.max_payload().saturating_sub(overhead);
+        let max_bytes = self.max_message_bytes();
         let (mut part, mut bytes) = (Vec::new(), 0);
         for message in messages {
             let length = message.encoded_len();
