@@ -123,13 +123,17 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     Ok(())
 }
 
-/// Loads users with contacts. Returns some of them, each with some contacts.
+/// Loads users with contacts. Returns [`CLIENTS`] of them as [`sample`].
 pub async fn load(database: &Database, users: i32) -> Result<Vec<(User, Vec<Uuid>)>> {
     let admin: Sql = database.admin().await;
     let settings = format!("set bench.users = {users};");
     admin.batch_execute(&(settings + include_str!("sql/users.sql"))).await?;
     admin.batch_execute(include_str!("sql/vacuum_analyze.sql")).await?;
-    let count = i64::try_from(CLIENTS)?;
-    let rows = admin.query(include_str!("sql/sample_users.sql"), &[&count]).await?;
+    sample(&admin, CLIENTS).await
+}
+
+/// Some of the loaded users, each with some of their contacts.
+pub async fn sample(admin: &Sql, users: usize) -> Result<Vec<(User, Vec<Uuid>)>> {
+    let rows = admin.query(include_str!("sql/sample_users.sql"), &[&i64::try_from(users)?]).await?;
     rows.iter().map(|row| Ok((User::with_id(row.get("id")), row.get("contacts")))).collect()
 }

@@ -82,8 +82,8 @@ impl Report {
             kept.map(|section| format!("{HEADING}{}\n", section.trim_end())).collect();
         for new in &self.sections {
             match sections.iter_mut().find(|section| title(section) == title(new)) {
-                Some(old) => old.clone_from(new),
-                None => sections.push(new.clone()),
+                Some(old) => *old = format!("{}\n", new.trim_end()),
+                None => sections.push(format!("{}\n", new.trim_end())),
             }
         }
         let text = self.header.clone() + "\n" + &sections.join("\n");

@@ -22,7 +22,7 @@ const STATUSES: [&str; 2] = ["online", "busy"];
 const STATUS_FRAGMENTS: [&str; 2] = [r#""availability":"online""#, r#""availability":"busy""#];
 
 /// Posts a status and waits for the response.
-struct RestWriter {
+pub struct RestWriter {
     http: Http,
     requests: [Vec<u8>; 2],
     calls: usize,
@@ -62,7 +62,7 @@ impl LoadClient for SocketWriter {
 }
 
 /// Connects a client for each user.
-async fn rest_writers(server: SocketAddr, users: &[User]) -> Result<Vec<RestWriter>> {
+pub async fn rest_writers(server: SocketAddr, users: &[User]) -> Result<Vec<RestWriter>> {
     let connecting = users.iter().map(|user| async {
         let requests = STATUSES.map(|status| status_request(&user.token, status));
         Ok(RestWriter { http: Http::connect(server).await?, requests, calls: 0 })
