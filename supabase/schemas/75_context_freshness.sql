@@ -21,8 +21,8 @@ comment on column rollcall_internal.context_source_changes.user_id is
 comment on column rollcall_internal.context_source_changes.key is
   'Under which bundles look it up: the user; for all users of a conversation, the conversation; else the nil UUID.';
 comment on column rollcall_internal.context_source_changes.kind is
-  'identity, prefs, memory, topic, label, entity, unit, message, participant, conversation or all. Without a check, '
-  'which costs as much as the insert; an unknown kind counts as all.';
+  'identity, prefs, memory, topic, label, entity, unit, message, participant, conversation, bundle (invalidated by the '
+  'user) or all. Without a check, which costs as much as the insert; an unknown kind counts as all.';
 -- The first serves reading a bundle, the second storing one: changes that its snapshot does not see are last per key.
 create index context_source_changes_unseen on rollcall_internal.context_source_changes (key) where seen_at is null;
 create index context_source_changes_key on rollcall_internal.context_source_changes (key, xid);
@@ -97,6 +97,8 @@ begin
         select b.id from rollcall.context_bundles b
         join rollcall.topic_conversations l on l.topic_id = b.topic_id
         where l.conversation_id = any (p_refs);
+    when 'bundle' then
+      return query select b.id from rollcall.context_bundles b where b.user_id = p_user and b.id = any (p_refs);
     else
       return query select b.id from rollcall.context_bundles b;
   end case;
@@ -114,12 +116,12 @@ create function rollcall_internal.has_newer_source_change(p_bundle rollcall.cont
 as $$
 declare
   v_kinds constant text[] := case p_bundle.bundle_type
-    when 'identity_core' then '{all,identity}'
-    when 'global_prefs' then '{all,prefs}'
-    when 'topic' then '{all,memory,topic,unit,participant,conversation}'
-    when 'entity' then '{all,entity,unit}'
-    when 'conversation' then '{all,label,message,participant,conversation}'
-    else '{all,identity,prefs,memory,topic,label,entity,unit,message,participant,conversation}' end;
+    when 'identity_core' then '{all,bundle,identity}'
+    when 'global_prefs' then '{all,bundle,prefs}'
+    when 'topic' then '{all,bundle,memory,topic,unit,participant,conversation}'
+    when 'entity' then '{all,bundle,entity,unit}'
+    when 'conversation' then '{all,bundle,label,message,participant,conversation}'
+    else '{all,bundle,identity,prefs,memory,topic,label,entity,unit,message,participant,conversation}' end;
   v_keys constant uuid[] :=
     array[p_bundle.user_id, p_bundle.conversation_id, '00000000-0000-0000-0000-000000000000'::uuid];
 begin

@@ -977,10 +977,15 @@ begin
       or (b.bundle_type in ('identity_core', 'global_prefs'))
       or b.topic_id = p_topic or b.entity_id = p_entity or b.conversation_id = p_conversation
       or p_memory = any (b.memory_ids) or p_instruction = any (b.instruction_ids));
-  return rollcall_internal.flag_bundles(v_bundles, p_event);
+  -- Recorded, because a bundle that is locked or being compiled now cannot be marked now.
+  perform rollcall_internal.record_source_changes(p_event, pg_catalog.array_agg('bundle'::text),
+    pg_catalog.array_agg(v_me), pg_catalog.array_agg(b.id))
+  from unnest(v_bundles) b (id);
+  return pg_catalog.cardinality(v_bundles);
 end
 $$;
-comment on function rollcall.invalidate_mine is 'Marks the callers bundles as dirty; returns how many.';
+comment on function rollcall.invalidate_mine is
+  'Invalidates bundles of the caller, also those that are being compiled; returns how many.';
 grant execute on function rollcall.invalidate_mine to authenticated, service_role;
 
 -- Turns of a chat -----------------------------------------------------------------------------------------------------

@@ -245,7 +245,12 @@ async fn invalidation_lists_valid_event_types(db: Arc<TestDatabase>) {
     let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": topic}});
     let done = node.post(&user, &route("invalidate", &user), body).await.expect_status(200);
     assert_eq!(done, json!({"success": true, "message": "Invalidation queued"}));
-    assert_eq!(misses().await.get::<_, i64>(0), before + 1);
+    // Warm-up counts its uses in the background; a bundle that this locks is marked later.
+    let marked = format!(
+        "select sum(miss_count) = {} from rollcall.context_bundles where bundle_type = 'topic'",
+        before + 1
+    );
+    db.wait_until("the topic is marked", &marked, &[]).await;
     let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": Uuid::new_v4()}});
     node.post(&user, &route("invalidate", &user), body).await.expect_status(200);
     assert_eq!(misses().await.get::<_, i64>(0), before + 1, "another topic");
@@ -254,6 +259,36 @@ async fn invalidation_lists_valid_event_types(db: Arc<TestDatabase>) {
     assert_eq!((refused.status.as_u16(), &refused.body["error"]), (400, &json!("INVALID_REQUEST")));
     assert_eq!(refused.body["validTypes"].as_array().map(Vec::len), Some(14));
     node.post(&user, &route("invalidate", &user), json!({})).await.expect_error(400, "INVALID_REQUEST");
+}
+
+/// Neither a use of a bundle nor its compilation hides that a user invalidated it.
+#[testkit::test]
+async fn bundles_in_use_are_invalidated(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (user, conversation, topic) = seed_user(&db).await;
+    let device =
+        "insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time)
+        values ($u, 'web', $c, '14:30')";
+    db.execute(device, &[("u", user.id), ("c", conversation)]).await;
+    node.post(&user, &route("warmup", &user), json!({})).await.expect_status(200);
+    let fresh =
+        "select rollcall_internal.is_fresh(b) from rollcall.context_bundles b where b.topic_id = $topic";
+    let is_fresh = async || -> bool { db.query_row(&fresh.replace("$topic", "$1"), &[&topic]).await.get(0) };
+    db.wait_until("the topic is compiled", fresh, &[("topic", topic)]).await;
+    let mut writer = db.connect().await;
+    let transaction = writer.transaction().await.expect("a transaction");
+    let lock = "select from rollcall.context_bundles where topic_id = $1 for no key update";
+    transaction.execute(lock, &[&topic]).await.expect("a lock");
+    let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": topic}});
+    node.post(&user, &route("invalidate", &user), body).await.expect_status(200);
+    assert!(!is_fresh().await, "a locked bundle");
+    // A compilation that began before stores its result now.
+    let store = "update rollcall.context_bundles set compiled_at = clock_timestamp(), version = version + 1,
+        dirty = false where topic_id = $1";
+    transaction.execute(store, &[&topic]).await.expect("an update");
+    transaction.commit().await.expect("a commit");
+    assert!(!is_fresh().await, "a bundle that was being compiled");
+    db.wait_until("the topic is compiled again", fresh, &[("topic", topic)]).await;
 }
 
 #[testkit::test]
