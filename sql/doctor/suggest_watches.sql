@@ -36,7 +36,8 @@ select
       when n.functions is not null then format('the text of %s names it. Rollcall can read functions in SQL that are written '
         'with BEGIN ATOMIC', n.functions)
       when f.is_partitioned then 'it is a partition or has some'
-      else 'a policy reads rows of it without comparing a column with auth.uid() or with the user shown' end,
+      else 'a policy reads rows of it without comparing a column with auth.uid(), with the user shown, or with an indexed '
+        'column of another table that is compared with them' end,
     case when cardinality(u.columns) = 2 then
       format('. If a row concerns only what its %I sees of its %I, declare it', u.columns[1], u.columns[2]) end) as reason
 from followed f

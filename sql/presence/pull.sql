@@ -2,16 +2,16 @@
 -- includes and the earlier one did not, and the faces of some users.
 -- $1 users uuid[], $2 the earlier snapshot as text (null: no changes of visibility), $3 whether to compare policies by
 -- fingerprint, because no event trigger notifies of them, $4 conversations text[] and $5 users uuid[]: pairs that may be typing.
--- Returns one row of kind `snapshot` with the cluster and timeline; one of kind `void` per change of visibility; one of kind
--- `group` per group with changed members, with its members as `viewers` (null if they cannot be read) and the users that
--- were added, removed or changed as `subjects`; one of kind `face` per face; one of kind `typing` per pair, with the
--- participants as `viewers` and the time of the last notification in microseconds as version: null where the user is not
--- typing.
+-- Returns one row of kind `snapshot` with the cluster and timeline; one of kind `void` per change of visibility, and per value
+-- for which another table names whom a change concerns; one of kind `group` per group with changed members, with its members
+-- as `viewers` (null if they cannot be read) and the users that were added, removed or changed as `subjects`; one of kind
+-- `face` per face; one of kind `typing` per pair, with the participants as `viewers` and the time of the last notification in
+-- microseconds as version: null where the user is not typing.
 -- Two users start or end to share a group only when one of them moves. The other one is then a member in this snapshot, or
 -- moved too, or moved before, and an earlier read returned the pair.
 -- Relies on visibility_log_xid and user_presence_pkey. Guarantee: a face is never newer than the changes beside it.
 with fresh as materialized (
-  select l.viewers, l.subjects, l.relation, l.group_id
+  select l.viewers, l.subjects, l.relation, l.group_id, l.policy_join, l.join_value
   from rollcall_internal.visibility_log l
   where $2::text is not null
     and l.xid >= pg_snapshot_xmin($2::text::pg_snapshot)
@@ -29,7 +29,17 @@ select
 union all
 select 'void', null, null, f.viewers, f.subjects, null, null, null, null, null, null, null, null, null, null, null, null
 from fresh f
-where f.relation is null
+where f.relation is null and f.policy_join is null
+union all
+select 'void', null, null, j.viewers, j.subjects, null, null, null, null, null, null, null, null, null, null, null, null
+from (
+  select f.policy_join, array_agg(distinct f.join_value) as changed
+  from fresh f
+  where f.policy_join is not null
+  group by f.policy_join
+) c
+cross join lateral rollcall_internal.users_joined(c.policy_join, c.changed) j
+where j.viewers is distinct from '{}' and j.subjects is distinct from '{}'
 union all
 select 'group', null, null, rollcall_internal.members_of_group(g.relation, g.group_id), g.moved,
   null, null, null, null, null, null, null, null, null, null, null, null

@@ -40,11 +40,16 @@ create unlogged table rollcall_internal.visibility_log (
   subjects uuid[],
   relation text,
   group_id text,
+  policy_join text,
+  join_value text,
   reason text not null,
   noted_at timestamptz not null default now(),
   constraint visibility_log_groups_are_complete check (
     case when relation is null then group_id is null
-      else group_id is not null and viewers is null and subjects is not null end)
+      else group_id is not null and viewers is null and subjects is not null end),
+  constraint visibility_log_joins_are_complete check (
+    case when policy_join is null then join_value is null
+      else join_value is not null and relation is null and viewers is null and subjects is null end)
 );
 comment on table rollcall_internal.visibility_log is
   'Which viewers must be queried again about which subjects. Kept for two minutes. Unlogged.';
@@ -55,6 +60,9 @@ comment on column rollcall_internal.visibility_log.subjects is
 comment on column rollcall_internal.visibility_log.relation is
   'team_members or participants, if members of a group changed. The reader finds the other members.';
 comment on column rollcall_internal.visibility_log.group_id is 'The group of these members, as text.';
+comment on column rollcall_internal.visibility_log.policy_join is
+  'Where another table names whom a changed row concerns, as users_joined takes it. The reader finds them.';
+comment on column rollcall_internal.visibility_log.join_value is 'The value in the changed row, as text.';
 create index visibility_log_xid on rollcall_internal.visibility_log (xid);
 -- For face_was_deleted.
 create index visibility_log_deleted_faces on rollcall_internal.visibility_log (id) where reason = 'face deleted';
@@ -122,6 +130,26 @@ end
 $$;
 comment on function rollcall_internal.note_policy_change is
   'Appends to the visibility log a change that leaves relations as they are, and notifies the nodes.';
+
+-- Records that policies may answer differently about whom another table names for these values: a transaction does not
+-- see the rows that another one adds there at the same time. Readers see both (sql/presence/pull.sql). More than 100
+-- values stand for everybody.
+-- Invoker: see note_visibility_change.
+create function rollcall_internal.note_joined_change(p_join text, p_values text[], p_reason text) returns void
+  language plpgsql volatile security invoker
+as $$
+begin
+  if pg_catalog.cardinality(p_values) > 100 then
+    perform rollcall_internal.note_policy_change(null, null, p_reason);
+    return;
+  end if;
+  insert into rollcall_internal.visibility_log (policy_join, join_value, reason)
+    select p_join, v.value, p_reason from pg_catalog.unnest(p_values) as v (value);
+  perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_joined_change is
+  'Appends to the visibility log a change that concerns users in rows of another table, and notifies the nodes.';
 
 -- Records which users were added, removed or changed in which groups: the n-th user in the n-th group, each pair once.
 -- More than 1,000 pairs are recorded as a change of everything. The other members of the groups are not read here: a
@@ -844,11 +872,11 @@ create function rollcall_internal.conversation_id_kind() returns setof text
 as $$ select * from rollcall_internal.built_in_conversation_id_kind() $$;
 comment on function rollcall_internal.conversation_id_kind is 'Type of IDs of conversations: uuid, bigint or text.';
 
--- Null if the members cannot be read, because the condition of a table in use raises an error: such a group must not
--- delay the changes of others.
+-- Null if the members cannot be read, because the condition of a table in use raises an error or the table is locked:
+-- such a group must not delay the changes of others.
 -- Stable, so that it reads in the snapshot of the calling statement. Invoker: called by the server.
 create function rollcall_internal.members_of_group(p_relation text, p_group text) returns uuid[]
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = '' set lock_timeout = '100ms'
 as $$
 begin
   if p_relation = 'team_members' then
@@ -4522,15 +4550,16 @@ comment on function rollcall_internal.on_watched_columns_changed is
   'Trigger function: changed values of columns that policies read invalidate all visibility.';
 
 -- p_pair names the columns of viewer and subject, '' for none; p_viewers and p_subjects are their values in the changed
--- rows, as text. Rows that are not known, and more than 10,000, may concern everybody. A loop, because a query costs
--- more than the few rows of most statements.
+-- rows, as text. With a join (see users_joined), the first column is the joined one. Rows that are not known, and more
+-- than 10,000, may concern everybody. A loop, because a query costs more than the few rows of most statements.
 -- Invoker, with the search_path of its caller: see note_visibility_change.
 create function rollcall_internal.note_changed_rows(
-  p_pair text[], p_viewers text[], p_subjects text[], p_are_known boolean, p_source text
+  p_pair text[], p_join text, p_viewers text[], p_subjects text[], p_are_known boolean, p_source text
 ) returns void
   language plpgsql volatile security invoker
 as $$
 declare
+  v_values text[];
   v_viewer uuid;
   v_subject uuid;
   v_viewers uuid[] := '{}';
@@ -4538,6 +4567,13 @@ declare
 begin
   if p_are_known is not true or pg_catalog.cardinality(p_viewers) > 10000 then
     perform rollcall_internal.note_visibility_change(null, null, p_source);
+    return;
+  end if;
+  if p_join <> '' then
+    v_values := array(select distinct v.value from pg_catalog.unnest(p_viewers) as v (value) where v.value is not null);
+    if v_values <> '{}' then
+      perform rollcall_internal.note_joined_change(p_join, v_values, p_source);
+    end if;
     return;
   end if;
   for v_at in 1 .. pg_catalog.cardinality(p_viewers) loop
@@ -4562,9 +4598,9 @@ $$;
 comment on function rollcall_internal.note_changed_rows is
   'Appends to the visibility log whom the changed rows of a watched table concern.';
 
--- Arguments: the columns of viewer and subject of each pair as in concerned_columns, '' for none. There is no dynamic
--- SQL, because it is planned each time. An error while rows are read must not fail the statement of the application:
--- everything is invalidated instead.
+-- Arguments: the columns of viewer and subject of each pair as in concerned_columns and its join, '' for none. There is
+-- no dynamic SQL, because it is planned each time. An error while rows are read must not fail the statement of the
+-- application: everything is invalidated instead.
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_watched_rows_added_or_removed() returns trigger
   language plpgsql security definer set search_path = ''
@@ -4575,7 +4611,7 @@ declare
   v_subjects text[];
   v_are_known boolean;
 begin
-  for v_at in 0 .. tg_nargs - 1 by 2 loop
+  for v_at in 0 .. tg_nargs - 1 by 3 loop
     v_pair := array[tg_argv[v_at], tg_argv[v_at + 1]];
     begin
       if tg_op = 'INSERT' then
@@ -4594,7 +4630,7 @@ begin
     exception when others then
       v_are_known := false;
     end;
-    perform rollcall_internal.note_changed_rows(v_pair, v_viewers, v_subjects, v_are_known,
+    perform rollcall_internal.note_changed_rows(v_pair, tg_argv[v_at + 2], v_viewers, v_subjects, v_are_known,
       tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
@@ -4622,7 +4658,7 @@ begin
   begin
     v_pairs := tg_argv[0];
     if not rollcall_internal.has_virtual_column(tg_relid, tg_argv[1 : tg_nargs - 1]) then
-      execute rollcall_internal.transitions_as_text(tg_argv[2 * v_pairs + 1 : tg_nargs - 1]) into v_before, v_after;
+      execute rollcall_internal.transitions_as_text(tg_argv[3 * v_pairs + 1 : tg_nargs - 1]) into v_before, v_after;
       if v_before is not distinct from v_after then
         return null;
       end if;
@@ -4632,7 +4668,7 @@ begin
     v_are_known := false;
   end;
   for v_at in 1 .. case when v_are_known then v_pairs else 1 end loop
-    v_pair := array[tg_argv[2 * v_at - 1], tg_argv[2 * v_at]];
+    v_pair := array[tg_argv[3 * v_at - 2], tg_argv[3 * v_at - 1]];
     begin
       if v_are_known then
         select array_agg(c.fields ->> v_pair[1]), array_agg(c.fields ->> v_pair[2]),
@@ -4649,7 +4685,7 @@ begin
     exception when others then
       v_are_known := false;
     end;
-    perform rollcall_internal.note_changed_rows(v_pair, v_viewers, v_subjects, v_are_known,
+    perform rollcall_internal.note_changed_rows(v_pair, tg_argv[3 * v_at], v_viewers, v_subjects, v_are_known,
       tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
@@ -4670,11 +4706,11 @@ as $$
 declare
   v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
   v_declared constant text[] := case when p_is_declared then array['declared'] else '{}' end;
-  -- Viewer and subject of each pair.
+  -- Viewer, subject and join of each pair.
   v_sides constant text[] := array(
-    select coalesce(side.name, '')
+    select coalesce(pair.sides ->> side.place, '')
     from jsonb_array_elements(p_pairs) with ordinality as pair (sides, place)
-    cross join lateral jsonb_array_elements_text(pair.sides) with ordinality as side (name, place)
+    cross join generate_series(0, 2) as side (place)
     order by pair.place, side.place);
   v_is_followed constant boolean := exists (
     select from pg_catalog.pg_trigger t where t.tgrelid = p_table and t.tgname = 'rollcall_watch');
@@ -4703,7 +4739,7 @@ begin
       jsonb_build_object('name', 'rollcall_watch_delete', 'events', 'delete',
         'function', 'on_watched_rows_added_or_removed', 'arguments', v_sides),
       jsonb_build_object('name', 'rollcall_watch_update', 'events', 'update', 'function', 'on_watched_rows_updated',
-        'arguments', (cardinality(v_sides) / 2)::text || v_sides || v_columns)) end);
+        'arguments', (cardinality(v_sides) / 3)::text || v_sides || v_columns)) end);
   return not v_is_followed;
 end
 $$;

@@ -70,7 +70,7 @@ begin
     -- A cast. That of a column to UUID is left out, because it can raise for a row that concerns nobody.
     when 'COERCEVIAIO' then
       if p_node -> 'resulttype' ->> 1 in ('25', '2950') and (
-        p_node -> 'arg' -> 1 -> 'node' ->> 1 <> 'VAR'
+        p_node -> 'arg' -> 1 -> 'node' ->> 1 not in ('VAR', 'RELABELTYPE')
         or p_node -> 'arg' -> 1 -> 'vartype' ->> 1 = '2950')
       then
         return rollcall_internal.expression_key(p_node -> 'arg' -> 1, p_level);
@@ -89,20 +89,26 @@ end
 $$;
 comment on function rollcall_internal.expression_key is 'Names the value of a parsed expression, for comparisons.';
 
--- Whether an operator node compares UUIDs, or texts byte by byte.
+-- Whether an operator node compares UUIDs, integers, or texts byte by byte.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.is_equality(p_node jsonb) returns boolean
   language sql stable security invoker set search_path = ''
 as $$
-  select (p_node -> 'opno' ->> 1)::oid in ('=(uuid,uuid)'::regoperator, '=(text,text)'::regoperator)
+  select (p_node -> 'opno' ->> 1)::oid in (
+      select o.oid from pg_catalog.pg_operator o
+      where o.oprname = '=' and o.oprnamespace = 'pg_catalog'::regnamespace and (
+        o.oprleft = o.oprright and o.oprleft in ('uuid'::regtype, 'text'::regtype)
+        or o.oprleft in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
+          and o.oprright in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)))
     and not exists (
       select from pg_catalog.pg_collation c
       where c.oid = (p_node -> 'inputcollid' ->> 1)::oid and not c.collisdeterministic)
 $$;
-comment on function rollcall_internal.is_equality is 'Whether a parsed operator is the equality of UUIDs or texts.';
+comment on function rollcall_internal.is_equality is
+  'Whether a parsed operator is the equality of UUIDs, integers or texts.';
 
--- Equalities that hold wherever a condition does: of UUIDs or texts, in the condition or joined to it by AND. Each is
--- two keys with a space between them.
+-- Equalities that hold wherever a condition does: of UUIDs, integers or texts, in the condition or joined to it by AND.
+-- Each is two keys with a space between them.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.equalities(p_condition jsonb, p_level int) returns text[]
   language plpgsql stable security invoker set search_path = ''
@@ -150,6 +156,21 @@ end
 $$;
 comment on function rollcall_internal.join_equalities is 'Equalities that hold in all rows of a parsed join.';
 
+-- Invoker: computes from its argument.
+create function rollcall_internal.combines_rows(p_query jsonb) returns boolean
+  language sql immutable security invoker set search_path = ''
+as $$
+  select 'true' in (p_query -> 'hasAggs' ->> 1, p_query -> 'hasWindowFuncs' ->> 1, p_query -> 'hasTargetSRFs' ->> 1,
+      p_query -> 'hasDistinctOn' ->> 1)
+    or exists (
+      select
+      from unnest(array['groupClause', 'groupingSets', 'havingQual', 'limitOffset', 'limitCount', 'setOperations'])
+        as field (name)
+      where p_query -> field.name ->> 1 is distinct from '<>')
+$$;
+comment on function rollcall_internal.combines_rows is
+  'Whether the result of a parsed query may have rows or values that its conditions do not hold for.';
+
 -- The equality that `value in (subquery)` adds to the conditions of the subquery. Only where the expression is a
 -- condition: there it does not matter whether it is null or false. Nothing if the subquery combines rows, because then
 -- a row counts without being equal.
@@ -163,13 +184,7 @@ declare
     p_query -> 'targetList' -> 1 -> 1 -> 'expr' -> 1, p_level + 1);
 begin
   if v_value is null or v_member is null or not rollcall_internal.is_equality(p_operator)
-    or 'true' in (p_query -> 'hasAggs' ->> 1, p_query -> 'hasWindowFuncs' ->> 1, p_query -> 'hasTargetSRFs' ->> 1,
-      p_query -> 'hasDistinctOn' ->> 1)
-    or exists (
-      select
-      from unnest(array['groupClause', 'groupingSets', 'havingQual', 'limitOffset', 'limitCount', 'setOperations'])
-        as field (name)
-      where p_query -> field.name ->> 1 is distinct from '<>')
+    or rollcall_internal.combines_rows(p_query)
   then
     return '{}';
   end if;
@@ -197,62 +212,174 @@ as $$
 $$;
 comment on function rollcall_internal.equal_keys is 'All keys that are equal to one, directly or indirectly.';
 
+-- Invoker: computes from its arguments.
+create function rollcall_internal.query_equalities(p_query jsonb, p_level int) returns text[]
+  language sql stable security invoker set search_path = ''
+as $$
+  select rollcall_internal.equalities(p_query -> 'jointree' -> 1 -> 'quals' -> 1, p_level) || array(
+    select equality
+    from jsonb_path_query(p_query, '$.jointree[1].fromlist[1][*]') as item (node)
+    cross join lateral unnest(rollcall_internal.join_equalities(item.node, p_level)) as equality)
+$$;
+comment on function rollcall_internal.query_equalities is 'Equalities that hold in all rows of a parsed query.';
+
+-- Invoker: computes from its arguments.
+create function rollcall_internal.query_tables(p_query jsonb, p_level int) returns text[]
+  language sql immutable security invoker set search_path = ''
+as $$
+  select coalesce(array_agg(format('%s:%s %s', p_level, entry.place - 1, entry.node -> 'relid' ->> 1)), '{}')
+  from jsonb_path_query(p_query, '$.rtable[1][*]') with ordinality as entry (node, place)
+  where entry.node -> 'rtekind' ->> 1 = '0'
+$$;
+comment on function rollcall_internal.query_tables is
+  'The tables of a parsed query: `<level>:<table>` as in expression_key, and the OID.';
+
+-- The queries of `exists` and `in` that a condition is joined to by AND: where it holds, so do theirs for some row.
+-- Invoker: computes from its arguments.
+create function rollcall_internal.required_queries(p_condition jsonb, p_level int)
+  returns table (tables text[], equalities text[])
+  language sql stable security invoker set search_path = ''
+as $$
+  select rollcall_internal.query_tables(c.node -> 'subselect' -> 1, p_level + 1),
+    rollcall_internal.query_equalities(c.node -> 'subselect' -> 1, p_level + 1)
+      || case when c.node -> 'subLinkType' ->> 1 = '2' then rollcall_internal.membership(
+        c.node -> 'testexpr' -> 1, c.node -> 'subselect' -> 1, p_level) else '{}' end
+  from (
+    select p_condition
+    union all
+    select jsonb_path_query(p_condition, '$ ? (@.node[1] == "BOOLEXPR" && @.boolop[1] == "and").args[1][*]')
+  ) as c (node)
+  where c.node -> 'node' ->> 1 = 'SUBLINK' and c.node -> 'subLinkType' ->> 1 in ('0', '2')
+    and not rollcall_internal.combines_rows(c.node -> 'subselect' -> 1)
+$$;
+comment on function rollcall_internal.required_queries is
+  'Tables and equalities of the subqueries that have a row wherever a parsed condition holds.';
+
+-- How another table of a query names the users whom a row concerns. The array has the number of the column of this
+-- table, the other table, and the numbers of its columns that equal that column, the viewer and the subject. The other
+-- table is a followed one: a row that named other users before was a change of its own. Null without such a table, or
+-- without an index of it for the look-up.
+-- Definer: reads catalogs only.
+create function rollcall_internal.naming_join(p_place text, p_tables text[], p_equalities text[], p_subject text)
+  returns int[]
+  language sql stable security definer set search_path = ''
+as $$
+  with
+  place as (
+    select split_part(t.entry, ' ', 1) as name, split_part(t.entry, ' ', 2)::oid as source
+    from unnest(p_tables) as t (entry)
+  ),
+  named as (
+    select who.is_viewer, split_part(k.key, '.', 1) as place, min(split_part(k.key, '.', 2)::int) as number
+    from (values (true, 'viewer'), (false, p_subject)) as who (is_viewer, key)
+    cross join lateral unnest(rollcall_internal.equal_keys(who.key, p_equalities)) as k (key)
+    where k.key like '%.%'
+    group by 1, 2
+  ),
+  own as (
+    select distinct side.key
+    from unnest(p_equalities) as e (equality)
+    cross join lateral unnest(string_to_array(e.equality, ' ')) as side (key)
+    where split_part(side.key, '.', 1) = p_place
+  )
+  select array[split_part(o.key, '.', 2)::int, other.source::int, key.attnum, viewer.number, subject.number]
+  from own o
+  cross join lateral unnest(rollcall_internal.equal_keys(o.key, p_equalities)) as same (key)
+  join place mine on mine.name = p_place
+  join place other on other.name = split_part(same.key, '.', 1) and other.name <> p_place
+  join pg_catalog.pg_class c on c.oid = other.source and c.relkind in ('r', 'p')
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    and n.nspname not in ('rollcall', 'rollcall_internal', 'realtime')
+  left join named viewer on viewer.place = other.name and viewer.is_viewer
+  left join named subject on subject.place = other.name and not subject.is_viewer
+  join pg_catalog.pg_attribute key on key.attrelid = other.source
+    and key.attnum = split_part(same.key, '.', 2)::int
+  join pg_catalog.pg_attribute key_of on key_of.attrelid = mine.source
+    and key_of.attnum = split_part(o.key, '.', 2)::int
+  where (viewer.number is not null or subject.number is not null)
+    and (key.atttypid = key_of.atttypid and key.atttypid in ('uuid'::regtype, 'text'::regtype)
+      or key.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
+        and key_of.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype))
+    and exists (
+      select from pg_catalog.pg_index i
+      where i.indrelid = other.source and i.indkey[0] = key.attnum and i.indisvalid and i.indpred is null)
+    and has_table_privilege(other.source, 'select') and not row_security_active(other.source)
+    and not exists (select from pg_catalog.pg_inherits i where i.inhparent = other.source and c.relkind = 'r')
+  order by viewer.number is null, subject.number is null, 1
+  limit 1
+$$;
+comment on function rollcall_internal.naming_join is
+  'The columns of another table of a parsed query that name the users whom a row concerns.';
+
 -- The tables that a parsed expression reads, one row per mention, with the column that equals the viewer and the one
 -- that equals p_subject (null where no condition says so). A row of the table with another value in that column cannot
--- change the result of the expression for this viewer or subject.
+-- change the result of the expression for this viewer or subject. Without both columns, naming_join as `via`.
+--   p_tables      the tables of the queries around the node
 --   p_equalities  what holds wherever the node is evaluated to an effect
 --   p_is_condition  whether the node decides alone, so that null and false have the same effect
 -- Invoker: computes from its arguments.
 -- Over 60 lines: one case per kind of node.
 create function rollcall_internal.tables_read(
-  p_node jsonb, p_level int, p_equalities text[], p_is_condition boolean, p_subject text
-) returns table (source oid, viewer_column int, subject_column int)
+  p_node jsonb, p_level int, p_tables text[], p_equalities text[], p_is_condition boolean, p_subject text
+) returns table (source oid, viewer_column int, subject_column int, via int[])
   language plpgsql stable security invoker set search_path = ''
 as $$
 declare
   v_type constant text := p_node -> 'node' ->> 1;
   v_join constant jsonb := p_node -> 'jointree' -> 1;
   v_level int := p_level;
+  v_tables text[] := p_tables;
   v_equalities text[] := p_equalities;
+  v_place text;
   -- Fields that are evaluated by the case itself.
   v_done text[] := '{}';
 begin
   if v_type = 'QUERY' then
     v_level := p_level + 1;
-    v_equalities := v_equalities || rollcall_internal.equalities(v_join -> 'quals' -> 1, v_level) || array(
-      select equality
-      from jsonb_path_query(v_join, '$.fromlist[1][*]') as item (node)
-      cross join lateral unnest(rollcall_internal.join_equalities(item.node, v_level)) as equality);
-    return query
-      select (entry.node -> 'relid' ->> 1)::oid, (
-          select min(split_part(k.key, '.', 2)::int)
-          from unnest(rollcall_internal.equal_keys('viewer', v_equalities)) k (key)
-          where k.key like format('%s:%s.%%', v_level, entry.place - 1)), (
-          select min(split_part(k.key, '.', 2)::int)
-          from unnest(rollcall_internal.equal_keys(p_subject, v_equalities)) k (key)
-          where k.key like format('%s:%s.%%', v_level, entry.place - 1))
-      from jsonb_path_query(p_node, '$.rtable[1][*]') with ordinality as entry (node, place)
-      where entry.node -> 'rtekind' ->> 1 = '0';
+    v_tables := v_tables || rollcall_internal.query_tables(p_node, v_level);
+    v_equalities := v_equalities || rollcall_internal.query_equalities(p_node, v_level);
+    for source, v_place in
+      select split_part(t.entry, ' ', 2)::oid, split_part(t.entry, ' ', 1)
+      from unnest(rollcall_internal.query_tables(p_node, v_level)) as t (entry)
+    loop
+      viewer_column := (
+        select min(split_part(k.key, '.', 2)::int)
+        from unnest(rollcall_internal.equal_keys('viewer', v_equalities)) k (key)
+        where split_part(k.key, '.', 1) = v_place);
+      subject_column := (
+        select min(split_part(k.key, '.', 2)::int)
+        from unnest(rollcall_internal.equal_keys(p_subject, v_equalities)) k (key)
+        where split_part(k.key, '.', 1) = v_place);
+      via := case when viewer_column is null and subject_column is null then coalesce(
+        rollcall_internal.naming_join(v_place, v_tables, v_equalities, p_subject), (
+          select j.columns
+          from rollcall_internal.required_queries(v_join -> 'quals' -> 1, v_level) q
+          cross join lateral rollcall_internal.naming_join(
+            v_place, v_tables || q.tables, v_equalities || q.equalities, p_subject) as j (columns)
+          where j.columns is not null
+          limit 1)) end;
+      return next;
+    end loop;
     v_done := array['jointree'];
     return query select * from rollcall_internal.tables_read(
-      v_join -> 'quals' -> 1, v_level, v_equalities, true, p_subject);
+      v_join -> 'quals' -> 1, v_level, v_tables, v_equalities, true, p_subject);
     return query select * from rollcall_internal.tables_read(
-      v_join -> 'fromlist' -> 1, v_level, v_equalities, false, p_subject);
+      v_join -> 'fromlist' -> 1, v_level, v_tables, v_equalities, false, p_subject);
 
   elsif p_is_condition and v_type = 'BOOLEXPR' and p_node -> 'boolop' ->> 1 in ('and', 'or') then
     v_done := array['args'];
     return query
       select inner_read.*
       from jsonb_array_elements(p_node -> 'args' -> 1) as arg (node)
-      cross join lateral rollcall_internal.tables_read(arg.node, v_level,
+      cross join lateral rollcall_internal.tables_read(arg.node, v_level, v_tables,
         v_equalities || rollcall_internal.equalities(p_node, v_level), true, p_subject) inner_read;
 
   -- value = any (subquery)
   elsif p_is_condition and v_type = 'SUBLINK' and p_node -> 'subLinkType' ->> 1 = '2' then
     v_done := array['subselect'];
     return query select * from rollcall_internal.tables_read(p_node -> 'subselect' -> 1, v_level,
-      v_equalities || rollcall_internal.membership(p_node -> 'testexpr' -> 1, p_node -> 'subselect' -> 1, v_level),
-      false, p_subject);
+      v_tables, v_equalities || rollcall_internal.membership(
+        p_node -> 'testexpr' -> 1, p_node -> 'subselect' -> 1, v_level), false, p_subject);
 
   -- value = any (array(subquery))
   elsif p_is_condition and v_type = 'SCALARARRAYOPEXPR' and p_node -> 'useOr' ->> 1 = 'true'
@@ -260,10 +387,10 @@ begin
   then
     v_done := array['args'];
     return query select * from rollcall_internal.tables_read(
-      p_node -> 'args' -> 1 -> 1, v_level, v_equalities, false, p_subject);
+      p_node -> 'args' -> 1 -> 1, v_level, v_tables, v_equalities, false, p_subject);
     return query select * from rollcall_internal.tables_read(p_node -> 'args' -> 1 -> 2 -> 'subselect' -> 1, v_level,
-      v_equalities || rollcall_internal.membership(p_node, p_node -> 'args' -> 1 -> 2 -> 'subselect' -> 1, v_level),
-      false, p_subject);
+      v_tables, v_equalities || rollcall_internal.membership(
+        p_node, p_node -> 'args' -> 1 -> 2 -> 'subselect' -> 1, v_level), false, p_subject);
   end if;
 
   return query
@@ -274,16 +401,81 @@ begin
       union all
       select item.value from jsonb_array_elements(case jsonb_typeof(p_node) when 'array' then p_node else '[]' end) item
     ) part
-    cross join lateral rollcall_internal.tables_read(part.value, v_level, v_equalities, false, p_subject) inner_read
+    cross join lateral rollcall_internal.tables_read(
+      part.value, v_level, v_tables, v_equalities, false, p_subject) inner_read
     where jsonb_typeof(part.value) in ('object', 'array');
 end
 $$;
 comment on function rollcall_internal.tables_read is
   'Tables in a parsed expression, with the columns that name the viewer and the subject that a row concerns.';
 
+-- By name, because it is stored in the arguments of triggers, which dumps contain.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall_internal.join_text(p_via int[]) returns text
+  language sql stable security invoker set search_path = ''
+as $$
+  select jsonb_build_array(format('%I.%I', n.nspname, c.relname), (
+      select a.attname from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum = p_via[3]), (
+      select a.attname from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum = p_via[4]), (
+      select a.attname from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum = p_via[5]))::text
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where c.oid = p_via[2]::oid
+$$;
+comment on function rollcall_internal.join_text is 'The result of naming_join in the form that users_joined takes.';
+
+-- Whom rows of another table name, one row per value that a column of it has. p_join is a JSON array of the table and
+-- its columns for the value, the viewers and the subjects; nulls in it stand for all. The snapshot is the one in which
+-- the caller reads the log: a row that is gone by then was a change of its own. Nulls in the result stand for all users:
+-- for a value of more than 1,000 rows, and for all values if there are more than 10,000 rows or the table cannot be
+-- read. A lock on the table must not delay other changes.
+-- Stable, so that it reads in the snapshot of the calling statement.
+-- Definer: reads tables of the application; for the server only.
+create function rollcall_internal.users_joined(p_join text, p_values text[])
+  returns table (viewers uuid[], subjects uuid[])
+  language plpgsql stable security definer set search_path = '' set row_security = off set lock_timeout = '100ms'
+as $$
+declare
+  v_join constant jsonb := p_join;
+  v_rows bigint;
+  v_found jsonb;
+begin
+  execute format(
+    'select coalesce(sum(f.rows), 0), coalesce(jsonb_agg(f), ''[]'')
+     from (
+       select count(*) as rows, array_agg(distinct r.viewer) filter (where r.viewer is not null) as viewers,
+         array_agg(distinct r.subject) filter (where r.subject is not null) as subjects
+       from (
+         select m.%1$I as value, rollcall_internal.text_as_uuid(%2$s) as viewer,
+           rollcall_internal.text_as_uuid(%3$s) as subject
+         from %4$s m where m.%1$I = any (%5$L) limit 10001
+       ) r
+       group by r.value
+     ) f',
+    v_join ->> 1, coalesce('m.' || quote_ident(v_join ->> 2) || '::text', 'null'),
+    coalesce('m.' || quote_ident(v_join ->> 3) || '::text', 'null'), v_join ->> 0, p_values)
+  into v_rows, v_found;
+  if v_rows > 10000 then
+    return query select null::uuid[], null::uuid[];
+    return;
+  end if;
+  return query
+    select case when v_join ->> 2 is not null and f.rows <= 1000 then coalesce(f.viewers, '{}') end,
+      case when v_join ->> 3 is not null and f.rows <= 1000 then coalesce(f.subjects, '{}') end
+    from jsonb_to_recordset(v_found) as f (rows bigint, viewers uuid[], subjects uuid[]);
+exception when others then
+  raise warning 'Rollcall cannot read whom rows of % name: %', v_join ->> 0, sqlerrm
+    using hint = 'Rollcall asks all viewers. The table is locked, or it or its rights were changed.';
+  return query select null::uuid[], null::uuid[];
+end
+$$;
+comment on function rollcall_internal.users_joined is
+  'Viewers and subjects that rows of another table name for each value; null stands for all.';
+
 -- Pairs of the columns of viewer and subject, as JSON, null where a row concerns all of them. The subject is a user, or
--- for the purpose `authorization` a topic. A row concerns the viewers and subjects of each pair. Null if it may concern
--- all. p_columns is the result of columns_in_policies.
+-- for the purpose `authorization` a topic. A row concerns the viewers and subjects of each pair. For visibility also
+-- `[column, null, join]`: the users whom the join (see users_joined) finds for the value of the column. Null if a row
+-- may concern all. p_columns is the result of columns_in_policies.
 -- Definer: reads catalogs only.
 create function rollcall_internal.concerned_columns(p_purpose text, p_table regclass, p_columns text[]) returns jsonb
   language plpgsql stable security definer set search_path = ''
@@ -320,10 +512,13 @@ begin
     if v_tree is null then
       return null;
     end if;
-    select jsonb_agg(distinct jsonb_build_array(viewer.attname, subject.attname)) into v_new
-    from rollcall_internal.tables_read(v_tree, 0, v_reader.equalities, true, v_subject) t
+    select jsonb_agg(distinct case when t.via is null or p_purpose <> 'visibility'
+        then jsonb_build_array(viewer.attname, subject.attname)
+        else jsonb_build_array(own.attname, null, rollcall_internal.join_text(t.via)) end) into v_new
+    from rollcall_internal.tables_read(v_tree, 0, '{}', v_reader.equalities, true, v_subject) t
     left join pg_catalog.pg_attribute viewer on viewer.attrelid = p_table and viewer.attnum = t.viewer_column
     left join pg_catalog.pg_attribute subject on subject.attrelid = p_table and subject.attnum = t.subject_column
+    left join pg_catalog.pg_attribute own on own.attrelid = p_table and own.attnum = t.via[1]
     where t.source = p_table;
     v_pairs := v_pairs || coalesce(v_new, '[]');
   end loop;
@@ -336,12 +531,13 @@ begin
   where not exists (
     select from jsonb_array_elements(v_pairs) as wider (sides)
     where wider.sides <> pair.sides
+      and jsonb_array_length(wider.sides) = 2 and jsonb_array_length(pair.sides) = 2
       and (wider.sides -> 0 = 'null' or wider.sides -> 0 = pair.sides -> 0)
       and (wider.sides -> 1 = 'null' or wider.sides -> 1 = pair.sides -> 1));
   -- More than a few pairs cost more than they save. Triggers read virtual generated columns as null.
   return case when jsonb_array_length(v_pairs) <= 4 and not rollcall_internal.has_virtual_column(p_table, array(
     select side.name from jsonb_array_elements(v_pairs) as pair (sides)
-    cross join lateral jsonb_array_elements_text(pair.sides) as side (name)))
+    cross join lateral (values (pair.sides ->> 0), (pair.sides ->> 1)) as side (name)))
   then v_pairs end;
 end
 $$;

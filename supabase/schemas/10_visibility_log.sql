@@ -12,11 +12,16 @@ create unlogged table rollcall_internal.visibility_log (
   subjects uuid[],
   relation text,
   group_id text,
+  policy_join text,
+  join_value text,
   reason text not null,
   noted_at timestamptz not null default now(),
   constraint visibility_log_groups_are_complete check (
     case when relation is null then group_id is null
-      else group_id is not null and viewers is null and subjects is not null end)
+      else group_id is not null and viewers is null and subjects is not null end),
+  constraint visibility_log_joins_are_complete check (
+    case when policy_join is null then join_value is null
+      else join_value is not null and relation is null and viewers is null and subjects is null end)
 );
 comment on table rollcall_internal.visibility_log is
   'Which viewers must be queried again about which subjects. Kept for two minutes. Unlogged.';
@@ -27,6 +32,9 @@ comment on column rollcall_internal.visibility_log.subjects is
 comment on column rollcall_internal.visibility_log.relation is
   'team_members or participants, if members of a group changed. The reader finds the other members.';
 comment on column rollcall_internal.visibility_log.group_id is 'The group of these members, as text.';
+comment on column rollcall_internal.visibility_log.policy_join is
+  'Where another table names whom a changed row concerns, as users_joined takes it. The reader finds them.';
+comment on column rollcall_internal.visibility_log.join_value is 'The value in the changed row, as text.';
 create index visibility_log_xid on rollcall_internal.visibility_log (xid);
 -- For face_was_deleted.
 create index visibility_log_deleted_faces on rollcall_internal.visibility_log (id) where reason = 'face deleted';
@@ -94,6 +102,26 @@ end
 $$;
 comment on function rollcall_internal.note_policy_change is
   'Appends to the visibility log a change that leaves relations as they are, and notifies the nodes.';
+
+-- Records that policies may answer differently about whom another table names for these values: a transaction does not
+-- see the rows that another one adds there at the same time. Readers see both (sql/presence/pull.sql). More than 100
+-- values stand for everybody.
+-- Invoker: see note_visibility_change.
+create function rollcall_internal.note_joined_change(p_join text, p_values text[], p_reason text) returns void
+  language plpgsql volatile security invoker
+as $$
+begin
+  if pg_catalog.cardinality(p_values) > 100 then
+    perform rollcall_internal.note_policy_change(null, null, p_reason);
+    return;
+  end if;
+  insert into rollcall_internal.visibility_log (policy_join, join_value, reason)
+    select p_join, v.value, p_reason from pg_catalog.unnest(p_values) as v (value);
+  perform rollcall_internal.notify('rollcall_visibility', '');
+end
+$$;
+comment on function rollcall_internal.note_joined_change is
+  'Appends to the visibility log a change that concerns users in rows of another table, and notifies the nodes.';
 
 -- Records which users were added, removed or changed in which groups: the n-th user in the n-th group, each pair once.
 -- More than 1,000 pairs are recorded as a change of everything. The other members of the groups are not read here: a

@@ -220,11 +220,11 @@ create function rollcall_internal.conversation_id_kind() returns setof text
 as $$ select * from rollcall_internal.built_in_conversation_id_kind() $$;
 comment on function rollcall_internal.conversation_id_kind is 'Type of IDs of conversations: uuid, bigint or text.';
 
--- Null if the members cannot be read, because the condition of a table in use raises an error: such a group must not
--- delay the changes of others.
+-- Null if the members cannot be read, because the condition of a table in use raises an error or the table is locked:
+-- such a group must not delay the changes of others.
 -- Stable, so that it reads in the snapshot of the calling statement. Invoker: called by the server.
 create function rollcall_internal.members_of_group(p_relation text, p_group text) returns uuid[]
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = '' set lock_timeout = '100ms'
 as $$
 begin
   if p_relation = 'team_members' then

@@ -68,6 +68,7 @@ mod openapi_examples;
 mod operations;
 mod operator_api;
 mod own_tables;
+mod policy_joins;
 mod policy_rows;
 mod pooler;
 mod postgres_changes;
