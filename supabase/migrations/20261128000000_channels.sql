@@ -2119,7 +2119,7 @@ comment on function rollcall_internal.join_text is 'The result of naming_join in
 
 -- Whom rows of another table name, one row per value that a column of it has. p_join is a JSON array of the table and
 -- its columns for the value, the viewers and the subjects; nulls in it stand for all. The snapshot is the one in which
--- the caller reads the log: a row that is gone by then was a change of its own. Nulls in the result stand for all users:
+-- the caller reads the log: a row that is gone by then was a change of its own. Nulls in the result are all users:
 -- for a value of more than 1,000 rows, and for all values if there are more than 10,000 rows or the table cannot be
 -- read. A lock on the table must not delay other changes.
 -- Stable, so that it reads in the snapshot of the calling statement.
@@ -2164,6 +2164,22 @@ end
 $$;
 comment on function rollcall_internal.users_joined is
   'Viewers and subjects that rows of another table name for each value; null stands for all.';
+
+-- Invoker: computes from its argument.
+create function rollcall_internal.widest_pairs(p_pairs jsonb) returns jsonb
+  language sql immutable security invoker set search_path = ''
+as $$
+  select jsonb_agg(distinct pair.sides order by pair.sides)
+  from jsonb_array_elements(p_pairs) as pair (sides)
+  where not exists (
+    select from jsonb_array_elements(p_pairs) as wider (sides)
+    where wider.sides <> pair.sides
+      and jsonb_array_length(wider.sides) = 2 and jsonb_array_length(pair.sides) = 2
+      and (wider.sides -> 0 = 'null' or wider.sides -> 0 = pair.sides -> 0)
+      and (wider.sides -> 1 = 'null' or wider.sides -> 1 = pair.sides -> 1))
+$$;
+comment on function rollcall_internal.widest_pairs is
+  'Each pair of columns once, without those whose rows another pair includes.';
 
 -- Pairs of the columns of viewer and subject, as JSON, null where a row concerns all of them. The subject is a user, or
 -- for the purpose `authorization` a topic. A row concerns the viewers and subjects of each pair. For visibility also
@@ -2218,15 +2234,7 @@ begin
   if exists (select from jsonb_array_elements(v_pairs) as pair (sides) where pair.sides = '[null, null]') then
     return null;
   end if;
-  -- Without those that another one includes.
-  select jsonb_agg(distinct pair.sides order by pair.sides) into v_pairs
-  from jsonb_array_elements(v_pairs) as pair (sides)
-  where not exists (
-    select from jsonb_array_elements(v_pairs) as wider (sides)
-    where wider.sides <> pair.sides
-      and jsonb_array_length(wider.sides) = 2 and jsonb_array_length(pair.sides) = 2
-      and (wider.sides -> 0 = 'null' or wider.sides -> 0 = pair.sides -> 0)
-      and (wider.sides -> 1 = 'null' or wider.sides -> 1 = pair.sides -> 1));
+  v_pairs := rollcall_internal.widest_pairs(v_pairs);
   -- More than a few pairs cost more than they save. Triggers read virtual generated columns as null.
   return case when jsonb_array_length(v_pairs) <= 4 and not rollcall_internal.has_virtual_column(p_table, array(
     select side.name from jsonb_array_elements(v_pairs) as pair (sides)
