@@ -65,9 +65,9 @@ wrong (check_name, what, remedy) as (
       'rollcall.export_mine()', 'rollcall.forget_me()', 'rollcall.record_forgetting()')
     and not has_function_privilege('authenticated', oid, 'execute')
   union all
-  select 'search_path_pinned', name, format('alter function %s set search_path = '''';', name)
-  from functions where prosecdef and not exists (select from unnest(proconfig) c where c like 'search_path=%')
-    and prosrc not like '%perform rollcall_internal.check_search_path();%'
+  select 'search_path_pinned', name, format('alter function %s set search_path = pg_catalog, pg_temp;', name)
+  from functions where prosecdef and not exists (select from unnest(proconfig) c where c like 'search_path=%, pg_temp')
+    and prosrc not like '%rollcall_internal.check_search_path();%'
   union all
   -- Without these faces do not follow, sockets do not hear, or prepared context goes stale.
   select 'triggers', format('%s on %s is missing', w.name, w.relation), w.definition || ';'

@@ -71,7 +71,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- IDs of transactions, positions in the log and sequences go back when a standby is promoted or a backup is restored.
 -- Definer: called by the server. PL/pgSQL keeps the plan: each delivery of a change reads it.
 create function rollcall_internal.cluster_identity() returns text
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -92,6 +92,8 @@ create function rollcall_internal.note_visibility_change(p_viewers uuid[], p_sub
   returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_void pg_catalog.text;
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
@@ -101,7 +103,7 @@ begin
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
-  perform rollcall_internal.notify('rollcall_visibility', '');
+  v_void := rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall_internal.note_visibility_change is
@@ -114,6 +116,8 @@ comment on function rollcall_internal.note_visibility_change is
 create function rollcall_internal.note_policy_change(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_void pg_catalog.text;
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
@@ -121,7 +125,7 @@ begin
     case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
     p_reason
   );
-  perform rollcall_internal.notify('rollcall_visibility', '');
+  v_void := rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall_internal.note_policy_change is
@@ -134,14 +138,16 @@ comment on function rollcall_internal.note_policy_change is
 create function rollcall_internal.note_joined_change(p_join text, p_values text[], p_reason text) returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_void pg_catalog.text;
 begin
   if pg_catalog.cardinality(p_values) > 100 then
-    perform rollcall_internal.note_policy_change(null, null, p_reason);
+    v_void := rollcall_internal.note_policy_change(null, null, p_reason);
     return;
   end if;
   insert into rollcall_internal.visibility_log (policy_join, join_value, reason)
     select p_join, v.value, p_reason from pg_catalog.unnest(p_values) as v (value);
-  perform rollcall_internal.notify('rollcall_visibility', '');
+  v_void := rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall_internal.note_joined_change is
@@ -156,16 +162,18 @@ create function rollcall_internal.note_members_change(p_relation text, p_groups 
   returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_void pg_catalog.text;
 begin
   if pg_catalog.cardinality(p_users) > 1000 then
-    perform rollcall_internal.note_visibility_change(null, null, p_reason);
+    v_void := rollcall_internal.note_visibility_change(null, null, p_reason);
     return;
   end if;
   insert into rollcall_internal.visibility_log (relation, group_id, subjects, reason)
     select p_relation, moved.group_id, pg_catalog.array_agg(moved.user_id), p_reason
     from rows from (pg_catalog.unnest(p_groups), pg_catalog.unnest(p_users)) as moved (group_id, user_id)
     group by moved.group_id;
-  perform rollcall_internal.notify('rollcall_visibility', '');
+  v_void := rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall_internal.note_members_change is
@@ -173,10 +181,12 @@ comment on function rollcall_internal.note_members_change is
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.note_visibility_change(p_viewers, p_subjects, p_reason);
+  v_void := rollcall_internal.note_visibility_change(p_viewers, p_subjects, p_reason);
 end
 $$;
 comment on function rollcall.invalidate_visibility is
@@ -188,14 +198,15 @@ grant execute on function rollcall.invalidate_visibility to service_role;
 -- limited to 8,000 bytes.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_ids(p_channel text, p_ids uuid[]) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_nonce text;
+  v_void text;
 begin
   for v_first in 1 .. coalesce(cardinality(p_ids), 0) by 200 loop
     v_nonce := rollcall_internal.notification_nonce();
-    perform rollcall_internal.notify(p_channel, rollcall_internal.notification_time() || '|'
+    v_void := rollcall_internal.notify(p_channel, rollcall_internal.notification_time() || '|'
       || array_to_string(rollcall_internal.mask_ids(v_nonce, p_ids[v_first : v_first + 199]), ','), v_nonce);
   end loop;
 end
@@ -207,10 +218,12 @@ comment on function rollcall_internal.notify_ids is 'Sends ids as notifications,
 -- TRUNCATE has no transition tables, so all visibility is invalidated.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_truncated() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.note_visibility_change(null, null, 'truncate ' || tg_table_name);
+  v_void := rollcall_internal.note_visibility_change(null, null, 'truncate ' || tg_table_name);
   return null;
 end
 $$;
@@ -219,10 +232,11 @@ comment on function rollcall_internal.on_truncated is 'Trigger function: a trunc
 -- Rows that name one subject: invalidates what every viewer sees of it. Relations do not depend on these tables.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_subjects_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
+  v_void text;
 begin
   case tg_op
     when 'INSERT' then select array(select n.user_id from new_rows n) into v_ids;
@@ -230,7 +244,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
+    v_void := rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -243,20 +257,21 @@ comment on function rollcall_internal.on_subjects_changed is
 -- Arguments: the relation, the column that names the group.
 -- Definer: see invalidate_visibility. The column name is a trigger argument from this schema only.
 create function rollcall_internal.on_members_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_groups text[];
   v_users uuid[];
   v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
     else 'select * from new_rows union all select * from old_rows' end;
+  v_void text;
 begin
   execute format(
     'select array_agg(moved.group_id), array_agg(moved.user_id) from ('
     'select distinct changed.%I::text as group_id, changed.user_id from (%s) changed limit 1001) moved',
     tg_argv[1], v_rows) into v_groups, v_users;
   if v_users is not null then
-    perform rollcall_internal.note_members_change(tg_argv[0], v_groups, v_users, tg_table_name);
+    v_void := rollcall_internal.note_members_change(tg_argv[0], v_groups, v_users, tg_table_name);
   end if;
   return null;
 end
@@ -267,10 +282,11 @@ comment on function rollcall_internal.on_members_changed is
 -- Whether a user is invisible decides who sees them type. Faces have triggers of their own.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_choices_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
+  v_void text;
 begin
   case tg_op
     when 'INSERT' then select array(select n.user_id from new_rows n where n.chosen = 'invisible') into v_ids;
@@ -281,7 +297,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
+    v_void := rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -291,7 +307,7 @@ comment on function rollcall_internal.on_choices_changed is
 
 -- Invoker: writes only the new row.
 create function rollcall_internal.set_updated_at() returns trigger
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.updated_at := now();
@@ -308,7 +324,7 @@ comment on function rollcall_internal.set_updated_at is 'Trigger function: sets 
 -- Definer: a policy on team_members that reads team_members would recurse. Answers for auth.uid() only. PL/pgSQL,
 -- because the body of an SQL function is planned again in every statement that calls it.
 create function rollcall.my_teams() returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 10
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 10
 as $$
 begin
   return query select m.team_id from rollcall.team_members m where m.user_id = auth.uid();
@@ -321,7 +337,7 @@ grant execute on function rollcall.my_teams to authenticated, service_role;
 -- UUIDs. Typing uses my_conversation_ids.
 -- Definer: see my_teams. Answers for auth.uid() only.
 create function rollcall.my_conversations() returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 100
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 100
 as $$
 begin
   if not exists (select from rollcall_internal.own_tables o where o.relation = 'participants') then
@@ -374,10 +390,11 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_contacts_changed() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
+  v_void text;
 begin
   case tg_op
     when 'INSERT' then
@@ -391,7 +408,7 @@ begin
       );
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+    v_void := rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -437,10 +454,11 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_blocks_changed() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
+  v_void text;
 begin
   case tg_op
     when 'INSERT' then
@@ -454,7 +472,7 @@ begin
       );
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+    v_void := rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -625,7 +643,7 @@ create trigger invalidate_after_truncate after truncate on rollcall.conversation
 -- of them are visible.
 -- Definer: reads relations without evaluating the policies of their tables. Answers for auth.uid() only.
 create function rollcall.my_relations() returns setof uuid
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -681,7 +699,7 @@ alter table rollcall_internal.own_tables enable row level security;
 -- Definer: shows names only, from a schema that API roles may not use; service_role only.
 create function rollcall.tables_in_use() returns table (relation text, source text, built_in boolean,
   user_column name, other_column name, group_column name, condition text, used_since timestamptz)
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select b.relation, coalesce(o.source, b.source) as source, o.relation is null as built_in,
     coalesce(o.user_column, b.user_column) as user_column, coalesce(o.other_column, b.other_column) as other_column,
@@ -718,7 +736,8 @@ grant select on rollcall.used_tables to service_role;
 create function rollcall_internal.text_as_uuid(p_text text) returns uuid
   language sql immutable security invoker
 as $$
-  select case when p_text ~* '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$' then p_text::uuid end
+  select case when p_text ~* '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$'
+    then p_text::pg_catalog.uuid end
 $$;
 comment on function rollcall_internal.text_as_uuid is 'Text as UUID, or null where it is none.';
 
@@ -786,7 +805,7 @@ comment on function rollcall_internal.built_in_team_members_in is 'Members of so
 create function rollcall_internal.built_in_conversations_of(p_user uuid) returns setof text
   language sql stable security invoker rows 50
 as $$
-  select p.conversation_id::text from rollcall.conversation_participants p where p.user_id = p_user
+  select p.conversation_id::pg_catalog.text from rollcall.conversation_participants p where p.user_id = p_user
 $$;
 comment on function rollcall_internal.built_in_conversations_of is 'Conversations of a user in the built-in table.';
 
@@ -872,7 +891,7 @@ comment on function rollcall_internal.conversation_id_kind is 'Type of IDs of co
 -- such a group must not delay the changes of others.
 -- Stable, so that it reads in the snapshot of the calling statement. Invoker: called by the server.
 create function rollcall_internal.members_of_group(p_relation text, p_group text) returns uuid[]
-  language plpgsql stable security invoker set search_path = '' set lock_timeout = '100ms'
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
 begin
   if p_relation = 'team_members' then
@@ -893,7 +912,7 @@ comment on function rollcall_internal.members_of_group is
 -- zeros, other text as it is.
 -- Definer: reads which table is used, from a schema that API roles may not use.
 create function rollcall.conversation_key(p_id text) returns text
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_kind constant text := (select k from rollcall_internal.conversation_id_kind() k);
@@ -917,7 +936,7 @@ grant execute on function rollcall.conversation_key to authenticated, service_ro
 -- Definer: reads the participants of all conversations without their policies. Answers for auth.uid() only. PL/pgSQL,
 -- because the body of an SQL function is planned again in every statement that calls it.
 create function rollcall.my_conversation_ids() returns setof text
-  language plpgsql stable security definer set search_path = '' rows 100
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 100
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -936,7 +955,7 @@ grant execute on function rollcall.my_conversation_ids to authenticated, service
 -- application's statement: everything is invalidated instead.
 -- Definer: see invalidate_visibility. Column names come from own_tables, which only use_table writes.
 create function rollcall_internal.on_own_table_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_own rollcall_internal.own_tables;
@@ -944,6 +963,7 @@ declare
   v_rows text;
   v_ids uuid[];
   v_groups text[];
+  v_void text;
 begin
   select o.* into v_own from rollcall_internal.own_tables o where o.relation = tg_argv[0];
   if not found then
@@ -964,7 +984,7 @@ begin
       'cross join lateral (values (changed.a), (changed.b)) side (id) '
       'where rollcall_internal.text_as_uuid(side.id) is not null)', v_rows) into v_ids;
     if cardinality(v_ids) > 0 then
-      perform rollcall_internal.note_visibility_change(v_ids, v_ids, v_own.source::text);
+      v_void := rollcall_internal.note_visibility_change(v_ids, v_ids, v_own.source::text);
     end if;
     return null;
   end if;
@@ -973,13 +993,13 @@ begin
     'where rollcall_internal.text_as_uuid(changed.a) is not null and changed.b is not null limit 1001) moved',
     v_rows) into v_groups, v_ids;
   if v_ids is not null then
-    perform rollcall_internal.note_members_change(v_own.relation, v_groups, v_ids, v_own.source::text);
+    v_void := rollcall_internal.note_members_change(v_own.relation, v_groups, v_ids, v_own.source::text);
   end if;
   return null;
 exception when others then
   raise warning 'Rollcall cannot follow %: %', tg_relid::regclass, sqlerrm
     using hint = 'Declare the table again with rollcall.use_table.';
-  perform rollcall_internal.note_visibility_change(null, null, tg_table_name);
+  v_void := rollcall_internal.note_visibility_change(null, null, tg_table_name);
   return null;
 end
 $$;
@@ -990,7 +1010,7 @@ comment on function rollcall_internal.on_own_table_changed is
 -- its parent. Existing triggers stay as they are.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.follow_own_table(p_relation text, p_source regclass) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_trigger record;
@@ -1027,7 +1047,7 @@ comment on function rollcall_internal.follow_own_table is
 -- rollcall.watch or Rollcall creates do not suffice.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.follow_condition_table(p_table regclass) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('create or replace trigger rollcall_condition after insert or update or delete or truncate on %s
@@ -1039,7 +1059,7 @@ comment on function rollcall_internal.follow_condition_table is
 
 -- Invoker: called by definer functions only.
 create function rollcall_internal.unfollow_own_tables(p_relation text) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_trigger record;
@@ -1064,7 +1084,7 @@ comment on function rollcall_internal.unfollow_own_tables is
 -- The name is qualified, because search_path is empty.
 -- Invoker: reads catalogs only.
 create function rollcall_internal.own_table_shape(p_source regclass, p_columns name[]) returns text
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select p_source::text || ' ' || string_agg(format('%I %s', c.name, pg_catalog.format_type(a.atttypid, null)), ', '
     order by c.place)
@@ -1077,7 +1097,7 @@ comment on function rollcall_internal.own_table_shape is 'Name of a table and ty
 -- A domain counts as its base type; smallint and integer count as bigint; null is a type that cannot be a key.
 -- Invoker: reads catalogs only.
 create function rollcall_internal.key_kind(p_source regclass, p_column name) returns text
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select case
     when t.oid = 'uuid'::regtype then 'uuid'
@@ -1092,7 +1112,7 @@ comment on function rollcall_internal.key_kind is 'Kind of a key column: uuid, b
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.functions_of_relation(p_relation text) returns setof text
-  language sql immutable security invoker set search_path = ''
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select unnest(case p_relation
     when 'contacts' then array['contacts_of']
@@ -1109,7 +1129,7 @@ comment on function rollcall_internal.functions_of_relation is 'Names of the fun
 -- Invoker: computes from a row.
 create function rollcall_internal.own_relation_queries(p_own rollcall_internal.own_tables)
   returns table (function_name text, query text)
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_source constant text := format('(%s)', p_own.definition);
@@ -1162,7 +1182,7 @@ comment on function rollcall_internal.own_relation_queries is
 -- condition runs with the search_path under which it was declared.
 -- Definer: the functions belong to the owner of Rollcall.
 create function rollcall_internal.write_relation_functions(p_relation text) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_own rollcall_internal.own_tables;
@@ -1187,7 +1207,9 @@ begin
         'language %s stable security invoker rows %s %s as %L',
       v_function.name, v_function.arguments, v_function.result, case when v_is_own then 'plpgsql' else 'sql' end,
       v_function.expected_rows,
-      case when v_own.condition is not null then 'set search_path = ' || v_own.search_path else '' end,
+      -- With pg_temp last, because the query names types without their schema.
+      case when v_is_own then format('set search_path = %s, pg_temp', coalesce(nullif(v_own.search_path, ''), '""'))
+        else '' end,
       case when v_is_own then format(e'\n#variable_conflict use_column\nbegin\n'
           '  if exists (select from rollcall_internal.own_tables o join pg_catalog.pg_class c on c.oid = o.source\n'
           '    where o.relation = %L)\n  then\n    return query %s;\n  else\n    return query %s;\n  end if;\nend\n',
@@ -1209,11 +1231,11 @@ create function rollcall_internal.define_own_table(p_own rollcall_internal.own_t
   language plpgsql volatile security invoker
 as $$
 declare
-  v_path constant text := pg_catalog.current_setting('search_path');
-  v_source text;
+  v_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
+  v_source pg_catalog.text;
 begin
-  perform pg_catalog.set_config('search_path', '', true);
-  v_source := p_own.source::text;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  v_source := p_own.source::pg_catalog.text;
   perform pg_catalog.set_config('search_path', v_path, true);
   begin
     execute pg_catalog.format('create view rollcall_internal.own_source as select %I as %I, %I as %I from %s%s',
@@ -1230,7 +1252,7 @@ begin
     raise exception 'condition: %', sqlerrm using errcode = 'invalid_parameter_value',
       hint = 'The condition is an SQL expression over the columns of the table that gives true or false.';
   end;
-  perform pg_catalog.set_config('search_path', '', true);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   definition := pg_catalog.rtrim(pg_catalog.pg_get_viewdef('rollcall_internal.own_source'::pg_catalog.regclass), ';');
   select pg_catalog.array_agg(distinct a.attname) filter (where d.refobjid = p_own.source),
     pg_catalog.array_agg(distinct c.oid::pg_catalog.regclass) filter (where d.refobjid <> p_own.source)
@@ -1250,7 +1272,7 @@ comment on function rollcall_internal.define_own_table is
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.check_relation(p_relation text) returns void
-  language plpgsql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (select from rollcall_internal.functions_of_relation(p_relation)) then
@@ -1265,7 +1287,7 @@ comment on function rollcall_internal.check_relation is 'Raises an error for a r
 -- Invoker: called by use_table only, as the owner of Rollcall.
 -- Over 60 lines: one refusal after the other, each with its message.
 create function rollcall_internal.check_own_table(p_own rollcall_internal.own_tables) returns void
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_kind "char" := (select c.relkind from pg_catalog.pg_class c where c.oid = p_own.source);
@@ -1345,7 +1367,7 @@ comment on function rollcall_internal.check_own_table is 'Raises an error for a 
 
 -- Invoker: reads catalogs only.
 create function rollcall_internal.unindexed_columns(p_own rollcall_internal.own_tables) returns setof name
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select c.name
   from unnest(array[p_own.user_column, p_own.other_column, p_own.group_column]) as c (name)
@@ -1366,12 +1388,12 @@ create function rollcall.use_table(relation text, source regclass, user_column n
 as $$
 #variable_conflict use_column
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_own rollcall_internal.own_tables;
-  v_path text;
+  v_path pg_catalog.text;
   v_defined record;
-  v_name text;
+  v_name pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   v_path := pg_catalog.current_setting('search_path');
   v_own.relation := use_table.relation;
   v_own.source := use_table.source;
@@ -1383,7 +1405,7 @@ begin
   perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rollcall.own_tables', 0));
   v_defined := rollcall_internal.define_own_table(v_own);
   perform rollcall_internal.replace_own_table(v_own, v_path, v_defined.definition, v_defined.followed_columns);
-  foreach v_name in array coalesce(v_defined.other_tables::text[], '{}'::text[]) loop
+  foreach v_name in array coalesce(v_defined.other_tables::pg_catalog.text[], '{}'::pg_catalog.text[]) loop
     perform rollcall_internal.follow_condition_table(v_name::pg_catalog.regclass);
   end loop;
   for v_name in select c from rollcall_internal.unindexed_columns(v_own) c loop
@@ -1399,7 +1421,7 @@ comment on function rollcall.use_table is
 -- Invoker: called by definer functions only.
 create function rollcall_internal.replace_own_table(p_own rollcall_internal.own_tables, p_path text, p_definition text,
   p_followed name[]) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   if rollcall_internal.has_virtual_column(p_own.source, p_followed::text[]) then
@@ -1433,7 +1455,8 @@ create function rollcall_internal.relation_replaced(p_relation text) returns voi
   language plpgsql volatile security invoker
 as $$
 declare
-  v_path constant text := pg_catalog.current_setting('search_path');
+  v_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
+  v_void pg_catalog.text;
 begin
   if p_relation operator(pg_catalog.=) 'participants' then
     perform pg_catalog.set_config('search_path', rollcall.role_search_path('none'), true);
@@ -1441,7 +1464,7 @@ begin
     delete from rollcall.typing_indicators;
     perform pg_catalog.set_config('search_path', v_path, true);
   end if;
-  perform rollcall_internal.note_visibility_change(null, null, 'relation ' operator(pg_catalog.||) p_relation);
+  v_void := rollcall_internal.note_visibility_change(null, null, 'relation ' operator(pg_catalog.||) p_relation);
 end
 $$;
 comment on function rollcall_internal.relation_replaced is 'Invalidates everything after a relation got another table.';
@@ -1453,9 +1476,9 @@ create function rollcall.use_built_in(relation text) returns boolean
 as $$
 #variable_conflict use_column
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_found boolean;
 begin
-  perform rollcall_internal.check_search_path();
   perform rollcall_internal.check_relation(use_built_in.relation);
   perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rollcall.own_tables', 0));
   delete from rollcall_internal.own_tables o where o.relation = use_built_in.relation;
@@ -1480,11 +1503,11 @@ create function rollcall_internal.refresh_own_tables() returns void
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_own rollcall_internal.own_tables;
   v_defined record;
-  v_path text;
+  v_path pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   v_path := pg_catalog.current_setting('search_path');
   for v_own in select o.* from rollcall_internal.own_tables o order by o.relation loop
     begin
@@ -1516,7 +1539,7 @@ comment on function rollcall_internal.refresh_own_tables is 'Adapts to tables in
 -- The row of the application's table that names both users, whether or not the condition holds for it.
 -- Definer: reads rows of all users. For explanations only.
 create function rollcall_internal.own_evidence(p_relation text, p_viewer uuid, p_subject uuid) returns jsonb
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_own rollcall_internal.own_tables;
@@ -1777,7 +1800,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_visibility_list_changed() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
@@ -1820,7 +1843,7 @@ create trigger invalidate_after_truncate after truncate on rollcall.presence_vis
 -- DELETE.
 -- Definer: reads a log that no API role may read.
 create function rollcall_internal.face_was_deleted(p_user uuid) returns boolean
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from rollcall_internal.visibility_log v
@@ -1836,7 +1859,7 @@ comment on function rollcall_internal.face_was_deleted is 'Whether a face of the
 -- Definer: reads blocks, settings and lists of other users, which the caller must not see. Answers for auth.uid()
 -- only, so it returns nothing that `select` on user_presence would not.
 create function rollcall.my_visible_users() returns table (subject_id uuid, face rollcall.presence_face)
-  language plpgsql stable security definer set search_path = '' rows 50
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 50
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -1879,7 +1902,7 @@ grant execute on function rollcall.my_visible_users to authenticated, service_ro
 
 -- Definer: see my_visible_users.
 create function rollcall.can_see_user(p_subject uuid) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me uuid;
@@ -1950,7 +1973,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- A new face changes visibility as well as state: viewers that found nothing before must be queried again.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_faces_inserted() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids constant uuid[] := array(select distinct n.user_id from new_rows n);
@@ -1971,8 +1994,9 @@ comment on function rollcall_internal.on_faces_inserted is 'Trigger function: no
 create function rollcall_internal.on_faces_updated() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if current_setting('rollcall.batch', true) is distinct from 'on' then
     perform set_config('rollcall.batch', 'on', true);
     update rollcall.user_presence p set
@@ -1993,7 +2017,7 @@ comment on function rollcall_internal.on_faces_updated is 'Trigger function: not
 
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_faces_deleted() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids constant uuid[] := array(select distinct o.user_id from old_rows o);
@@ -2036,7 +2060,7 @@ alter table rollcall_internal.publication enable row level security;
 -- from a publication stays out.
 -- Definer: the owner of Rollcall must own the publication; doctor reports it otherwise.
 create function rollcall_internal.publish_presence() returns boolean
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_publication record;
@@ -2182,13 +2206,14 @@ create function rollcall_internal.refresh_faces(p_users uuid[]) returns void
   set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
 as $$
 declare
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_users uuid[] := p_users;
-  v_now timestamptz;
-  v_new uuid[];
-  v_gone uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
+  v_users pg_catalog.uuid[] := p_users;
+  v_now pg_catalog.timestamptz;
+  v_new pg_catalog.uuid[];
+  v_gone pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if pg_catalog.cardinality(v_users) <> 1 or v_users[1] is null then
     v_users := array(select distinct w.id from pg_catalog.unnest(p_users) as w (id) where w.id is not null
       order by w.id);
@@ -2201,7 +2226,7 @@ begin
       using errcode = 'feature_not_supported',
         detail = 'A snapshot taken before the user was locked may miss what another transaction has changed.';
   end if;
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
 
   -- Creates or locks the row in one statement and in order: `on conflict do update` also locks rows that it does not
   -- update.
@@ -2260,7 +2285,7 @@ begin
     delete from rollcall.user_presence p where p.user_id = any (v_gone);
     delete from rollcall.user_last_seen l where l.user_id = any (v_gone);
   end if;
-  perform set_config('rollcall.batch', v_batch, true);
+  v_void := set_config('rollcall.batch', v_batch, true);
 end
 $$;
 comment on function rollcall_internal.refresh_faces is
@@ -2269,7 +2294,7 @@ comment on function rollcall_internal.refresh_faces is
 -- What an invisible user shows as last_seen is fixed when the choice is made, before it takes effect.
 -- Definer: reads presence that the caller may not see; writes only the new row.
 create function rollcall_internal.before_presence_choice() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.updated_at := now();
@@ -2299,9 +2324,11 @@ create trigger before_presence_choice before insert or update on rollcall.presen
 create function rollcall_internal.on_source_inserted() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.refresh_faces(array(select n.user_id from new_rows n));
+  v_void := rollcall_internal.refresh_faces(array(select n.user_id from new_rows n));
   return null;
 end
 $$;
@@ -2314,9 +2341,11 @@ comment on function rollcall_internal.on_source_inserted is
 create function rollcall_internal.on_source_updated() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.refresh_faces(array(select n.user_id from new_rows n union all select o.user_id
+  v_void := rollcall_internal.refresh_faces(array(select n.user_id from new_rows n union all select o.user_id
     from old_rows o));
   return null;
 end
@@ -2330,9 +2359,11 @@ comment on function rollcall_internal.on_source_updated is
 create function rollcall_internal.on_source_deleted() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.refresh_faces(array(select o.user_id from old_rows o));
+  v_void := rollcall_internal.refresh_faces(array(select o.user_id from old_rows o));
   return null;
 end
 $$;
@@ -2347,21 +2378,22 @@ create function rollcall_internal.on_devices_updated() returns trigger
   language plpgsql security definer
 as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
   -- Names and context signals are not presence.
-  v_users constant uuid[] := array(
+  v_users constant pg_catalog.uuid[] := array(
     select coalesce(n.user_id, o.user_id)
     from new_rows n
     full join old_rows o on o.user_id = n.user_id and o.device_id = n.device_id
     where (n.status, n.activity, n.current_page, n.idle_since, n.last_heartbeat_at, n.last_active_at)
       is distinct from (o.status, o.activity, o.current_page, o.idle_since, o.last_heartbeat_at, o.last_active_at)
   );
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if v_users = '{}' then
     return null;
   end if;
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   update rollcall.presence_devices d set
       -- A device with a socket was live until now; one on heartbeats until the last heartbeat.
       last_heartbeat_at = case
@@ -2385,8 +2417,8 @@ begin
     join old_rows o on o.user_id = n.user_id and o.device_id = n.device_id
     where d.user_id = n.user_id and d.device_id = n.device_id
       and (n.status, n.activity, n.current_page) is distinct from (o.status, o.activity, o.current_page);
-  perform set_config('rollcall.batch', '', true);
-  perform rollcall_internal.refresh_faces(v_users);
+  v_void := set_config('rollcall.batch', '', true);
+  v_void := rollcall_internal.refresh_faces(v_users);
   return null;
 end
 $$;
@@ -2398,9 +2430,11 @@ comment on function rollcall_internal.on_devices_updated is
 create function rollcall_internal.on_devices_deleted() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   insert into rollcall.user_last_seen as l (user_id, last_seen)
     select o.user_id, date_trunc('milliseconds',
       max(case when o.live and o.nodes <> '{}' then clock_timestamp() else o.last_heartbeat_at end))
@@ -2408,8 +2442,8 @@ begin
     group by o.user_id
     order by o.user_id
     on conflict (user_id) do update set last_seen = greatest(l.last_seen, excluded.last_seen);
-  perform set_config('rollcall.batch', '', true);
-  perform rollcall_internal.refresh_faces(array(select o.user_id from old_rows o));
+  v_void := set_config('rollcall.batch', '', true);
+  v_void := rollcall_internal.refresh_faces(array(select o.user_id from old_rows o));
   return null;
 end
 $$;
@@ -2422,9 +2456,11 @@ comment on function rollcall_internal.on_devices_deleted is
 create function rollcall_internal.on_source_truncating() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   insert into rollcall.user_last_seen as l (user_id, last_seen)
     select d.user_id, date_trunc('milliseconds',
       max(case when d.live and d.nodes <> '{}' then clock_timestamp() else d.last_heartbeat_at end))
@@ -2432,7 +2468,7 @@ begin
     group by d.user_id
     order by d.user_id
     on conflict (user_id) do update set last_seen = greatest(l.last_seen, excluded.last_seen);
-  perform set_config('rollcall.batch', '', true);
+  v_void := set_config('rollcall.batch', '', true);
   return null;
 end
 $$;
@@ -2444,9 +2480,11 @@ comment on function rollcall_internal.on_source_truncating is
 create function rollcall_internal.on_source_truncated() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.refresh_faces(array(
+  v_void := rollcall_internal.refresh_faces(array(
     select l.user_id from rollcall.user_last_seen l union all select p.user_id from rollcall.user_presence p));
   return null;
 end
@@ -2564,9 +2602,9 @@ create function rollcall_internal.record_face_changes(p_changes rollcall_interna
   language plpgsql volatile security definer
 as $$
 declare
-  v_now constant timestamptz := pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp());
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp());
 begin
-  perform rollcall_internal.check_search_path();
   if p_settings.presence_sessions then
     update rollcall.presence_sessions s set ended_at = greatest(s.started_at, coalesce(c.last_seen, v_now))
       from pg_catalog.unnest(p_changes) c
@@ -2678,8 +2716,9 @@ create trigger record_after_delete after delete on rollcall.user_presence
 create function rollcall_internal.on_sessions_switched() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if new.presence_sessions then
     insert into rollcall.presence_sessions (user_id, face, started_at)
       select p.user_id, p.face, pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp())
@@ -2710,7 +2749,7 @@ create trigger switch_sessions after update of presence_sessions on rollcall.eve
 -- who is not typing, and so reveal who is invisible or has blocked the caller.
 -- Definer: see my_visible_users.
 create function rollcall_internal.can_see_typing(p_subject uuid) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -2735,7 +2774,7 @@ grant execute on function rollcall_internal.can_see_typing to authenticated, ser
 -- API roles may say that they type, not for how long.
 -- Definer: reads the type of conversation IDs; writes only the new row.
 create function rollcall_internal.limit_typing_times() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.conversation_id := rollcall.conversation_key(new.conversation_id);
@@ -2755,7 +2794,7 @@ comment on function rollcall_internal.limit_typing_times is
 -- seconds: so a flood of updates writes a row twice a second, and notifies every two seconds.
 -- Definer: counts typing that policies may hide; see consume_quota.
 create function rollcall_internal.limit_typing_writes() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'INSERT' then
@@ -2783,7 +2822,7 @@ comment on function rollcall_internal.limit_typing_writes is
 -- and no control characters.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_typing(p_pairs text[]) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part record;
@@ -2813,7 +2852,7 @@ comment on function rollcall_internal.notify_typing is 'Sends `conversation:user
 
 -- Definer: see notify_typing.
 create function rollcall_internal.on_typing_started() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.notify_typing(array(select n.conversation_id || ':' || n.user_id from new_rows n));
@@ -2825,7 +2864,7 @@ comment on function rollcall_internal.on_typing_started is 'Trigger function: no
 -- updated_at is the time of the last notification; an update that keeps it is a refresh without notification.
 -- Definer: see notify_typing.
 create function rollcall_internal.on_typing_refreshed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.notify_typing(array(
@@ -2844,7 +2883,7 @@ comment on function rollcall_internal.on_typing_refreshed is
 
 -- Definer: see notify_typing.
 create function rollcall_internal.on_typing_stopped() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.notify_typing(array(select o.conversation_id || ':' || o.user_id from old_rows o));
@@ -2917,8 +2956,9 @@ create trigger invalidate_after_truncate after truncate on rollcall.typing_indic
 create function rollcall.expire_typing() returns timestamptz
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall.typing_indicators t
   using (
     select e.conversation_id, e.user_id from rollcall.typing_indicators e
@@ -2957,7 +2997,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall_internal.post_to_outbox(p_kind text, p_recipients uuid[], p_body json) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id bigint;
@@ -2978,7 +3018,7 @@ comment on function rollcall_internal.post_to_outbox is 'Queues a message for th
 -- Definer: reads devices and nodes of any user; service_role only.
 create function rollcall.broadcast(p_category text, p_event text, p_recipients uuid[], p_payload json)
   returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_connected bigint;
@@ -3000,7 +3040,7 @@ grant execute on function rollcall.broadcast to service_role;
 -- Definer: reads devices and nodes of any user; service_role only.
 create function rollcall.disconnect(p_user uuid, p_reason text default 'disconnected by an administrator',
   p_device text default null) returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.check_close_reason(p_reason);
@@ -3086,7 +3126,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- allowed and until the quota is full again.
 -- Definer: users must not reset their own count; acts for auth.uid() only.
 create function rollcall_internal.consume_quota(p_key text) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -3117,7 +3157,7 @@ comment on function rollcall_internal.consume_quota is
 
 -- Definer: see consume_quota.
 create function rollcall.consume_status_quota() returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if auth.uid() is null then
@@ -3133,7 +3173,7 @@ grant execute on function rollcall.consume_status_quota to authenticated;
 -- Before the statement, so that a refused one writes no row.
 -- Definer: see consume_quota.
 create function rollcall_internal.limit_presence_writes() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if auth.uid() is not null then
@@ -3173,7 +3213,7 @@ insert into rollcall.quotas (key, maximum) values ('devices', 100);
 -- PostgREST answers PT409 with status 409. The server recognizes the error by the name of the constraint.
 -- Invoker: only raises.
 create function rollcall_internal.raise_too_many_devices() returns void
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'too many devices: every device of the user is online' using errcode = 'PT409',
@@ -3217,12 +3257,12 @@ create function rollcall_internal.replace_offline_devices(p_users uuid[], p_devi
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_maximum constant int := (select nullif(q.maximum, 0) from rollcall.quotas q where q.key = 'devices');
-  v_users uuid[];
+  v_users pg_catalog.uuid[];
   v_excess bigint[];
-  v_full uuid[];
+  v_full pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(many.user_id), pg_catalog.array_agg(many.count - v_maximum) into v_users, v_excess
   from (
     select d.user_id, count(*) as count from rollcall.presence_devices d
@@ -3268,9 +3308,9 @@ create function rollcall_internal.on_devices_added() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
 begin
-  perform rollcall_internal.check_search_path();
   perform set_config('rollcall.batch', 'on', true);
   insert into rollcall.user_last_seen as l (user_id) select distinct n.user_id from new_rows n order by n.user_id
     on conflict (user_id) do update set last_seen = l.last_seen where false;
@@ -3301,12 +3341,12 @@ create function rollcall_internal.purge_expired(p_limit int default 10000) retur
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_rule record;
-  v_users uuid[];
+  v_users pg_catalog.uuid[];
   v_count bigint;
   v_all bigint := 0;
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
   delete from rollcall_internal.rate_limits a where a.full_at < now();
   -- For databases without a server.
@@ -3398,17 +3438,18 @@ create function rollcall_internal.write_presence(
   set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
 as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
-  v_users uuid[] := p_user;
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_new_users uuid[];
-  v_new_devices text[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
+  v_users pg_catalog.uuid[] := p_user;
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
+  v_new_users pg_catalog.uuid[];
+  v_new_devices pg_catalog.text[];
   v_choices bigint;
-  v_refused uuid[];
+  v_refused pg_catalog.uuid[];
   v_unnamed constant boolean := pg_catalog.array_position(p_device, null) is not null;
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
 
   -- Most devices and choices exist.
   select pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id),
@@ -3437,7 +3478,7 @@ begin
       where o.user_id <> all (v_refused);
       v_users := p_user;
       if v_users is null then
-        perform set_config('rollcall.batch', v_batch, true);
+        v_void := set_config('rollcall.batch', v_batch, true);
         return;
       end if;
     end if;
@@ -3594,18 +3635,18 @@ begin
       and not (o.kind = 'status' and o.node is not null and d.signed_off_at is not null
         and not o.node = any (d.nodes));
 
-  perform rollcall_internal.refresh_faces(v_users);
+  v_void := rollcall_internal.refresh_faces(v_users);
   if v_new_users is not null then
     v_refused := rollcall_internal.replace_offline_devices(v_new_users, v_new_devices);
     -- Another session added devices meanwhile.
     if v_refused <> '{}' then
       delete from rollcall.presence_devices d using unnest(v_new_users, v_new_devices) as o (user_id, device_id)
         where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_refused);
-      perform rollcall_internal.refresh_faces(v_refused);
+      v_void := rollcall_internal.refresh_faces(v_refused);
       v_users := array(select u from pg_catalog.unnest(v_users) u where u <> all (v_refused));
     end if;
   end if;
-  perform set_config('rollcall.batch', v_batch, true);
+  v_void := set_config('rollcall.batch', v_batch, true);
 
   return query select * from rollcall.user_presence p where p.user_id = any (v_users) and p.face = 'trusted';
 end
@@ -3615,7 +3656,7 @@ comment on function rollcall_internal.write_presence is
 
 -- Invoker: reads nothing.
 create function rollcall.check_background(p_status rollcall.presence_status, p_background int) returns void
-  language plpgsql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_background is not null and p_status in ('online', 'offline') then
@@ -3636,12 +3677,15 @@ create function rollcall.set_status(
 ) returns setof rollcall.user_presence
   language plpgsql volatile security definer set lock_timeout = '2s'
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   perform rollcall.check_background(p_status, p_background);
   perform rollcall_internal.write_presence(
-    array['status'], array[p_user], array[p_device], array[null::uuid], array[0::double precision], array[true],
-    array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text],
+    array['status'], array[p_user], array[p_device], array[null::pg_catalog.uuid], array[0::double precision],
+      array[true],
+    array[p_status], array[false], array[null::pg_catalog.text], array[null::pg_catalog.timestamptz],
+      array[null::pg_catalog.text], array[null::pg_catalog.text],
     array[p_background]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
@@ -3664,16 +3708,17 @@ create function rollcall_internal.release_lease(p_node uuid, p_grace interval de
   language plpgsql volatile security definer
 as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_users uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
+  v_users pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if exists (select from rollcall_internal.nodes n where n.id <> p_node and n.lease_expires_at > v_now) then
     update rollcall_internal.nodes set lease_expires_at = least(lease_expires_at, v_now + p_grace) where id = p_node;
     return;
   end if;
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   with held as (
     select d.user_id, d.device_id from rollcall.presence_devices d
     where d.nodes <> '{}' and p_node = any (d.nodes)
@@ -3696,8 +3741,8 @@ begin
   if coalesce(pg_catalog.cardinality(v_users), 0) < 20000 then
     delete from rollcall_internal.nodes where id = p_node;
   end if;
-  perform rollcall_internal.refresh_faces(v_users);
-  perform set_config('rollcall.batch', v_batch, true);
+  v_void := rollcall_internal.refresh_faces(v_users);
+  v_void := set_config('rollcall.batch', v_batch, true);
 end
 $$;
 comment on function rollcall_internal.release_lease is 'Releases the lease of a node that stops.';
@@ -3717,22 +3762,23 @@ create function rollcall.sweep(
 as $$
 #variable_conflict use_column
 declare
-  v_now constant timestamptz := clock_timestamp();
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
   -- Commits of other sessions may be newer than v_now.
   v_clock_tolerance constant interval := '1 second';
   v_longest_typing constant interval := '6 seconds';
-  v_living uuid[];
-  v_users uuid[] := '{}';
-  v_found uuid[];
+  v_living pg_catalog.uuid[];
+  v_users pg_catalog.uuid[] := '{}';
+  v_found pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   nodes := 0; devices := 0; idle := 0; custom_statuses := 0; typing := 0;
   if not pg_try_advisory_xact_lock(hashtextextended('rollcall.sweep', 0)) then
     return next;
     return;
   end if;
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
 
   -- Each user's row in user_last_seen is locked too; otherwise the refresh below could wait for its holder.
   with expired as (
@@ -3825,8 +3871,8 @@ begin
   select pg_catalog.array_agg(i.user_id), count(i.idle_since) into v_found, idle from idled i;
   v_users := v_users || v_found;
 
-  perform rollcall_internal.refresh_faces(v_users);
-  perform set_config('rollcall.batch', v_batch, true);
+  v_void := rollcall_internal.refresh_faces(v_users);
+  v_void := set_config('rollcall.batch', v_batch, true);
 
   if p_typing then
     with ended as (
@@ -3862,17 +3908,18 @@ create function rollcall_internal.require_written_device(p_user uuid, p_device t
   language plpgsql volatile security definer
 as $$
 declare
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_running xid;
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
+  v_running pg_catalog.xid;
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   -- A transaction without a number has written nothing. Refusing it writes nothing either.
   if pg_current_xact_id_if_assigned() is not null then
-    perform set_config('rollcall.batch', 'on', true);
+    v_void := set_config('rollcall.batch', 'on', true);
     insert into rollcall.user_last_seen as l (user_id) values (p_user)
       on conflict (user_id) do update set last_seen = l.last_seen
       returning xmin into v_running;
-    perform set_config('rollcall.batch', v_batch, true);
+    v_void := set_config('rollcall.batch', v_batch, true);
   end if;
   perform from rollcall.presence_devices d
     where d.user_id = p_user and d.device_id = p_device and d.xmin = v_running;
@@ -3892,7 +3939,7 @@ create function rollcall.touch_device(p_device text, p_create boolean) returns b
   language plpgsql volatile security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   if v_me is null then
     raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
@@ -3925,14 +3972,16 @@ create function rollcall.record_heartbeat(p_device text, p_active boolean) retur
   language plpgsql volatile security definer
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_me constant pg_catalog.uuid := rollcall_internal.caller_id();
 begin
-  perform rollcall_internal.check_search_path();
   perform rollcall_internal.require_written_device(v_me, p_device);
   perform rollcall_internal.write_presence(
-    array['heartbeat'], array[v_me], array[p_device], array[null::uuid], array[0::double precision], array[p_active],
-    array[null::rollcall.presence_status], array[false], array[null::text], array[null::timestamptz], array[null::text],
-    array[null::text], array[null::int]);
+    array['heartbeat'], array[v_me], array[p_device], array[null::pg_catalog.uuid], array[0::double precision],
+      array[p_active],
+    array[null::rollcall.presence_status], array[false], array[null::pg_catalog.text],
+      array[null::pg_catalog.timestamptz], array[null::pg_catalog.text],
+    array[null::pg_catalog.text], array[null::int]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
   end if;
@@ -3949,7 +3998,7 @@ create function rollcall.heartbeat_mine(p_device text default 'default', p_activ
   language plpgsql volatile security invoker set lock_timeout = '2s'
 as $$
 declare
-  v_recent constant timestamptz := clock_timestamp() - interval '5 seconds';
+  v_recent constant pg_catalog.timestamptz := clock_timestamp() - interval '5 seconds';
   v_device record;
 begin
   select d.live, d.signed_off_at is not null as signed_off,
@@ -3980,7 +4029,7 @@ create function rollcall.set_my_status(
   language plpgsql volatile security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
   v_choice constant rollcall.presence_status := case when p_status in ('busy', 'dnd', 'invisible') then p_status end;
   v_reported constant rollcall.presence_status := case
     when p_status in ('away', 'offline') then p_status when p_background is not null then 'away' else 'online' end;
@@ -4046,9 +4095,9 @@ create function rollcall.sign_off(p_user uuid, p_device text) returns boolean
   language plpgsql volatile security definer
 as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.presence_devices d set
       -- A connected device was live until now; one on heartbeats until the last heartbeat.
       last_heartbeat_at = case when d.status <> 'offline' and d.nodes <> '{}' then v_now else d.last_heartbeat_at end,
@@ -4071,10 +4120,11 @@ grant execute on function rollcall.sign_off to service_role;
 create function rollcall.record_sign_off(p_device text) returns boolean
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.require_written_device(auth.uid(), p_device);
-  return rollcall.sign_off(auth.uid(), p_device);
+  perform rollcall_internal.require_written_device(rollcall_internal.caller_id(), p_device);
+  return rollcall.sign_off(rollcall_internal.caller_id(), p_device);
 end
 $$;
 comment on function rollcall.record_sign_off is 'Second half of sign_off_mine.';
@@ -4104,10 +4154,10 @@ create function rollcall.export_mine() returns jsonb
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
   v_table record;
-  v_rows jsonb;
-  v_all jsonb := '{}';
+  v_rows pg_catalog.jsonb;
+  v_all pg_catalog.jsonb := '{}';
 begin
   for v_table in
     select d.relation, c.relname as name, pg_catalog.string_agg(pg_catalog.format('t.%I = $1', d.column_name),
@@ -4116,7 +4166,8 @@ begin
         select pg_catalog.string_agg(pg_catalog.format(
             ' || pg_catalog.jsonb_build_object(%1$L, rollcall.iso_time(t.%1$I))', a.attname), '')
         from pg_catalog.pg_attribute a
-        where a.attrelid = c.oid and a.atttypid = 'timestamptz'::regtype and a.attnum > 0 and not a.attisdropped
+        where a.attrelid = c.oid and a.atttypid = 'timestamptz'::pg_catalog.regtype and a.attnum > 0
+          and not a.attisdropped
       ) as times
     from rollcall.personal_data d
     join pg_catalog.pg_class c on c.oid = d.relation
@@ -4144,19 +4195,20 @@ create function rollcall.forget(p_user uuid) returns jsonb
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_column record;
   v_count bigint;
-  v_lock_timeout constant text := current_setting('lock_timeout');
-  v_all jsonb := '{}';
+  v_lock_timeout constant pg_catalog.text := current_setting('lock_timeout');
+  v_all pg_catalog.jsonb := '{}';
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   -- Other transactions lock these rows in another order. Giving way before PostgreSQL looks for a deadlock, which it
   -- does after a second, keeps them from failing. The last attempt waits.
   for v_attempt in 1 .. 20 loop
     begin
       if v_attempt < 20 then
-        perform set_config('lock_timeout', '200ms', true);
+        v_void := set_config('lock_timeout', '200ms', true);
       end if;
       v_all := '{}';
       for v_column in
@@ -4172,7 +4224,7 @@ begin
         v_all := v_all || pg_catalog.jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint,
           0) + v_count);
       end loop;
-      perform set_config('lock_timeout', v_lock_timeout, true);
+      v_void := set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available or deadlock_detected then
       -- The attempt holds no row any more.
@@ -4188,9 +4240,9 @@ begin
       select from rollcall.conversation_participants p where p.conversation_id = c.id and p.user_id <> p_user);
   get diagnostics v_count = row_count;
   v_all := v_all || pg_catalog.jsonb_build_object('conversations', v_count);
-  perform set_config('rollcall.batch', 'off', true);
+  v_void := set_config('rollcall.batch', 'off', true);
   -- A user that came back meanwhile gets a face again.
-  perform rollcall_internal.refresh_faces(array[p_user]);
+  v_void := rollcall_internal.refresh_faces(array[p_user]);
   perform rollcall_internal.post_to_outbox('sign_off', array[p_user], '{}');
   return v_all;
 end
@@ -4206,9 +4258,9 @@ create function rollcall.record_forgetting() returns jsonb
   language plpgsql volatile security definer
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_me constant pg_catalog.uuid := rollcall_internal.caller_id();
 begin
-  perform rollcall_internal.check_search_path();
   if exists (select from rollcall.presence_devices d where d.user_id = v_me)
     or exists (select from rollcall.presence_choices c where c.user_id = v_me)
     or exists (select from rollcall.presence_settings s where s.user_id = v_me)
@@ -4229,13 +4281,14 @@ create function rollcall.forget_me() returns jsonb
   language plpgsql volatile security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_table text;
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_table pg_catalog.text;
   v_count bigint;
-  v_deleted jsonb := '{}';
-  v_all jsonb;
+  v_deleted pg_catalog.jsonb := '{}';
+  v_all pg_catalog.jsonb;
+  v_void pg_catalog.text;
 begin
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   foreach v_table in array array['presence_devices', 'presence_choices', 'presence_settings',
     'presence_visibility_list']
   loop
@@ -4243,7 +4296,7 @@ begin
     get diagnostics v_count = row_count;
     v_deleted := v_deleted || pg_catalog.jsonb_build_object(v_table, v_count);
   end loop;
-  perform set_config('rollcall.batch', 'off', true);
+  v_void := set_config('rollcall.batch', 'off', true);
   v_all := rollcall.record_forgetting();
   return v_all || (
     select pg_catalog.jsonb_object_agg(d.key, d.value::bigint + coalesce((v_all ->> d.key)::bigint, 0))
@@ -4268,7 +4321,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- The deletion does not wait for the erasure. The argument is the column with the user ID.
 -- Definer: called by whoever deletes accounts.
 create function rollcall_internal.on_accounts_deleted() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into rollcall_internal.deleted_accounts (user_id)
@@ -4282,7 +4335,7 @@ comment on function rollcall_internal.on_accounts_deleted is
 
 -- Invoker: creates a trigger, for which the caller needs the right on the table.
 create function rollcall.watch_accounts(p_table regclass, p_column text default 'id') returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('create or replace trigger rollcall_accounts_deleted after delete on %s referencing old table as '
@@ -4298,10 +4351,10 @@ create function rollcall_internal.erase_deleted_accounts(p_limit int) returns bi
   language plpgsql volatile security definer
 as $$
 declare
-  v_user uuid;
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_user pg_catalog.uuid;
   v_count bigint := 0;
 begin
-  perform rollcall_internal.check_search_path();
   for v_user in
     select a.user_id from rollcall_internal.deleted_accounts a where a.run_after <= clock_timestamp()
     order by a.run_after, a.user_id limit p_limit for update skip locked
@@ -4333,7 +4386,7 @@ comment on function rollcall_internal.erase_deleted_accounts is
 -- The version is a time, because a sequence would count the changes of other users.
 -- Definer: called from triggers of any writer; writes only the new row.
 create function rollcall_internal.set_context_version() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.context_version := greatest(old.context_version + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint);
@@ -4361,7 +4414,7 @@ comment on function rollcall_internal.set_context_version is
 -- One notification per row: batches (heartbeats, statuses, connections) do not touch these columns and do not fire it.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_context() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_nonce constant text := rollcall_internal.notification_nonce();
@@ -4422,9 +4475,9 @@ create function rollcall_internal.visible_users(
 as $$
 #variable_conflict use_column
 declare
-  v_own_path constant text := current_setting('search_path');
+  v_own_path constant pg_catalog.text := current_setting('search_path');
   -- Of each role once, before any role is assumed.
-  v_paths constant text[] := array(
+  v_paths constant pg_catalog.text[] := array(
     select p.path
     from pg_catalog.unnest(p_role) with ordinality as o (role, place)
     join (
@@ -4433,15 +4486,16 @@ declare
     ) p using (role)
     order by o.place
   );
-  v_last_start constant timestamptz := clock_timestamp() + interval '500 milliseconds';
+  v_last_start constant pg_catalog.timestamptz := clock_timestamp() + interval '500 milliseconds';
   v_full boolean;
-  v_follow uuid[];
-  v_scope uuid[];
+  v_follow pg_catalog.uuid[];
+  v_scope pg_catalog.uuid[];
 begin
   for i in 1 .. pg_catalog.cardinality(p_role) loop
     if i > 1 and clock_timestamp() > v_last_start then
-      return query select i, null::rollcall.presence_face, null::uuid[], null::uuid[], null::text, null::boolean,
-        'later'::text;
+      return query select i, null::rollcall.presence_face, null::pg_catalog.uuid[], null::pg_catalog.uuid[],
+        null::pg_catalog.text, null::boolean,
+        'later'::pg_catalog.text;
       exit;
     end if;
     v_full := p_full[i];
@@ -4452,8 +4506,8 @@ begin
         set_config('search_path', v_paths[i], true);
       return query
         select i, p.face, pg_catalog.array_agg(candidate.id) filter (where candidate.related),
-          pg_catalog.array_agg(candidate.id) filter (where not candidate.related), null::text, null::boolean,
-          null::text
+          pg_catalog.array_agg(candidate.id) filter (where not candidate.related), null::pg_catalog.text, null::boolean,
+          null::pg_catalog.text
         from (
           select either.id, bool_or(either.related) as related
           from (
@@ -4467,15 +4521,17 @@ begin
         left join rollcall.user_presence p on p.user_id = candidate.id
         group by p.face;
       return query
-        select i, null::rollcall.presence_face, pg_catalog.array_agg(t.user_id), null::uuid[], t.conversation_id,
-          t.id_is_number, null::text
+        select i, null::rollcall.presence_face, pg_catalog.array_agg(t.user_id), null::pg_catalog.uuid[],
+          t.conversation_id,
+          t.id_is_number, null::pg_catalog.text
         from rollcall.my_conversation_ids() as mine (id)
         join rollcall.typing_indicators t on t.conversation_id = mine.id
         where v_full or t.user_id = any (v_scope)
         group by t.conversation_id, t.id_is_number;
     exception when others then
-      return query select i, null::rollcall.presence_face, null::uuid[], null::uuid[], null::text, null::boolean,
-        sqlstate::text;
+      return query select i, null::rollcall.presence_face, null::pg_catalog.uuid[], null::pg_catalog.uuid[],
+        null::pg_catalog.text, null::boolean,
+        sqlstate::pg_catalog.text;
     end;
   end loop;
   perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true),
@@ -4491,7 +4547,8 @@ comment on function rollcall_internal.visible_users is
 -- Invoker: only the server calls it.
 create function rollcall_internal.stored_faces(p_users uuid[], p_faces rollcall.presence_face[])
   returns setof rollcall.user_presence
-  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = force_generic_plan set jit = off
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan set jit = off
   set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
@@ -4507,10 +4564,12 @@ comment on function rollcall_internal.stored_faces is 'Faces of some users, by i
 
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_watched_table_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
+  v_void := rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   return null;
 end
 $$;
@@ -4520,11 +4579,12 @@ comment on function rollcall_internal.on_watched_table_changed is
 -- Arguments: the columns that matter. Trigger arguments do not depend on columns, so these can be dropped and altered.
 -- Definer: see note_visibility_change. Column names come from the catalog.
 create function rollcall_internal.on_watched_columns_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before text[];
   v_after text[];
+  v_void text;
 begin
   begin
     -- Triggers read virtual generated columns as null.
@@ -4538,7 +4598,7 @@ begin
     -- An error here must not fail the statement of the application.
     null;
   end;
-  perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
+  v_void := rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   return null;
 end
 $$;
@@ -4555,20 +4615,21 @@ create function rollcall_internal.note_changed_rows(
   language plpgsql volatile security invoker
 as $$
 declare
-  v_values text[];
-  v_viewer uuid;
-  v_subject uuid;
-  v_viewers uuid[] := '{}';
-  v_subjects uuid[] := '{}';
+  v_values pg_catalog.text[];
+  v_viewer pg_catalog.uuid;
+  v_subject pg_catalog.uuid;
+  v_viewers pg_catalog.uuid[] := '{}';
+  v_subjects pg_catalog.uuid[] := '{}';
+  v_void pg_catalog.text;
 begin
   if p_are_known is not true or pg_catalog.cardinality(p_viewers) > 10000 then
-    perform rollcall_internal.note_visibility_change(null, null, p_source);
+    v_void := rollcall_internal.note_visibility_change(null, null, p_source);
     return;
   end if;
   if p_join <> '' then
     v_values := array(select distinct v.value from pg_catalog.unnest(p_viewers) as v (value) where v.value is not null);
     if v_values <> '{}' then
-      perform rollcall_internal.note_joined_change(p_join, v_values, p_source);
+      v_void := rollcall_internal.note_joined_change(p_join, v_values, p_source);
     end if;
     return;
   end if;
@@ -4586,7 +4647,7 @@ begin
     v_subjects := array(select distinct s.id from pg_catalog.unnest(v_subjects) as s (id));
   end if;
   if v_viewers <> '{}' then
-    perform rollcall_internal.note_policy_change(
+    v_void := rollcall_internal.note_policy_change(
       case when p_pair[1] <> '' then v_viewers end, case when p_pair[2] <> '' then v_subjects end, p_source);
   end if;
 end
@@ -4599,13 +4660,14 @@ comment on function rollcall_internal.note_changed_rows is
 -- application: everything is invalidated instead.
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_watched_rows_added_or_removed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_pair text[];
   v_viewers text[];
   v_subjects text[];
   v_are_known boolean;
+  v_void text;
 begin
   for v_at in 0 .. tg_nargs - 1 by 3 loop
     v_pair := array[tg_argv[v_at], tg_argv[v_at + 1]];
@@ -4626,7 +4688,7 @@ begin
     exception when others then
       v_are_known := false;
     end;
-    perform rollcall_internal.note_changed_rows(v_pair, tg_argv[v_at + 2], v_viewers, v_subjects, v_are_known,
+    v_void := rollcall_internal.note_changed_rows(v_pair, tg_argv[v_at + 2], v_viewers, v_subjects, v_are_known,
       tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
@@ -4639,7 +4701,7 @@ comment on function rollcall_internal.on_watched_rows_added_or_removed is
 -- statement that changes more than 1,000 rows, an update of these columns invalidates everything.
 -- Definer: see note_visibility_change. Column names come from the catalog.
 create function rollcall_internal.on_watched_rows_updated() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_pairs integer := 1;
@@ -4649,6 +4711,7 @@ declare
   v_viewers text[];
   v_subjects text[];
   v_are_known boolean := false;
+  v_void text;
 begin
   -- An error here must not fail the statement of the application.
   begin
@@ -4681,7 +4744,7 @@ begin
     exception when others then
       v_are_known := false;
     end;
-    perform rollcall_internal.note_changed_rows(v_pair, tg_argv[3 * v_at], v_viewers, v_subjects, v_are_known,
+    v_void := rollcall_internal.note_changed_rows(v_pair, tg_argv[3 * v_at], v_viewers, v_subjects, v_are_known,
       tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
@@ -4697,7 +4760,7 @@ comment on function rollcall_internal.on_watched_rows_updated is
 create function rollcall_internal.follow_table(
   p_table regclass, p_columns text[], p_pairs jsonb default null, p_is_declared boolean default false
 ) returns boolean
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
@@ -4745,7 +4808,7 @@ comment on function rollcall_internal.follow_table is
 -- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
 -- Invoker: needs the right to create triggers on that table.
 create function rollcall.watch_table(p_table regclass) returns boolean
-  language sql security invoker set search_path = ''
+  language sql security invoker set search_path = pg_catalog, pg_temp
 as $$
   select rollcall_internal.follow_table(p_table, null, null, true)
 $$;
@@ -4756,7 +4819,7 @@ grant execute on function rollcall.watch_table to service_role;
 -- Functions of Rollcall are not examined: triggers on its tables know the users concerned.
 -- Definer: reads catalogs only.
 create function rollcall.visibility_sources() returns setof regclass
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select rollcall_internal.policy_sources('visibility')
 $$;
@@ -4765,7 +4828,7 @@ comment on function rollcall.visibility_sources is 'Tables that decide who sees 
 -- Then every change of a face may change who sees it, and each change is queried again.
 -- Definer: reads catalogs only.
 create function rollcall_internal.policies_read_state() returns boolean
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select
@@ -4787,7 +4850,7 @@ comment on function rollcall_internal.policies_read_state is
 
 -- Definer: the owner may create triggers on tables that it owns; doctor reports the others.
 create function rollcall.watch_visibility_sources() returns setof regclass
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_table regclass;
@@ -4818,7 +4881,7 @@ comment on function rollcall.watch_visibility_sources is
 -- Arguments: the columns of viewer and subject, '' for none.
 -- Definer: see invalidate_visibility. rollcall.watch sets the column names.
 create function rollcall_internal.on_watched_pairs_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_viewers uuid[];
@@ -4826,6 +4889,7 @@ declare
   v_any boolean;
   v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
     else 'select * from new_rows union all select * from old_rows' end;
+  v_void text;
 begin
   execute format(
     'select count(*) > 0, %s, %s from (%s) changed',
@@ -4837,7 +4901,7 @@ begin
         tg_argv[1]) end,
     v_rows) into v_any, v_viewers, v_subjects;
   if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
-    perform rollcall_internal.note_policy_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
+    v_void := rollcall_internal.note_policy_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
   end if;
   return null;
 end
@@ -4849,7 +4913,7 @@ comment on function rollcall_internal.on_watched_pairs_changed is
 -- whom a row concerns. Use it only for tables whose rows concern no other users. A later declaration replaces it.
 -- Invoker: needs to own the table, to replace triggers.
 create function rollcall.watch(p_table regclass, p_viewer_column name, p_subject_column name) returns void
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_column name;
@@ -4897,7 +4961,7 @@ grant execute on function rollcall.watch to service_role;
 -- snapshot.
 -- Definer: reads catalogs only.
 create function rollcall_internal.policy_fingerprint() returns bigint
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(sum(hashtextextended(part, 0) % 4294967296), 0)::bigint
   from (
@@ -4921,8 +4985,10 @@ comment on function rollcall_internal.policy_fingerprint is
 
 -- Definer: runs for any role that issues DDL.
 create function rollcall_internal.on_ddl() returns event_trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
   -- Objects of Rollcall may be missing while they are dropped together.
   if to_regclass('rollcall_internal.visibility_log') is null or to_regclass('rollcall.user_presence') is null then
@@ -4939,7 +5005,7 @@ begin
     then
       perform rollcall_internal.refresh_own_tables();
     end if;
-    perform rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
+    v_void := rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
   end if;
   if tg_tag = 'CREATE PUBLICATION' then
     perform rollcall_internal.publish_presence();
@@ -4996,7 +5062,7 @@ grant select on rollcall.online_devices to authenticated, service_role;
 -- Over 60 lines: one case after the other, in the order of the policies.
 create function rollcall.visibility_evidence(p_viewer uuid, p_subject uuid)
   returns table (allows boolean, decided_by text, evidence jsonb, reason text)
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row record;
@@ -5113,23 +5179,24 @@ create function rollcall.explain_visibility(p_viewer uuid, p_subject uuid, p_cla
 as $$
 #variable_conflict use_column
 declare
-  v_own_path constant text := current_setting('search_path');
-  v_path constant text := rollcall.role_search_path('authenticated');
-  v_role constant text := current_setting('role');
-  v_claims constant text := coalesce(current_setting('request.jwt.claims', true), '');
-  v_ours constant text[] := array['users read their trusted face', 'viewers read the face shown to them'];
+  v_own_path constant pg_catalog.text := current_setting('search_path');
+  v_path constant pg_catalog.text := rollcall.role_search_path('authenticated');
+  v_role constant pg_catalog.text := current_setting('role');
+  v_claims constant pg_catalog.text := coalesce(current_setting('request.jwt.claims', true), '');
+  v_ours constant pg_catalog.text[] := array['users read their trusted face', 'viewers read the face shown to them'];
   v_row rollcall.user_presence;
   v_policy record;
   v_seen rollcall.presence_face[];
   v_verdict boolean;
-  v_allows text[];
-  v_forbids text[];
-  v_using jsonb;
+  v_allows pg_catalog.text[];
+  v_forbids pg_catalog.text[];
+  v_using pg_catalog.jsonb;
   v_fact record;
 begin
-  if not coalesce((select c.relrowsecurity from pg_catalog.pg_class c where c.oid = 'rollcall.user_presence'::regclass),
+  if not coalesce((select c.relrowsecurity
+    from pg_catalog.pg_class c where c.oid = 'rollcall.user_presence'::pg_catalog.regclass),
     false) then
-    return query select true, p.face, 'row_level_security', null::text, null::jsonb,
+    return query select true, p.face, 'row_level_security', null::pg_catalog.text, null::pg_catalog.jsonb,
       'row-level security on user_presence is off: everybody who may read the table sees every face'
       from rollcall.user_presence p where p.user_id = p_subject;
     return;
@@ -5138,23 +5205,25 @@ begin
   -- What `select` as the viewer returns.
   begin
     perform set_config('request.jwt.claims',
-        (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+        (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::pg_catalog.text, true),
       set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
     v_seen := array(select p.face from rollcall.user_presence p where p.user_id = p_subject order by p.face);
     perform set_config('role', v_role, true), set_config('request.jwt.claims', v_claims, true),
       set_config('search_path', v_own_path, true);
   exception when insufficient_privilege then
-    return query select false, null::rollcall.presence_face, 'grant', null::text, null::jsonb, sqlerrm;
+    return query select false, null::rollcall.presence_face, 'grant', null::pg_catalog.text, null::pg_catalog.jsonb,
+      sqlerrm;
     return;
   when others then
-    return query select false, null::rollcall.presence_face, 'error', null::text,
+    return query select false, null::rollcall.presence_face, 'error', null::pg_catalog.text,
       pg_catalog.jsonb_build_object('sqlstate', sqlstate), sqlerrm;
     return;
   end;
 
   select e.* into v_fact from rollcall.visibility_evidence(p_viewer, p_subject) e;
   if not exists (select from rollcall.user_presence p where p.user_id = p_subject) then
-    return query select false, null::rollcall.presence_face, 'never_seen', null::text, null::jsonb,
+    return query select false, null::rollcall.presence_face, 'never_seen', null::pg_catalog.text,
+      null::pg_catalog.jsonb,
       'the subject was never here: there is nothing to see';
     return;
   end if;
@@ -5168,17 +5237,19 @@ begin
     v_forbids := '{}';
     v_using := '{}';
     for v_policy in
-      select l.polname::text as name, l.polpermissive as permissive, pg_catalog.pg_get_expr(l.polqual, l.polrelid)
+      select l.polname::pg_catalog.text as name, l.polpermissive as permissive, pg_catalog.pg_get_expr(l.polqual,
+        l.polrelid)
         as expression
       from pg_catalog.pg_policy l
-      where l.polrelid = 'rollcall.user_presence'::regclass and l.polcmd in ('r', '*')
+      where l.polrelid = 'rollcall.user_presence'::pg_catalog.regclass and l.polcmd in ('r', '*')
         and exists (select from pg_catalog.unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated',
           r, 'usage'))
       order by l.polname
     loop
       begin
         perform set_config('request.jwt.claims',
-            (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+            (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::pg_catalog.text,
+              true),
           set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
         -- Under the table's name, which the expression uses.
         execute pg_catalog.format('select (%s) from (select ($1::rollcall.user_presence).*) as user_presence',
@@ -5227,10 +5298,11 @@ begin
           else 'public' end)::rollcall.presence_face
     ) then
       -- Rollcall's own policy would allow it; it was changed or dropped.
-      return query select false, null::rollcall.presence_face, 'policy', null::text, v_fact.evidence,
+      return query select false, null::rollcall.presence_face, 'policy', null::pg_catalog.text, v_fact.evidence,
         'no policy allows it';
     else
-      return query select false, null::rollcall.presence_face, v_fact.decided_by, null::text, v_fact.evidence,
+      return query select false, null::rollcall.presence_face, v_fact.decided_by, null::pg_catalog.text,
+        v_fact.evidence,
         v_fact.reason || case when v_fact.allows then '; but there is no such face to see' else '' end;
     end if;
   end if;
@@ -5255,28 +5327,29 @@ create function rollcall_internal.failing_policies(p_role text, p_claims text)
   language plpgsql volatile security invoker
 as $$
 declare
-  v_own_path constant text := current_setting('search_path');
-  v_own_role constant text := current_setting('role');
-  v_own_claims constant text := coalesce(current_setting('request.jwt.claims', true), '');
-  v_path constant text := rollcall.role_search_path(p_role);
+  v_own_path constant pg_catalog.text := current_setting('search_path');
+  v_own_role constant pg_catalog.text := current_setting('role');
+  v_own_claims constant pg_catalog.text := coalesce(current_setting('request.jwt.claims', true), '');
+  v_path constant pg_catalog.text := rollcall.role_search_path(p_role);
   v_policy record;
-  v_rows text;
+  v_rows pg_catalog.text;
 begin
   -- The empty path qualifies the names in the text of a policy.
-  perform set_config('search_path', '', true);
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
   for v_policy in
     select p.polname, c.relname, e.expression
     from pg_catalog.pg_policy p
-    join pg_catalog.pg_class c on c.oid = p.polrelid and c.relnamespace = 'rollcall'::regnamespace
+    join pg_catalog.pg_class c on c.oid = p.polrelid and c.relnamespace = 'rollcall'::pg_catalog.regnamespace
     cross join lateral (
       select pg_catalog.pg_get_expr(x.node, p.polrelid) as expression
       from (values (p.polqual), (p.polwithcheck)) as x (node)
       where x.node is not null
     ) e
-    where rollcall_internal.policy_applies(p.polroles, p_role::regrole)
+    where rollcall_internal.policy_applies(p.polroles, p_role::pg_catalog.regrole)
     order by c.relname, p.polname
   loop
-    execute pg_catalog.format('select pg_catalog.array_agg(t)::text from (select * from rollcall.%I limit 20) t',
+    execute pg_catalog.format(
+      'select pg_catalog.array_agg(t)::pg_catalog.text from (select * from rollcall.%I limit 20) t',
       v_policy.relname) into v_rows;
     begin
       perform set_config('request.jwt.claims', p_claims, true), set_config('search_path', v_path, true),
@@ -5285,10 +5358,11 @@ begin
         where (%2$s)', v_policy.relname, v_policy.expression) using v_rows;
     exception when others then
       if sqlstate !~ '^22' and sqlerrm !~ '^permission denied (for schema|to set role)' then
-        return query select 'rollcall.' || v_policy.relname, v_policy.polname::text, sqlstate::text, sqlerrm::text;
+        return query select 'rollcall.' || v_policy.relname, v_policy.polname::pg_catalog.text,
+          sqlstate::pg_catalog.text, sqlerrm::pg_catalog.text;
       end if;
     end;
-    perform set_config('role', v_own_role, true), set_config('search_path', '', true);
+    perform set_config('role', v_own_role, true), set_config('search_path', 'pg_catalog, pg_temp', true);
   end loop;
   perform set_config('search_path', v_own_path, true), set_config('request.jwt.claims', v_own_claims, true);
 end

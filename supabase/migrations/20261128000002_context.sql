@@ -43,7 +43,7 @@ begin
       as 'select %1$I.similarity(p_one, p_other)'$f$, v_schema);
   else
     create function rollcall.similarity(p_one text, p_other text) returns real
-      language sql immutable parallel safe security invoker set search_path = ''
+      language sql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
     as $f$
       select case
         when lower(p_one) = lower(p_other) then 1
@@ -65,7 +65,7 @@ grant execute on function rollcall.similarity to authenticated, service_role;
 -- database, so ranges and letters are listed.
 -- Invoker: computes from its argument.
 create function rollcall_internal.search_grams(p_text text) returns tsvector
-  language plpgsql immutable parallel safe security invoker set search_path = ''
+  language plpgsql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -101,7 +101,7 @@ grant execute on function rollcall_internal.search_grams to authenticated, servi
 -- Immutable, for generated columns; executable by roles that write them.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.names_tsquery(p_name text, p_aliases text[]) returns tsquery
-  language plpgsql immutable parallel safe security invoker set search_path = ''
+  language plpgsql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_name text;
@@ -123,7 +123,7 @@ grant execute on function rollcall_internal.names_tsquery to authenticated, serv
 
 -- Definer: a policy on topic_profiles that reads topic_profiles would recurse. Answers for auth.uid() only.
 create function rollcall.my_topics() returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 100
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 100
 as $$
 begin
   return query select t.id from rollcall.topic_profiles t where t.user_id = auth.uid();
@@ -204,7 +204,7 @@ create trigger set_updated_at before update on rollcall.messages
 -- clock was set back.
 -- Definer: reads messages that the author may not see; writes only the new row.
 create function rollcall_internal.set_message_index() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.message_index := greatest(
@@ -226,8 +226,9 @@ create trigger set_message_index before insert on rollcall.messages
 create function rollcall_internal.set_last_message() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.conversations c set last_message_at = greatest(c.last_message_at, l.at)
   from (
     select k.id, m.at
@@ -776,7 +777,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- Definer: a change affects bundles of other users, as with a message in a shared conversation.
 -- Over 60 lines: one query per kind.
 create function rollcall_internal.affected_bundles(p_kind text, p_user uuid, p_refs uuid[]) returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 5
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 5
 as $$
 begin
   case p_kind
@@ -848,7 +849,7 @@ comment on function rollcall_internal.affected_bundles is
 -- Definer: reads source changes, which API roles may not; tells of a row that the caller has whether it is stale.
 create function rollcall_internal.has_newer_source_change(p_bundle rollcall.context_bundles,
   p_only_unseen boolean) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_kinds constant text[] := case p_bundle.bundle_type
@@ -884,7 +885,7 @@ comment on function rollcall_internal.has_newer_source_change is
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.bundle_ttl(p_type rollcall.bundle_type) returns interval
-  language sql immutable parallel safe security invoker set search_path = ''
+  language sql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
   select case p_type
     when 'identity_core' then interval '24 hours'
@@ -899,7 +900,7 @@ comment on function rollcall_internal.bundle_ttl is 'The longest time that a bun
 -- (store_bundles), so only unprocessed ones are examined; most of the time there is none.
 -- Definer: see has_newer_source_change.
 create function rollcall_internal.is_fresh(p_bundle rollcall.context_bundles) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return not p_bundle.dirty and p_bundle.expires_at > clock_timestamp()
@@ -920,10 +921,11 @@ create function rollcall_internal.flag_bundles(p_bundles uuid[], p_trigger text)
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
   v_count bigint;
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   with free as (
     select b.id from rollcall.context_bundles b
     where b.id = any (p_bundles) and not b.dirty
@@ -942,7 +944,7 @@ begin
   select pg_catalog.array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
   -- Also if all were locked: nodes then process recorded changes.
   if v_count > 0 or pg_catalog.cardinality(p_bundles) > 0 then
-    perform rollcall_internal.notify('rollcall_bundles', 'stale');
+    v_void := rollcall_internal.notify('rollcall_bundles', 'stale');
   end if;
   return v_count;
 end
@@ -957,12 +959,14 @@ comment on function rollcall_internal.flag_bundles is
 create function rollcall_internal.flag_affected_bundles(p_clean uuid[], p_trigger text) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    perform rollcall_internal.notify('rollcall_bundles', 'stale');
+    v_void := rollcall_internal.notify('rollcall_bundles', 'stale');
   elsif p_clean is not null then
-    perform rollcall_internal.flag_bundles(p_clean, p_trigger);
+    v_void := rollcall_internal.flag_bundles(p_clean, p_trigger);
   end if;
 end
 $$;
@@ -976,9 +980,10 @@ create function rollcall_internal.record_source_changes(p_trigger text, p_kinds 
   language plpgsql volatile security definer
 as $$
 declare
-  v_clean uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_clean pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   with marked as (
     insert into rollcall_internal.context_source_changes (kind, user_id, key, refs)
       select c.kind, c.user_id,
@@ -991,7 +996,7 @@ begin
   select pg_catalog.array_agg(distinct b.id) into v_clean
   from marked m cross join lateral rollcall_internal.affected_bundles(m.kind, m.user_id, m.refs) t
   join rollcall.context_bundles b on b.id = t and not b.dirty;
-  perform rollcall_internal.flag_affected_bundles(v_clean, p_trigger);
+  v_void := rollcall_internal.flag_affected_bundles(v_clean, p_trigger);
 end
 $$;
 comment on function rollcall_internal.record_source_changes is
@@ -1005,11 +1010,11 @@ create function rollcall_internal.mark_stale_bundles() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
-  v_marks tid[];
-  v_touched uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_marks pg_catalog.tid[];
+  v_touched pg_catalog.uuid[];
   v_count bigint := 0;
 begin
-  perform rollcall_internal.check_search_path();
   if not exists (select from rollcall_internal.context_source_changes m where m.seen_at is null) then
     return 0;
   end if;
@@ -1046,7 +1051,7 @@ comment on function rollcall_internal.mark_stale_bundles is
 -- None for a name of stop words only, as in names_tsquery.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.name_lexemes(p_name text, p_aliases text[]) returns setof text
-  language sql immutable parallel safe security invoker set search_path = ''
+  language sql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
   select distinct w.word
   from unnest(array[p_name] || coalesce(p_aliases, '{}')) n (name)
@@ -1076,7 +1081,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: only the server writes the table.
 create function rollcall_internal.sync_topic_words() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'UPDATE' then
@@ -1105,9 +1110,12 @@ create trigger sync_topic_words after update of user_id, label, aliases on rollc
 create function rollcall_internal.on_context_truncated() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.record_source_changes('truncated', array['all'], array[null::uuid], array[null::uuid]);
+  v_void := rollcall_internal.record_source_changes('truncated', array['all'], array[null::pg_catalog.uuid],
+    array[null::pg_catalog.uuid]);
   return null;
 end
 $$;
@@ -1120,10 +1128,11 @@ create function rollcall_internal.on_messages_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_clean uuid[];
-  v_conversations uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_clean pg_catalog.uuid[];
+  v_conversations pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     with marked as (
       insert into rollcall_internal.context_source_changes (kind, key, refs)
@@ -1134,7 +1143,7 @@ begin
     select pg_catalog.array_agg(b.id) into v_clean
     from marked m join rollcall.context_bundles b on b.conversation_id = m.key where not b.dirty;
     if v_clean is not null or current_setting('transaction_isolation') <> 'read committed' then
-      perform rollcall_internal.flag_affected_bundles(v_clean, 'message_created');
+      v_void := rollcall_internal.flag_affected_bundles(v_clean, 'message_created');
     end if;
     return null;
   elsif tg_op = 'DELETE' then
@@ -1148,10 +1157,10 @@ begin
       is distinct from (c.conversation_id, c.role, c.content, c.state, c.user_id, c.created_at, c.message_index);
   end if;
   if v_conversations is not null then
-    perform rollcall_internal.record_source_changes('message_' || case tg_op when 'DELETE' then 'deleted'
+    v_void := rollcall_internal.record_source_changes('message_' || case tg_op when 'DELETE' then 'deleted'
       else 'updated' end,
-      array_fill('message'::text, array[pg_catalog.cardinality(v_conversations)]),
-      array_fill(null::uuid, array[pg_catalog.cardinality(v_conversations)]), v_conversations);
+      array_fill('message'::pg_catalog.text, array[pg_catalog.cardinality(v_conversations)]),
+      array_fill(null::pg_catalog.uuid, array[pg_catalog.cardinality(v_conversations)]), v_conversations);
   end if;
   return null;
 end
@@ -1175,7 +1184,7 @@ create trigger context_after_truncate after truncate on rollcall.messages
 create function rollcall_internal.memory_kinds(p_id uuid, p_category text, p_importance real, p_is_active boolean,
   p_is_pinned boolean)
   returns table (kind text, ref uuid)
-  language sql immutable security invoker set search_path = '' rows 2
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp rows 2
 as $$
   select 'identity', null::uuid
     where p_is_active and (p_is_pinned or p_category in ('biography', 'identity', 'role')
@@ -1196,14 +1205,15 @@ create function rollcall_internal.on_memories_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_clean uuid[];
-  v_memories uuid[];
-  v_topics uuid[];
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_clean pg_catalog.uuid[];
+  v_memories pg_catalog.uuid[];
+  v_topics pg_catalog.uuid[];
+  v_kinds pg_catalog.text[];
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     insert into rollcall_internal.context_source_changes (kind, user_id, key, refs)
       select 'memory', c.user_id, c.user_id, pg_catalog.array_agg(c.id) from new_rows c
@@ -1247,7 +1257,7 @@ begin
         where b.topic_id = x.topic_id and b.user_id = t.user_id and not b.dirty offset 0) b;
     end if;
     if v_clean is not null or current_setting('transaction_isolation') <> 'read committed' then
-      perform rollcall_internal.flag_affected_bundles(v_clean, 'memory_created');
+      v_void := rollcall_internal.flag_affected_bundles(v_clean, 'memory_created');
     end if;
     return null;
   elsif tg_op = 'DELETE' then
@@ -1270,7 +1280,7 @@ begin
       is distinct from (c.user_id, c.content, c.category, c.importance, c.is_active, c.is_pinned, c.created_at);
   end if;
   if v_kinds is not null then
-    perform rollcall_internal.record_source_changes('memory_' || case tg_op when 'DELETE' then 'deleted'
+    v_void := rollcall_internal.record_source_changes('memory_' || case tg_op when 'DELETE' then 'deleted'
       else 'updated' end, v_kinds, v_users, v_refs);
   end if;
   return null;
@@ -1297,11 +1307,12 @@ create function rollcall_internal.on_instructions_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_kinds pg_catalog.text[];
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     select pg_catalog.array_agg(case c.scope when 'topic' then 'topic' else 'prefs' end),
       pg_catalog.array_agg(c.user_id),
@@ -1326,7 +1337,7 @@ begin
         is distinct from (c.user_id, c.content, c.scope, c.topic_id, c.priority, c.is_active, c.created_at);
   end if;
   if v_kinds is not null then
-    perform rollcall_internal.record_source_changes(case tg_op when 'DELETE' then 'instruction_deleted'
+    v_void := rollcall_internal.record_source_changes(case tg_op when 'DELETE' then 'instruction_deleted'
       else 'instruction_changed' end, v_kinds, v_users, v_refs);
   end if;
   return null;
@@ -1355,17 +1366,18 @@ create function rollcall_internal.on_units_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(c.id) into v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   cross join lateral (select g.user_id union select c.user_id) x (user_id)
   where (g.user_id, g.content, g.unit_type, g.quality, g.state, g.created_at)
     is distinct from (c.user_id, c.content, c.unit_type, c.quality, c.state, c.created_at);
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_updated', array_fill('unit'::text,
+    v_void := rollcall_internal.record_source_changes('acu_updated', array_fill('unit'::pg_catalog.text,
       array[pg_catalog.cardinality(v_refs)]),
       v_users, v_refs);
   end if;
@@ -1388,10 +1400,11 @@ create trigger context_after_truncate after truncate on rollcall.atomic_chat_uni
 create function rollcall_internal.on_bundle_subjects_deleted() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   perform rollcall_internal.record_source_changes(tg_argv[0] || '_deleted', pg_catalog.array_agg(tg_argv[0]),
-    pg_catalog.array_agg((pg_catalog.to_jsonb(g) ->> 'user_id')::uuid), pg_catalog.array_agg(g.id))
+    pg_catalog.array_agg((pg_catalog.to_jsonb(g) ->> 'user_id')::pg_catalog.uuid), pg_catalog.array_agg(g.id))
   from old_rows g having count(*) > 0;
   return null;
 end
@@ -1405,11 +1418,12 @@ create function rollcall_internal.on_topics_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_kinds pg_catalog.text[];
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(c.id) into v_kinds,
     v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
@@ -1425,7 +1439,7 @@ begin
     is distinct from (c.user_id, c.label, c.aliases, c.domain, c.conversation_count, c.unit_count, c.message_count,
       c.last_engaged_at, c.streak_days, c.proficiency, c.importance);
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('topic_updated', v_kinds, v_users, v_refs);
+    v_void := rollcall_internal.record_source_changes('topic_updated', v_kinds, v_users, v_refs);
   end if;
   return null;
 end
@@ -1449,10 +1463,11 @@ create function rollcall_internal.on_entities_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.id) into v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   where (g.user_id, g.name, g.aliases, g.entity_type, g.relationship, g.sentiment, g.facts, g.mention_count,
@@ -1461,8 +1476,8 @@ begin
       c.mention_count,
       c.conversation_count, c.last_mentioned_at, c.importance);
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('entity_updated',
-      array_fill('entity'::text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
+    v_void := rollcall_internal.record_source_changes('entity_updated',
+      array_fill('entity'::pg_catalog.text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
   end if;
   return null;
 end
@@ -1486,9 +1501,12 @@ create trigger context_after_delete after delete on rollcall.entity_profiles
 create function rollcall_internal.on_conversation_changed() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.record_source_changes('conversation_updated', array['conversation'], array[null::uuid],
+  v_void := rollcall_internal.record_source_changes('conversation_updated', array['conversation'],
+    array[null::pg_catalog.uuid],
     array[new.id]);
   return null;
 end
@@ -1512,11 +1530,14 @@ create trigger context_after_truncate after truncate on rollcall.conversations
 create function rollcall_internal.record_participant_changes(p_conversations uuid[], p_users uuid[]) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if p_conversations is not null then
-    perform rollcall_internal.record_source_changes('conversation_updated',
-      array_fill('participant'::text, array[pg_catalog.cardinality(p_conversations)]), p_users, p_conversations);
+    v_void := rollcall_internal.record_source_changes('conversation_updated',
+      array_fill('participant'::pg_catalog.text, array[pg_catalog.cardinality(p_conversations)]), p_users,
+        p_conversations);
   end if;
 end
 $$;
@@ -1528,8 +1549,9 @@ comment on function rollcall_internal.record_participant_changes is
 create function rollcall_internal.on_participants_changed() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op <> 'INSERT' then
     perform rollcall_internal.record_participant_changes(pg_catalog.array_agg(g.conversation_id),
       pg_catalog.array_agg(g.user_id))
@@ -1564,11 +1586,12 @@ create function rollcall_internal.on_topic_conversations_changed() returns trigg
   language plpgsql volatile security definer
 as $$
 declare
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_kinds pg_catalog.text[];
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
       v_users, v_refs
@@ -1590,7 +1613,7 @@ begin
     ) d cross join lateral (values ('topic', d.topic_id), ('message', d.conversation_id)) x (kind, ref);
   end if;
   if v_kinds is not null then
-    perform rollcall_internal.record_source_changes('topic_updated', v_kinds, v_users, v_refs);
+    v_void := rollcall_internal.record_source_changes('topic_updated', v_kinds, v_users, v_refs);
   end if;
   return null;
 end
@@ -1616,10 +1639,11 @@ create function rollcall_internal.on_topic_units_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.topic_id) into v_users, v_refs
     from (select distinct user_id, topic_id from new_rows) c;
@@ -1637,7 +1661,7 @@ begin
     ) d;
   end if;
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_linked', array_fill('topic'::text,
+    v_void := rollcall_internal.record_source_changes('acu_linked', array_fill('topic'::pg_catalog.text,
       array[pg_catalog.cardinality(v_refs)]),
       v_users, v_refs);
   end if;
@@ -1665,10 +1689,11 @@ create function rollcall_internal.on_entity_units_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.entity_id) into v_users, v_refs
     from (select distinct user_id, entity_id from new_rows) c;
@@ -1684,8 +1709,8 @@ begin
     ) d;
   end if;
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_linked',
-      array_fill('entity'::text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
+    v_void := rollcall_internal.record_source_changes('acu_linked',
+      array_fill('entity'::pg_catalog.text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
   end if;
   return null;
 end
@@ -1743,7 +1768,7 @@ alter table rollcall_internal.context_access_version enable row level security;
 -- Definer: reads catalogs only.
 create function rollcall_internal.context_catalog()
   returns table (catalog regclass, id bigint, version xid, fires boolean)
-  language plpgsql stable security definer set search_path = '' rows 100
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 100
 as $$
 begin
   return query
@@ -1791,7 +1816,7 @@ comment on function rollcall_internal.context_catalog is
 
 -- Invoker: the number of triggers named context_after_%.
 create function rollcall_internal.context_trigger_count() returns int
-  language sql immutable parallel safe security invoker set search_path = ''
+  language sql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
   select 39
 $$;
@@ -1800,7 +1825,7 @@ comment on function rollcall_internal.context_trigger_count is 'Number of trigge
 -- is_recorded: whether every change of a source is recorded.
 -- Definer: reads catalogs only; returns a hash of their versions.
 create function rollcall_internal.context_access(out version bigint, out is_recorded boolean)
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   select
@@ -1815,7 +1840,7 @@ comment on function rollcall_internal.context_access is
 
 -- Definer: see context_access.
 create function rollcall.context_access_version() returns bigint
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (select a.version from rollcall_internal.context_access() a);
@@ -1830,7 +1855,7 @@ grant execute on function rollcall.context_access_version to authenticated, serv
 -- applies them as they were when the lock was taken; grants and functions may change during the statement.
 -- Definer: see context_access_version.
 create function rollcall.confirmed_access_version(p_before bigint) returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return case when rollcall.context_access_version() = p_before then p_before end;
@@ -1842,7 +1867,7 @@ grant execute on function rollcall.confirmed_access_version to authenticated, se
 
 -- Definer: reads catalogs only.
 create function rollcall_internal.silent_context_triggers() returns setof text
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select format('%s on %s', w.name, w.relation) from rollcall_internal.triggers w
   where w.name like 'context\_after\_%' and not exists (
@@ -1860,10 +1885,10 @@ create function rollcall_internal.mark_stale_by_access() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_version constant bigint := rollcall.context_access_version();
   v_count bigint;
 begin
-  perform rollcall_internal.check_search_path();
   if exists (select from rollcall_internal.context_access_version a where a.version = v_version) then
     return 0;
   end if;
@@ -1887,7 +1912,7 @@ comment on function rollcall_internal.mark_stale_by_access is
 -- checked.
 -- Definer: reads source changes, which API roles may not; answers for auth.uid() only.
 create function rollcall.my_fresh_bundles(p_bundles uuid[]) returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 10
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 10
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -1934,7 +1959,8 @@ grant execute on function rollcall.my_fresh_bundles to authenticated, service_ro
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_matches(p_kind text, p_user uuid, p_queries tsquery[], p_limit int)
   returns table (n bigint, ids uuid[])
-  language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_indexscan = off
   rows 16
 as $$
 begin
@@ -1959,7 +1985,7 @@ comment on function rollcall_internal.my_matches is
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_newest_matches(p_kind text, p_user uuid, p_queries tsquery[], p_among int,
   p_limit int) returns uuid[]
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_any constant tsquery := (select string_agg(q::text, ' | ')::tsquery from unnest(p_queries) q);
@@ -1991,7 +2017,7 @@ comment on function rollcall_internal.my_newest_matches is
 
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_shares(p_kind text, p_user uuid, p_queries tsquery[]) returns float8[]
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_oldest timestamptz;
@@ -2036,7 +2062,7 @@ comment on function rollcall_internal.my_shares is
 -- Of the languages that PostgreSQL has stop words for, the one with most stop words in the text; English on a tie.
 -- Invoker: computes from its argument.
 create function rollcall_internal.without_stop_words(p_text text) returns text
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_words constant text[] := regexp_split_to_array(p_text, '\s+');
@@ -2074,7 +2100,8 @@ comment on function rollcall_internal.without_stop_words is
 -- Definer: see match_words; called by my_gram_matches only.
 create function rollcall_internal.my_rows_with_grams(p_kind text, p_user uuid, p_grams text[], p_limit int)
   returns table (ids uuid[])
-  language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_indexscan = off
   rows 40
 as $$
 begin
@@ -2105,7 +2132,7 @@ comment on function rollcall_internal.my_rows_with_grams is
 -- Over 60 lines: frequent words need steps of their own.
 create function rollcall_internal.my_word_matches(p_kind text, p_text text, p_many boolean, p_limit int)
   returns table (id uuid, score real)
-  language plpgsql stable security definer set search_path = '' rows 30
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -2223,7 +2250,7 @@ comment on function rollcall_internal.my_word_matches is
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_gram_matches(p_kind text, p_text text, p_limit int)
   returns table (id uuid, score real)
-  language plpgsql stable security definer set search_path = '' rows 30
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -2260,7 +2287,7 @@ comment on function rollcall_internal.my_gram_matches is
 -- more than 20,000 rows parts take too long: only those of scripts without spaces are searched, which are rarer.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
-  language plpgsql stable security definer set search_path = '' rows 30
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -2296,7 +2323,7 @@ grant execute on function rollcall.match_words to authenticated, service_role;
 create function rollcall.merge_embeddings(p_kind text, p_ids uuid[], p_scores real[], p_vector text, p_threshold real,
   p_limit int)
   returns table (id uuid, score real)
-  language plpgsql stable security invoker set search_path = '' rows 40
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp rows 40
 as $$
 begin
   return query
@@ -2327,8 +2354,8 @@ create function rollcall.bundle_sources(
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_sources jsonb;
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_sources pg_catalog.jsonb;
 begin
   case p_type
     when 'identity_core' then
@@ -2370,7 +2397,7 @@ begin
       select pg_catalog.jsonb_build_object(
         'topic', pg_catalog.jsonb_build_object('label', t.label, 'aliases', t.aliases, 'domain', t.domain,
           'proficiency', t.proficiency, 'units', t.unit_count, 'conversations', t.conversation_count,
-          'messages', t.message_count, 'last_engaged', t.last_engaged_at::date, 'streak_days', t.streak_days,
+          'messages', t.message_count, 'last_engaged', t.last_engaged_at::pg_catalog.date, 'streak_days', t.streak_days,
           'importance', t.importance),
         'instructions', coalesce((
           select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', i.id, 'content', i.content)
@@ -2413,7 +2440,7 @@ begin
       select pg_catalog.jsonb_build_object(
         'entity', pg_catalog.jsonb_build_object('name', e.name, 'type', e.entity_type, 'aliases', e.aliases,
           'relationship', e.relationship, 'sentiment', e.sentiment, 'facts', e.facts, 'mentions', e.mention_count,
-          'conversations', e.conversation_count, 'last_mentioned', e.last_mentioned_at::date, 'importance',
+          'conversations', e.conversation_count, 'last_mentioned', e.last_mentioned_at::pg_catalog.date, 'importance',
             e.importance),
         'units', coalesce((
           select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', u.id, 'content', u.content)
@@ -2430,7 +2457,8 @@ begin
 
     when 'conversation' then
       select pg_catalog.jsonb_build_object(
-        'conversation', pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'started', c.created_at::date),
+        'conversation', pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'started',
+          c.created_at::pg_catalog.date),
         'count', (select count(*) from rollcall.messages m where m.conversation_id = c.id
           and m.state in ('complete', 'partial')),
         'topics', coalesce((
@@ -2477,11 +2505,11 @@ create function rollcall.wanted_bundles(p_wanted jsonb, p_force boolean default 
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   return (
     with wanted as materialized (
-      select (a.w ->> 'type')::rollcall.bundle_type as type, (a.w ->> 'ref')::uuid as ref, a.n
+      select (a.w ->> 'type')::rollcall.bundle_type as type, (a.w ->> 'ref')::pg_catalog.uuid as ref, a.n
       from jsonb_array_elements(p_wanted) with ordinality a (w, n)
     ),
     found as materialized (
@@ -2549,10 +2577,10 @@ create function rollcall.detect(p_conversation uuid, p_message text, p_units uui
   language plpgsql stable security invoker rows 10
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_lexemes constant tsvector := to_tsvector('pg_catalog.english', left(p_message, 20000));
-  v_misspellings text[];
-  v_prefixes text[];
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_lexemes constant pg_catalog.tsvector := to_tsvector('pg_catalog.english', left(p_message, 20000));
+  v_misspellings pg_catalog.text[];
+  v_prefixes pg_catalog.text[];
 begin
   -- Any longer word may be a misspelt name with the same first letters. Names are compared with these first, one per
   -- row.
@@ -2631,7 +2659,7 @@ create function rollcall.recent_statements() returns json
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   if exists (
     select from (
@@ -2641,7 +2669,7 @@ begin
   end if;
   return (
     select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', r.id, 'content', r.content, 'score', 0,
-      'said_on', r.created_at::date) order by r.created_at desc, r.id), '[]')
+      'said_on', r.created_at::pg_catalog.date) order by r.created_at desc, r.id), '[]')
     from (
       select n.id, n.content, n.created_at
       from (
@@ -2665,14 +2693,14 @@ create function rollcall.assemble(p_conversation uuid, p_message text, p_history
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_conversation jsonb;
-  v_units uuid[];
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_conversation pg_catalog.jsonb;
+  v_units pg_catalog.uuid[];
   v_scores real[];
-  v_memories uuid[];
+  v_memories pg_catalog.uuid[];
   v_memory_scores real[];
-  v_detected jsonb;
-  v_wanted jsonb;
+  v_detected pg_catalog.jsonb;
+  v_wanted pg_catalog.jsonb;
 begin
   select pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'messages', s.messages, 'tokens',
     s.tokens) into v_conversation
@@ -2714,7 +2742,7 @@ begin
     'bundles', rollcall.wanted_bundles(v_wanted),
     'units', coalesce((
       select pg_catalog.json_agg(pg_catalog.json_build_object('id', u.id, 'content', u.content, 'score', m.score,
-          'said_on', case when u.is_learned then u.created_at::date end) order by m.n)
+          'said_on', case when u.is_learned then u.created_at::pg_catalog.date end) order by m.n)
       from unnest(v_units, v_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.atomic_chat_units u where u.id = m.id
         and u.state = 'active' offset 0) u), '[]'),
@@ -2736,7 +2764,7 @@ begin
     'paths', coalesce((
       select d.navigation_history from rollcall.presence_devices d
       where d.user_id = v_me order by d.context_updated_at desc nulls last limit 1), '[]'),
-    'seeing', pg_current_snapshot()::text,
+    'seeing', pg_current_snapshot()::pg_catalog.text,
     'access', rollcall.confirmed_access_version(rollcall.context_access_version()),
     'read_at', clock_timestamp());
 end
@@ -2751,7 +2779,7 @@ create function rollcall.assemble_simple(p_conversation uuid, p_history int) ret
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   if not exists (select from rollcall.conversations c where c.id = p_conversation) then
     return null;
@@ -2792,7 +2820,7 @@ create function rollcall.context_signals(p_device text, p_hour int) returns json
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
   v_device rollcall.presence_devices;
 begin
   select * into v_device from rollcall.presence_devices d
@@ -2852,7 +2880,7 @@ grant execute on function rollcall.context_signals to authenticated, service_rol
 
 -- Definer: freshness needs source changes; answers for auth.uid() unless the role is service_role.
 create function rollcall.context_counts() returns jsonb
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -2889,11 +2917,11 @@ create function rollcall.invalidate_mine(p_event text, p_types rollcall.bundle_t
   language plpgsql volatile security definer
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_bundles uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_me constant pg_catalog.uuid := rollcall_internal.caller_id();
+  v_bundles pg_catalog.uuid[];
   v_narrow constant boolean := pg_catalog.num_nonnulls(p_topic, p_entity, p_conversation, p_memory, p_instruction) > 0;
 begin
-  perform rollcall_internal.check_search_path();
   select coalesce(pg_catalog.array_agg(b.id), '{}') into v_bundles
   from rollcall.context_bundles b
   where b.user_id = v_me and b.bundle_type = any (p_types)
@@ -2903,7 +2931,7 @@ begin
       or b.topic_id = p_topic or b.entity_id = p_entity or b.conversation_id = p_conversation
       or p_memory = any (b.memory_ids) or p_instruction = any (b.instruction_ids));
   -- Recorded, because a bundle that is locked or being compiled now cannot be marked now.
-  perform rollcall_internal.record_source_changes(p_event, pg_catalog.array_agg('bundle'::text),
+  perform rollcall_internal.record_source_changes(p_event, pg_catalog.array_agg('bundle'::pg_catalog.text),
     pg_catalog.array_agg(v_me), pg_catalog.array_agg(b.id))
   from unnest(v_bundles) b (id);
   return pg_catalog.cardinality(v_bundles);
@@ -2924,13 +2952,13 @@ create function rollcall.open_answer(p_question uuid) returns jsonb
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_question rollcall.messages;
   v_answer rollcall.messages;
 begin
-  perform rollcall_internal.check_search_path();
   -- One request at a time.
   select * into v_question from rollcall.messages m
-  where m.id = p_question and m.user_id = auth.uid() and m.role = 'user' for no key update;
+  where m.id = p_question and m.user_id = rollcall_internal.caller_id() and m.role = 'user' for no key update;
   if not found then
     return pg_catalog.jsonb_build_object('state', 'busy');
   end if;
@@ -2965,7 +2993,7 @@ create function rollcall.begin_turn(p_conversation uuid, p_content text, p_token
   language plpgsql volatile security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
   v_question rollcall.messages;
 begin
   if p_key is not null then
@@ -3000,8 +3028,9 @@ create function rollcall_internal.end_answer(p_answer uuid, p_state rollcall.mes
   returns boolean
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if p_state = 'failed' then
     delete from rollcall.messages m where m.id = p_answer and m.state = 'pending';
     return found;
@@ -3025,8 +3054,9 @@ comment on function rollcall_internal.end_answer is
 create function rollcall_internal.touch_answer(p_answer uuid) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.messages m set updated_at = now() where m.id = p_answer and m.state = 'pending';
 end
 $$;
@@ -3038,9 +3068,9 @@ create function rollcall_internal.purge_pending_answers() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_count bigint;
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall.messages m
     where m.state = 'pending' and m.updated_at < clock_timestamp() - interval '15 minutes';
   get diagnostics v_count = row_count;
@@ -3069,8 +3099,9 @@ create function rollcall_internal.store_bundles(p_user uuid, p_bundles jsonb, p_
   returns table (id uuid, bundle_type rollcall.bundle_type, version bigint, dirty boolean)
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if p_read_at < clock_timestamp() - interval '5 minutes' then
     return;
   end if;
@@ -3081,7 +3112,8 @@ begin
   with emptied as (
     select b.id
     from rollcall.context_bundles b
-    join pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text)
+    join pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref pg_catalog.uuid,
+      content pg_catalog.text)
       on x.content is null and b.bundle_type = x.type
       and x.ref is not distinct from coalesce(b.topic_id, b.entity_id, b.conversation_id)
     where b.user_id = p_user and b.compiled_at < p_read_at
@@ -3094,9 +3126,11 @@ begin
       select b.id from rollcall.context_bundles b where b.user_id = p_user for no key update skip locked
     ),
     given as (
-      select * from pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text,
+      select * from pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref pg_catalog.uuid,
+        content pg_catalog.text,
         tokens int,
-        memory_ids uuid[], unit_ids uuid[], instruction_ids uuid[], conversation_ids uuid[], topic_ids uuid[],
+        memory_ids pg_catalog.uuid[], unit_ids pg_catalog.uuid[], instruction_ids pg_catalog.uuid[],
+          conversation_ids pg_catalog.uuid[], topic_ids pg_catalog.uuid[],
           priority real)
       where x.content is not null
         and not exists (
@@ -3149,9 +3183,9 @@ create function rollcall_internal.finish_compilation(p_bundles uuid[]) returns u
   language plpgsql volatile security definer
 as $$
 declare
-  v_stale uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_stale pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   select coalesce(pg_catalog.array_agg(b.id), '{}') into v_stale
   from rollcall.context_bundles b where b.id = any (p_bundles) and not b.dirty
     and (rollcall_internal.has_newer_source_change(b, false)
@@ -3172,7 +3206,7 @@ comment on function rollcall_internal.finish_compilation is
 -- At most 80 bundles per notification.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.notify_bundles_ready(p_user uuid, p_bundles text[]) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_nonce text;
@@ -3200,12 +3234,12 @@ create function rollcall_internal.store_compiled_bundles(
   language plpgsql volatile security definer set lock_timeout = '300ms'
 as $$
 declare
-  v_stored uuid[];
-  v_stale uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_stored pg_catalog.uuid[];
+  v_stale pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(s.id) into v_stored
-    from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at,
+    from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_catalog.pg_snapshot, p_read_at,
       p_access) s;
   if v_stored is null then
     return;
@@ -3233,8 +3267,9 @@ comment on function rollcall_internal.store_compiled_bundles is
 create function rollcall_internal.count_bundle_uses(p_bundles uuid[], p_hits int[], p_misses int[]) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.context_bundles b set
     use_count = b.use_count + free.hits + free.misses,
     hit_count = b.hit_count + free.hits,
@@ -3257,8 +3292,9 @@ comment on function rollcall_internal.count_bundle_uses is 'Counts how often pro
 create function rollcall_internal.enqueue_warm_up() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   insert into rollcall.system_actions (user_id, kind, trigger)
   select new.user_id, 'warm_up', 'presence'
   where not exists (
@@ -3285,8 +3321,9 @@ create function rollcall_internal.claim_actions(p_limit int)
     attempts int)
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   return query
     with due as (
       select a.id from rollcall.system_actions a
@@ -3314,8 +3351,9 @@ comment on function rollcall_internal.claim_actions is 'Claims due entries of th
 create function rollcall_internal.complete_actions(p_actions uuid[]) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.system_actions a set
     status = case when l.left_out then 'pending' else 'completed' end::rollcall.action_status,
     run_after = case when l.left_out then clock_timestamp() + interval '500 milliseconds' else a.run_after end,
@@ -3341,9 +3379,9 @@ create function rollcall_internal.fail_action(p_action uuid, p_error text, p_wai
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_action rollcall.system_actions;
 begin
-  perform rollcall_internal.check_search_path();
   select * into v_action from rollcall.system_actions a where a.id = p_action and a.status = 'processing' for update;
   if not found then
     return;
@@ -3371,10 +3409,10 @@ create function rollcall_internal.purge_context() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_count bigint;
   v_all bigint := 0;
 begin
-  perform rollcall_internal.check_search_path();
   if not pg_try_advisory_xact_lock(hashtextextended('rollcall_internal.purge_context', 0)) then
     return 0;
   end if;
@@ -3419,7 +3457,7 @@ comment on function rollcall_internal.purge_context is
 -- Invoker: for the owner of the tables, which the server is.
 -- Over 60 lines: it creates a table, an index, six triggers and four functions.
 create function rollcall_internal.prepare_vectors(p_model text, p_dimensions int) returns boolean
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_schema text;
@@ -3477,7 +3515,7 @@ begin
 
   -- Definer: called from triggers of any writer; only the server writes the table.
   create or replace function rollcall_internal.enqueue_embeddings() returns trigger
-    language plpgsql volatile security definer set search_path = ''
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
   as $f$
   begin
     if tg_op = 'INSERT' then
@@ -3516,7 +3554,7 @@ begin
   execute format($f$
     create or replace function rollcall_internal.store_vectors(p_kinds text[], p_ids uuid[], p_versions bigint[],
       p_vectors text[]) returns bigint
-      language sql volatile security definer set search_path = ''
+      language sql volatile security definer set search_path = pg_catalog, pg_temp
     as $g$
       with stored as (
         update rollcall_internal.vectors v set vector = x.vector::%1$I.vector, attempts = 0
@@ -3540,7 +3578,7 @@ begin
     execute format($f$
       create or replace function rollcall_internal.nearest_by_index(p_user uuid, p_kind text, p_vector %1$I.vector,
         p_limit int) returns table (id uuid, score real)
-        language plpgsql stable security definer rows 40 set search_path = '' set enable_sort = off
+        language plpgsql stable security definer rows 40 set search_path = pg_catalog, pg_temp set enable_sort = off
         set hnsw.ef_search = 200 %2$s
       as $g$
       begin
@@ -3571,7 +3609,7 @@ begin
   execute format($f$
     create or replace function rollcall.match_embeddings(p_kind text, p_vector text,
       p_limit int) returns table (id uuid, score real)
-      language plpgsql stable security definer set search_path = '' rows 40
+      language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 40
     as $g$
     declare
       v_me constant uuid := auth.uid();
@@ -3620,7 +3658,7 @@ comment on function rollcall_internal.prepare_vectors is
 -- Invoker: for the server only.
 create function rollcall_internal.claim_embedding_texts(p_limit int) returns table (kind text, id uuid, version bigint,
   content text)
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
@@ -3670,7 +3708,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- The lease of three minutes is longer than the longest roll-up.
 -- Definer: for the server only.
 create function rollcall_internal.begin_roll_up(p_user uuid, p_force boolean) returns uuid
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lease uuid;
@@ -3689,7 +3727,7 @@ comment on function rollcall_internal.begin_roll_up is
 
 -- Definer: for the server only.
 create function rollcall_internal.end_roll_up(p_user uuid, p_lease uuid) returns void
-  language sql volatile security definer set search_path = ''
+  language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   update rollcall_internal.roll_ups r set lease = null, lease_expires_at = null, last_finished_at = clock_timestamp()
   where r.user_id = p_user and r.lease = p_lease
@@ -3698,7 +3736,7 @@ comment on function rollcall_internal.end_roll_up is 'Releases the roll-up lease
 
 -- Definer: for the server only.
 create function rollcall_internal.roll_ups_due(p_limit int) returns setof uuid
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select u.user_id from rollcall.atomic_chat_units u
   where u.processed_at is null and u.state = 'active'
@@ -3714,7 +3752,7 @@ create function rollcall.roll_up_sources(p_limit int) returns jsonb
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   return pg_catalog.jsonb_build_object(
     'units', coalesce((
@@ -3738,7 +3776,7 @@ begin
       ) w), '[]'),
     'corpus', (
       select pg_catalog.jsonb_build_object('units', count(*), 'groups',
-        count(distinct coalesce(u.conversation_id::text, u.created_at::date::text)))
+        count(distinct coalesce(u.conversation_id::pg_catalog.text, u.created_at::pg_catalog.date::pg_catalog.text)))
       from rollcall.atomic_chat_units u where u.user_id = v_me and u.state = 'active'),
     'topics', coalesce((
       select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', t.id, 'slug', t.slug, 'label', t.label, 'aliases',
@@ -3760,7 +3798,7 @@ grant execute on function rollcall.roll_up_sources to authenticated, service_rol
 -- Definer: for the index, see match_words; answers for auth.uid() only.
 create function rollcall.my_phrases(p_phrases text[], p_limit int)
   returns table (phrase text, unit_ids uuid[], units bigint, groups bigint)
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -3790,15 +3828,15 @@ create function rollcall_internal.apply_roll_up(p_user uuid, p_lease uuid, p_fou
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_topics_created bigint;
   v_topics_updated bigint;
   v_entities_created bigint;
   v_entities_updated bigint;
   v_processed bigint;
-  v_topics uuid[];
-  v_entities uuid[];
+  v_topics pg_catalog.uuid[];
+  v_entities pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   perform from rollcall_internal.roll_ups r
   where r.user_id = p_user and r.lease = p_lease and r.lease_expires_at > clock_timestamp() for update;
   if not found then
@@ -3807,7 +3845,8 @@ begin
 
   with found as (
     select * from pg_catalog.jsonb_to_recordset(p_found -> 'topics')
-      as x (slug text, label text, aliases text[], domain rollcall.topic_domain, unit_ids uuid[], relevances real[])
+      as x (slug pg_catalog.text, label pg_catalog.text, aliases pg_catalog.text[], domain rollcall.topic_domain,
+        unit_ids pg_catalog.uuid[], relevances real[])
   ),
   merged as (
     insert into rollcall.topic_profiles as t (user_id, slug, label, aliases, domain)
@@ -3837,8 +3876,9 @@ begin
 
   with found as (
     select * from pg_catalog.jsonb_to_recordset(p_found -> 'entities')
-      as x (slug text, name text, aliases text[], entity_type rollcall.entity_type, relationship text, sentiment real,
-        facts jsonb, unit_ids uuid[])
+      as x (slug pg_catalog.text, name pg_catalog.text, aliases pg_catalog.text[], entity_type rollcall.entity_type,
+        relationship pg_catalog.text, sentiment real,
+        facts pg_catalog.jsonb, unit_ids pg_catalog.uuid[])
   ),
   merged as (
     insert into rollcall.entity_profiles as e (user_id, slug, name, aliases, entity_type, relationship, sentiment,
@@ -3890,13 +3930,13 @@ begin
       count(distinct u.conversation_id) as conversations, count(distinct u.message_id) as messages,
       min(u.created_at) as first_at, max(u.created_at) as last_at,
       count(*) filter (where u.created_at > now() - interval '7 days') as recent,
-      count(distinct u.created_at::date) as days,
+      count(distinct u.created_at::pg_catalog.date) as days,
       count(*) filter (where u.content ~ '\?\s*$') as questions,
       mode() within group (order by extract(hour from u.created_at)::int) as peak_hour,
       -- Consecutive days up to the last one.
       (select count(*) from (
         select d.day, max(d.day) over () - d.day as back, row_number() over (order by d.day desc) - 1 as n
-        from (select distinct u2.created_at::date as day from rollcall.topic_units l2
+        from (select distinct u2.created_at::pg_catalog.date as day from rollcall.topic_units l2
           join rollcall.atomic_chat_units u2 on u2.id = l2.unit_id
           where l2.topic_id = l.topic_id and u2.state = 'active') d) s where s.back = s.n) as streak
     from rollcall.topic_units l join rollcall.atomic_chat_units u on u.id = l.unit_id and u.state = 'active'
@@ -3946,7 +3986,7 @@ begin
 
   update rollcall.atomic_chat_units u set processed_at = clock_timestamp()
   where u.user_id = p_user and u.processed_at is null
-    and u.id in (select (x #>> '{}')::uuid from jsonb_array_elements(p_found -> 'units') x);
+    and u.id in (select (x #>> '{}')::pg_catalog.uuid from jsonb_array_elements(p_found -> 'units') x);
   get diagnostics v_processed = row_count;
 
   return pg_catalog.jsonb_build_object('topicsCreated', v_topics_created, 'topicsUpdated', v_topics_updated,
@@ -4026,7 +4066,7 @@ create trigger set_updated_at before update on rollcall.memory_settings
 
 -- Definer: triggers of any writer ask for the author of a message; tells nothing else.
 create function rollcall_internal.learns_from(p_user uuid, p_conversation uuid) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return not exists (
@@ -4039,7 +4079,7 @@ comment on function rollcall_internal.learns_from is
 
 -- Definer: for the server only.
 create function rollcall_internal.notebook_of(p_user uuid, p_conversation uuid) returns uuid
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select s.notebook_id from rollcall.memory_settings s
   where s.user_id = p_user and (s.conversation_id is null or s.conversation_id = p_conversation)
@@ -4077,7 +4117,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- The units of its messages that a memory was taken from: of each message, the one with most in common with it.
 -- Definer: for triggers and the server only.
 create function rollcall_internal.statements_of(p_memories uuid[]) returns setof uuid
-  language sql stable security definer set search_path = '' rows 5
+  language sql stable security definer set search_path = pg_catalog, pg_temp rows 5
 as $$
   select distinct on (s.memory_id, s.message_id) u.id
   from rollcall.memory_sources s
@@ -4097,9 +4137,9 @@ create function rollcall_internal.delete_unfounded_memories(p_memories uuid[]) r
   language plpgsql volatile security definer
 as $$
 declare
-  v_unfounded uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_unfounded pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   -- Two transactions may each delete one of the last two messages. The second one waits here, and its next statement
   -- sees what the first one deleted.
   perform from rollcall.memories m where m.id = any (p_memories) order by m.id for update;
@@ -4145,9 +4185,9 @@ create function rollcall_internal.on_memory_sources_deleted() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_memories uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_memories pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall.atomic_chat_units u using old_rows g
   where u.message_id = g.message_id and u.user_id = g.user_id and u.is_learned
     and not exists (select from rollcall.memories m where m.id = g.memory_id);
@@ -4171,7 +4211,7 @@ create trigger delete_unfounded after delete on rollcall.memory_sources
 -- At most 10,000 entries per user; messages beyond that are not learned from.
 -- Definer: only the server writes the queue.
 create function rollcall_internal.enqueue_messages() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into rollcall_internal.messages_to_learn (user_id, message_id)
@@ -4195,7 +4235,7 @@ create trigger enqueue_messages after insert on rollcall.messages
 
 -- Definer: only the server writes the queue.
 create function rollcall_internal.enqueue_edited_message() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into rollcall_internal.messages_to_learn (user_id, message_id)
@@ -4218,8 +4258,9 @@ create trigger enqueue_edited_message after update of content on rollcall.messag
 create function rollcall_internal.forget_units() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall.atomic_chat_units u using old_rows g
   where g.is_learned and u.message_id = g.message_id and u.user_id = g.user_id and u.is_learned;
   return null;
@@ -4236,7 +4277,7 @@ create trigger forget_units after delete on rollcall.memories
 -- Definer: for the server only.
 create function rollcall_internal.claim_messages(p_after uuid, p_users int)
   returns table (user_id uuid, lease uuid, attempts int, entries bigint[], messages uuid[])
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_user uuid := p_after;
@@ -4282,8 +4323,8 @@ create function rollcall.learning_sources(p_messages uuid[], p_memories boolean 
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_text text;
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_text pg_catalog.text;
 begin
   if p_memories then
     select left(pg_catalog.string_agg(left(m.content, 1000), ' '), 4000) into v_text
@@ -4292,7 +4333,7 @@ begin
   return pg_catalog.jsonb_build_object(
     'messages', coalesce((
       select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', m.id, 'content', left(m.content, 20000),
-        'said_on', m.created_at::date,
+        'said_on', m.created_at::pg_catalog.date,
         'before', (
           select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('role', b.role, 'content', left(b.content,
             600))
@@ -4311,7 +4352,7 @@ begin
             and not s.learns)), '[]'),
     'memories', coalesce((
       select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', k.id, 'content', left(k.content, 500), 'since',
-        k.valid_from::date)
+        k.valid_from::pg_catalog.date)
         order by k.valid_from, k.id)
       from rollcall.memories k
       where v_text is not null and k.user_id = v_me and k.is_active
@@ -4340,13 +4381,13 @@ create function rollcall_internal.store_learned(p_user uuid, p_lease uuid, p_ent
   language plpgsql volatile security definer set lock_timeout = '300ms'
 as $$
 declare
-  v_messages uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_messages pg_catalog.uuid[];
   v_fact record;
   v_newer rollcall.memories;
-  v_outdated uuid[];
-  v_id uuid;
+  v_outdated pg_catalog.uuid[];
+  v_id pg_catalog.uuid;
 begin
-  perform rollcall_internal.check_search_path();
   perform from rollcall_internal.learning_turns t
   where t.user_id = p_user and t.lease = p_lease and t.lease_expires_at > clock_timestamp() for update;
   if not found then
@@ -4447,7 +4488,7 @@ comment on function rollcall_internal.store_learned is
 -- Definer: for the server only.
 create function rollcall_internal.postpone_learning(p_user uuid, p_lease uuid, p_error text, p_wait interval,
   p_drop bigint[]) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   update rollcall_internal.learning_turns t
@@ -4470,9 +4511,9 @@ create function rollcall.search(p_text text, p_vector text, p_filters jsonb, p_l
   language plpgsql stable security invoker rows 20
 as $$
 declare
-  v_units uuid[];
+  v_units pg_catalog.uuid[];
   v_unit_scores real[];
-  v_memories uuid[];
+  v_memories pg_catalog.uuid[];
   v_memory_scores real[];
   v_depth constant int := case when p_filters - 'kind' = '{}' then 3 * p_limit + 20 else 500 end;
 begin
@@ -4502,10 +4543,11 @@ begin
       from unnest(v_memories, v_memory_scores) s (id, score)
       cross join lateral (select * from rollcall.memories o where o.id = s.id and o.is_active offset 0) m
     ) x
-    where (p_filters -> 'notebookId' is null or x.notebook_id = (p_filters ->> 'notebookId')::uuid)
-      and (p_filters -> 'conversationId' is null or x.conversation_id = (p_filters ->> 'conversationId')::uuid)
-      and (p_filters -> 'from' is null or x.created_at >= (p_filters ->> 'from')::timestamptz)
-      and (p_filters -> 'until' is null or x.created_at < (p_filters ->> 'until')::timestamptz)
+    where (p_filters -> 'notebookId' is null or x.notebook_id = (p_filters ->> 'notebookId')::pg_catalog.uuid)
+      and (p_filters -> 'conversationId' is null
+        or x.conversation_id = (p_filters ->> 'conversationId')::pg_catalog.uuid)
+      and (p_filters -> 'from' is null or x.created_at >= (p_filters ->> 'from')::pg_catalog.timestamptz)
+      and (p_filters -> 'until' is null or x.created_at < (p_filters ->> 'until')::pg_catalog.timestamptz)
     order by x.score desc, x.created_at desc, x.id
     limit p_limit;
 end
@@ -4548,8 +4590,9 @@ create function rollcall_internal.record_model_usage(p_user uuid, p_purpose text
   p_prompt bigint, p_completion bigint, p_cost numeric) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   insert into rollcall.model_usage (user_id, purpose, provider, model, prompt_tokens, completion_tokens, cost)
     values (p_user, p_purpose, p_provider, p_model, p_prompt, p_completion, p_cost);
 end
@@ -4559,7 +4602,7 @@ comment on function rollcall_internal.record_model_usage is 'Records one call to
 -- A day begins at midnight UTC.
 -- Definer: for the server only.
 create function rollcall_internal.tokens_used_today(p_user uuid) returns bigint
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (

@@ -24,7 +24,7 @@ create function rollcall_internal.notification_nonce() returns text
   language plpgsql volatile security invoker
 as $$
 begin
-  return pg_catalog.left(pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''), 16);
+  return pg_catalog.left(pg_catalog.replace(pg_catalog.gen_random_uuid()::pg_catalog.text, '-', ''), 16);
 end
 $$;
 comment on function rollcall_internal.notification_nonce is 'A random value that is used for one notification.';
@@ -33,7 +33,7 @@ comment on function rollcall_internal.notification_nonce is 'A random value that
 -- costs a tenth of a query for few values, and no more for many.
 -- Definer: reads the key.
 create function rollcall_internal.mask(p_nonce text, p_values text[]) returns text[]
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_key constant bytea := (select k.key from rollcall_internal.notification_key k);
@@ -54,7 +54,7 @@ create function rollcall_internal.mask_ids(p_nonce text, p_ids uuid[]) returns t
   language plpgsql stable security invoker
 as $$
 begin
-  return rollcall_internal.mask(p_nonce, pg_catalog.replace(p_ids::text, '-', '')::text[]);
+  return rollcall_internal.mask(p_nonce, pg_catalog.replace(p_ids::pg_catalog.text, '-', '')::pg_catalog.text[]);
 end
 $$;
 comment on function rollcall_internal.mask_ids is 'IDs of a notification, unreadable without the key.';
@@ -102,7 +102,7 @@ $$;
 -- sent once. A body with masked values needs the nonce of the mask.
 -- Invoker: computes from the key of its caller.
 create function rollcall_internal.seal(p_key bytea, p_channel text, p_body text, p_nonce text) returns text
-  language plpgsql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   return concat(left(encode(
@@ -121,17 +121,18 @@ create function rollcall_internal.notify(p_channel text, p_body text, p_nonce te
   language plpgsql volatile security invoker
 as $$
 declare
-  v_nonce constant text := coalesce(p_nonce, pg_catalog.pg_current_xact_id()::text);
-  v_key bytea;
-  v_log_token uuid;
+  v_nonce constant pg_catalog.text := coalesce(p_nonce, pg_catalog.pg_current_xact_id()::pg_catalog.text);
+  v_key pg_catalog.bytea;
+  v_log_token pg_catalog.uuid;
   v_relayed boolean;
+  v_void pg_catalog.text;
 begin
   select k.key, k.log_token, r.relayed_until > pg_catalog.clock_timestamp()
       and pg_catalog.current_setting('rollcall.notify', true) is distinct from 'directly'
     into strict v_key, v_log_token, v_relayed
   from rollcall_internal.notification_key k cross join rollcall_internal.relay r;
   if v_relayed then
-    perform pg_catalog.pg_logical_emit_message(true, 'rollcall',
+    v_void := pg_catalog.pg_logical_emit_message(true, 'rollcall',
       pg_catalog.concat_ws(' ', v_log_token, p_channel, v_nonce, p_body));
   else
     perform pg_catalog.pg_notify(p_channel, rollcall_internal.seal(v_key, p_channel, p_body, v_nonce));
@@ -144,7 +145,7 @@ comment on function rollcall_internal.notify is 'Sends an authenticated notifica
 -- committed before it. Not longer than two minutes after a relay that nobody replaces.
 -- Definer: called by the server.
 create function rollcall_internal.notifications_are_unordered() returns boolean
-  language sql volatile security definer set search_path = ''
+  language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select r.unordered_until > clock_timestamp()
     or (r.relayed_until < clock_timestamp() and r.relayed_until > clock_timestamp() - interval '2 minutes')
@@ -157,7 +158,7 @@ comment on function rollcall_internal.notifications_are_unordered is
 -- For notifications that are rare and must not be missed.
 -- Definer: reads the key; called from triggers of any writer.
 create function rollcall_internal.notify_directly(p_channel text, p_body text) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pg_notify(p_channel, rollcall_internal.seal(k.key, p_channel, p_body, pg_current_xact_id()::text))
@@ -170,7 +171,7 @@ comment on function rollcall_internal.notify_directly is
 -- A notification that others before it may be missing. Each has its own nonce, because nodes accept a payload once.
 -- Definer: called by the server.
 create function rollcall_internal.notify_missed(p_since timestamptz) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pg_notify('rollcall_missed', rollcall_internal.seal(k.key, 'rollcall_missed',
@@ -185,7 +186,7 @@ comment on function rollcall_internal.notify_missed is
 -- The session of the relay holds this advisory lock, so other nodes find at once that its process has ended.
 -- Invoker: computes from its argument.
 create function rollcall_internal.relay_lock(p_node uuid) returns bigint
-  language sql immutable security invoker set search_path = ''
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select hashtextextended('rollcall.relay ' || p_node, 0)
 $$;
@@ -195,7 +196,7 @@ comment on function rollcall_internal.relay_lock is 'The advisory lock that a no
 -- nodes read the tables. A relay that has started is replaced when its lease or its session has ended.
 -- Definer: called by the server.
 create function rollcall_internal.claim_relay(p_node uuid, p_claim interval) returns boolean
-  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set synchronous_commit = 'off'
 as $$
 declare
   v_missed_since timestamptz;
@@ -225,7 +226,7 @@ comment on function rollcall_internal.claim_relay is
 -- Called once per session, which holds the lock of the relay.
 -- Definer: called by the server.
 create function rollcall_internal.start_relay(p_node uuid, p_lease interval) returns boolean
-  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set synchronous_commit = 'off'
 as $$
 declare
   v_missed_since timestamptz;
@@ -254,7 +255,7 @@ comment on function rollcall_internal.start_relay is
 -- other sessions see its rows; a node that is notified must see them. p_xids: IDs of the transactions without epoch.
 -- Definer: called by the server.
 create function rollcall_internal.send_relayed(p_channels text[], p_payloads text[], p_xids bigint[]) returns void
-  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set synchronous_commit = 'off'
 as $$
 declare
   v_snapshot pg_snapshot;
@@ -283,7 +284,7 @@ comment on function rollcall_internal.send_relayed is
 -- lease, and transactions send notifications themselves until it has caught up.
 -- Definer: called by the server.
 create function rollcall_internal.renew_relay(p_node uuid, p_lease interval, p_read_until timestamptz) returns boolean
-  language plpgsql volatile security definer set search_path = '' set synchronous_commit = 'off'
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set synchronous_commit = 'off'
 as $$
 declare
   v_now constant timestamptz := clock_timestamp();
@@ -308,7 +309,7 @@ comment on function rollcall_internal.renew_relay is
 
 -- Definer: called by the server.
 create function rollcall_internal.release_relay(p_node uuid) returns void
-  language sql volatile security definer set search_path = ''
+  language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   update rollcall_internal.relay r
   set node = null, claimed_until = '-infinity', relayed_until = '-infinity',
@@ -320,7 +321,7 @@ comment on function rollcall_internal.release_relay is 'Lets another node become
 
 -- Invoker: computes from the clock.
 create function rollcall_internal.notification_time() returns bigint
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (extract(epoch from clock_timestamp()) * 1000)::bigint;

@@ -27,7 +27,7 @@ grant all on rollcall.presence_nodes to service_role;
 
 -- Definer: only the server reads nodes. A random id of a node reveals nothing.
 create function rollcall.any_node_lives(p_nodes uuid[]) returns boolean
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from rollcall_internal.nodes n where n.id = any (p_nodes) and n.lease_expires_at > clock_timestamp()
@@ -42,8 +42,9 @@ grant execute on function rollcall.any_node_lives to authenticated, service_role
 create function rollcall_internal.renew_lease(p_node uuid, p_lease interval) returns boolean
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall_internal.nodes set renewed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + p_lease
     where id = p_node and lease_expires_at > clock_timestamp();
   if found then

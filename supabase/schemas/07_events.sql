@@ -188,7 +188,7 @@ create function rollcall_internal.passes_filter(p_filter jsonb, p_user uuid, p_t
   language sql immutable security invoker
 as $$
   select p_filter = '{}'
-    or (p_user is null or not p_filter ? 'user_ids' or p_filter -> 'user_ids' ? p_user::text)
+    or (p_user is null or not p_filter ? 'user_ids' or p_filter -> 'user_ids' ? p_user::pg_catalog.text)
       and (p_topic is null or not p_filter ? 'topics' or p_filter -> 'topics' ? p_topic or exists (
         select from pg_catalog.jsonb_array_elements_text(p_filter -> 'topics') t (pattern)
         where t.pattern like '%*'
@@ -202,7 +202,7 @@ create function rollcall.webhook_status() returns table (
   last_delivered_at timestamptz, last_failed_at timestamptz, last_status int, last_error text, dead_letters bigint,
   dropped bigint
 )
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select d.webhook_id, coalesce(p.pending, 0), coalesce(extract(epoch from clock_timestamp() - p.oldest), 0),
     d.attempts, nullif(d.next_attempt_at, '-infinity'), d.last_delivered_at, d.last_failed_at, d.last_status,
@@ -226,7 +226,7 @@ grant execute on function rollcall.webhook_status to service_role;
 
 -- Definer: service_role may not update dead letters.
 create function rollcall.resend_dead_letters(p_webhook uuid, p_ids uuid[] default null) returns bigint
-  language sql volatile security definer set search_path = ''
+  language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   with resent as (
     update rollcall_internal.dead_letters l set resend_at = clock_timestamp()
@@ -247,11 +247,11 @@ create function rollcall_internal.refresh_event_settings() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_presence boolean;
   v_channels boolean;
   v_before record;
 begin
-  perform rollcall_internal.check_search_path();
   -- Concurrent changes follow each other, and the last one sees all.
   select s.records_channels, s.records_presence into v_before from rollcall.event_settings s for update;
   select
@@ -274,7 +274,7 @@ comment on function rollcall_internal.refresh_event_settings is
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall_internal.on_webhook_written() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'INSERT' then
@@ -293,7 +293,7 @@ comment on function rollcall_internal.on_webhook_written is
 
 -- Invoker: changes the new row only.
 create function rollcall_internal.before_webhook_update() returns trigger
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.updated_at := now();
@@ -320,7 +320,7 @@ create trigger refresh_after_update after update of record_always on rollcall.ev
 -- Definer: moves rows that no API role may write.
 create function rollcall_internal.publish_events(p_all_channels boolean default false, p_limit int default 5000)
   returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_count bigint;
@@ -349,7 +349,7 @@ comment on function rollcall_internal.publish_events is
 
 -- Definer: reads a table of the server.
 create function rollcall_internal.event_bytes() returns bigint
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((select e.bytes_until from rollcall_internal.events e order by e.id desc limit 1), 0)
 $$;
@@ -357,7 +357,7 @@ comment on function rollcall_internal.event_bytes is 'Bytes of all events until 
 
 -- Definer: deletes rows that no API role may write; called by publish_events under its lock.
 create function rollcall_internal.trim_events(p_limit int) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_last bigint;
@@ -396,7 +396,7 @@ comment on function rollcall_internal.trim_events is
 -- Volatile: publishes first, so that it works without a server.
 -- Definer: reads events and publishes; for service_role only.
 create function rollcall.events_after(p_cursor bigint default 0, p_limit int default 100) returns setof rollcall.events
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.publish_events();
@@ -419,7 +419,7 @@ grant execute on function rollcall.events_after to service_role;
 create function rollcall_internal.claim_webhooks(p_node uuid, p_lease interval, p_limit int) returns table (
   webhook_id uuid, url text, secrets text[], message_id text, events text, event_count bigint, attempt int, lease bigint
 )
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v record;
@@ -496,7 +496,7 @@ comment on function rollcall_internal.claim_webhooks is
 
 -- Invoker: computes from its arguments.
 create function rollcall_internal.event_json(p_id bigint, p_type text, p_at timestamptz, p_data jsonb) returns jsonb
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_build_object('id', p_id::text, 'type', p_type, 'timestamp',
     to_char(p_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'data', p_data)
@@ -513,10 +513,10 @@ create function rollcall_internal.finish_webhook(
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v rollcall_internal.webhook_deliveries;
   v_dead boolean;
 begin
-  perform rollcall_internal.check_search_path();
   select * into v from rollcall_internal.webhook_deliveries d
     where d.webhook_id = p_webhook and d.lease = p_lease and d.leased_until > '-infinity' for update;
   if not found then

@@ -46,7 +46,7 @@ grant select on rollcall.operator_audit to service_role;
 -- Definer: appends to a table that no role of the API may write.
 create function rollcall_internal.record_action(p_action text, p_user uuid, p_target jsonb, p_reason text)
   returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_claims constant jsonb := rollcall_internal.jsonb_or_null(current_setting('request.jwt.claims', true));
@@ -66,7 +66,7 @@ comment on function rollcall_internal.record_action is 'Adds a row to the audit 
 -- Called by purge_expired.
 -- Definer: deletes from a table that no role of the API may write.
 create function rollcall_internal.purge_operator_audit(p_before timestamptz, p_limit int) returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_count bigint;
@@ -83,7 +83,7 @@ comment on function rollcall_internal.purge_operator_audit is
 -- The reason is sent in a close frame.
 -- Invoker: only raises.
 create function rollcall_internal.check_close_reason(p_reason text) returns void
-  language plpgsql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   if octet_length(p_reason) > 123 then
@@ -116,7 +116,7 @@ alter table rollcall_internal.node_messages enable row level security;
 -- Definer: writes a table that no role of the API may write.
 create function rollcall_internal.post_to_nodes(p_request uuid, p_sender uuid, p_recipient uuid, p_is_answer boolean,
   p_body text) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id bigint;
@@ -137,7 +137,7 @@ comment on function rollcall_internal.post_to_nodes is 'Sends a request or an an
 create function rollcall.disconnect_connection(p_connection text,
   p_reason text default 'disconnected by an administrator', p_request uuid default null, p_answer_to uuid default null)
   returns boolean
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_node uuid;
@@ -163,7 +163,7 @@ grant execute on function rollcall.disconnect_connection to service_role;
 -- Definer: appends to a table that no role of the API may write; service_role only.
 create function rollcall.record_operator_action(p_action text, p_target jsonb, p_reason text default null)
   returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_action is null or p_action not in ('publish', 'watch_connection') then

@@ -9,7 +9,7 @@
 -- Over 60 lines: one recursive statement.
 create function rollcall_internal.policy_objects(p_tables regclass[], p_closed text[])
   returns table (classid oid, objid oid)
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   with recursive
   needed (classid, objid) as (
@@ -92,7 +92,7 @@ insert into rollcall_internal.examined_policies (purpose, tables, closed_schemas
 
 -- Definer: reads catalogs and a table that no API role may read.
 create function rollcall_internal.policy_sources(p_purpose text) returns setof regclass
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select distinct c.oid::regclass
   from rollcall_internal.examined_policies e
@@ -111,7 +111,7 @@ comment on function rollcall_internal.policy_sources is 'Tables that the policie
 -- or upgraded since, after which all OIDs are others.
 -- Definer: writes a table that no API role may write.
 create function rollcall_internal.examine_policies(p_purpose text) returns void
-  language sql volatile security definer set search_path = ''
+  language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   with examined as (
     select e.purpose, e.closed_schemas, array(
@@ -143,7 +143,7 @@ comment on function rollcall_internal.examine_policies is 'Records on which obje
 -- names. Only in an event trigger.
 -- Definer: reads catalogs only.
 create function rollcall_internal.ddl_concerns_policies(p_purpose text) returns boolean
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select
@@ -192,7 +192,7 @@ comment on function rollcall_internal.tags_of_new_dependencies is
 -- function may name the table, where an expression reads whole rows, and for partitions and other children.
 -- Definer: reads catalogs only.
 create function rollcall_internal.columns_in_policies(p_purpose text, p_table regclass) returns text[]
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   with e as (
     select x.objects, x.function_text from rollcall_internal.examined_policies x where x.purpose = p_purpose
@@ -234,7 +234,7 @@ comment on function rollcall_internal.columns_in_policies is
 -- As in pg_trigger.tgargs: each in the encoding of the database, with a zero byte after it.
 -- Invoker: computes from its argument.
 create function rollcall_internal.trigger_arguments(p_arguments text[]) returns bytea
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(string_agg(convert_to(a.value, getdatabaseencoding()) || '\x00'::bytea, ''::bytea order by a.place),
     ''::bytea)
@@ -249,12 +249,12 @@ create function rollcall_internal.transitions_as_text(p_columns text[]) returns 
   language plpgsql immutable security invoker
 as $$
 declare
-  v_columns constant text := (
+  v_columns constant pg_catalog.text := (
     select pg_catalog.string_agg(pg_catalog.format('t.%I', c.name), ', ')
     from pg_catalog.unnest(p_columns) as c (name));
 begin
-  return pg_catalog.format('select (select pg_catalog.array_agg(row(%1$s)::text) from old_rows t),
-    (select pg_catalog.array_agg(row(%1$s)::text) from new_rows t)', v_columns);
+  return pg_catalog.format('select (select pg_catalog.array_agg(row(%1$s)::pg_catalog.text) from old_rows t),
+    (select pg_catalog.array_agg(row(%1$s)::pg_catalog.text) from new_rows t)', v_columns);
 end
 $$;
 comment on function rollcall_internal.transitions_as_text is
@@ -266,7 +266,7 @@ comment on function rollcall_internal.transitions_as_text is
 -- that most calls take no lock on the table.
 -- Invoker: needs the right to create triggers on that table.
 create function rollcall_internal.set_triggers(p_table regclass, p_pattern text, p_triggers jsonb) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_trigger record;

@@ -8,7 +8,7 @@
 -- index 1. An atom is a string. Null if the text cannot be read.
 -- Invoker: computes from its argument.
 create function rollcall_internal.node_tree(p_tree text) returns jsonb
-  language plpgsql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Each field has a value. A name in the tree that begins with a colon would look like a field.
@@ -39,7 +39,7 @@ comment on function rollcall_internal.node_tree is 'A parsed expression as JSON;
 -- other expression. A UUID and its text have one name.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.expression_key(p_node jsonb, p_level int) returns text
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_query constant jsonb := p_node -> 'subselect' -> 1;
@@ -92,7 +92,7 @@ comment on function rollcall_internal.expression_key is 'Names the value of a pa
 -- Whether an operator node compares UUIDs, integers, or texts byte by byte.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.is_equality(p_node jsonb) returns boolean
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select (p_node -> 'opno' ->> 1)::oid in (
       select o.oid from pg_catalog.pg_operator o
@@ -111,7 +111,7 @@ comment on function rollcall_internal.is_equality is
 -- Each is two keys with a space between them.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.equalities(p_condition jsonb, p_level int) returns text[]
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_left text;
@@ -138,7 +138,7 @@ comment on function rollcall_internal.equalities is 'Equalities that hold wherev
 -- The same for the joins of a query. Rows on the optional side of an outer join are rows without the condition.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.join_equalities(p_join jsonb, p_level int) returns text[]
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_type constant text := p_join -> 'jointype' ->> 1;
@@ -158,7 +158,7 @@ comment on function rollcall_internal.join_equalities is 'Equalities that hold i
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.combines_rows(p_query jsonb) returns boolean
-  language sql immutable security invoker set search_path = ''
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select 'true' in (p_query -> 'hasAggs' ->> 1, p_query -> 'hasWindowFuncs' ->> 1, p_query -> 'hasTargetSRFs' ->> 1,
       p_query -> 'hasDistinctOn' ->> 1)
@@ -176,7 +176,7 @@ comment on function rollcall_internal.combines_rows is
 -- a row counts without being equal.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.membership(p_operator jsonb, p_query jsonb, p_level int) returns text[]
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_value constant text := rollcall_internal.expression_key(p_operator -> 'args' -> 1 -> 1, p_level);
@@ -195,7 +195,7 @@ comment on function rollcall_internal.membership is 'The equality that membershi
 
 -- Invoker: computes from its arguments.
 create function rollcall_internal.equal_keys(p_key text, p_equalities text[]) returns text[]
-  language sql immutable security invoker set search_path = ''
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
   with recursive
   pair as (
@@ -214,7 +214,7 @@ comment on function rollcall_internal.equal_keys is 'All keys that are equal to 
 
 -- Invoker: computes from its arguments.
 create function rollcall_internal.query_equalities(p_query jsonb, p_level int) returns text[]
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select rollcall_internal.equalities(p_query -> 'jointree' -> 1 -> 'quals' -> 1, p_level) || array(
     select equality
@@ -225,7 +225,7 @@ comment on function rollcall_internal.query_equalities is 'Equalities that hold 
 
 -- Invoker: computes from its arguments.
 create function rollcall_internal.query_tables(p_query jsonb, p_level int) returns text[]
-  language sql immutable security invoker set search_path = ''
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(array_agg(format('%s:%s %s', p_level, entry.place - 1, entry.node -> 'relid' ->> 1)), '{}')
   from jsonb_path_query(p_query, '$.rtable[1][*]') with ordinality as entry (node, place)
@@ -238,7 +238,7 @@ comment on function rollcall_internal.query_tables is
 -- Invoker: computes from its arguments.
 create function rollcall_internal.required_queries(p_condition jsonb, p_level int)
   returns table (tables text[], equalities text[])
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select rollcall_internal.query_tables(c.node -> 'subselect' -> 1, p_level + 1),
     rollcall_internal.query_equalities(c.node -> 'subselect' -> 1, p_level + 1)
@@ -262,7 +262,7 @@ comment on function rollcall_internal.required_queries is
 -- Definer: reads catalogs only.
 create function rollcall_internal.naming_join(p_place text, p_tables text[], p_equalities text[], p_subject text)
   returns int[]
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   with
   place as (
@@ -322,7 +322,7 @@ comment on function rollcall_internal.naming_join is
 create function rollcall_internal.tables_read(
   p_node jsonb, p_level int, p_tables text[], p_equalities text[], p_is_condition boolean, p_subject text
 ) returns table (source oid, viewer_column int, subject_column int, via int[])
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_type constant text := p_node -> 'node' ->> 1;
@@ -412,7 +412,7 @@ comment on function rollcall_internal.tables_read is
 -- By name, because it is stored in the arguments of triggers, which dumps contain.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.join_text(p_via int[]) returns text
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_build_array(format('%I.%I', n.nspname, c.relname), (
       select a.attname from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum = p_via[3]), (
@@ -433,7 +433,8 @@ comment on function rollcall_internal.join_text is 'The result of naming_join in
 -- Definer: reads tables of the application; for the server only.
 create function rollcall_internal.users_joined(p_join text, p_values text[])
   returns table (viewers uuid[], subjects uuid[])
-  language plpgsql stable security definer set search_path = '' set row_security = off set lock_timeout = '100ms'
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+  set row_security = off set lock_timeout = '100ms'
 as $$
 declare
   v_join constant jsonb := p_join;
@@ -474,7 +475,7 @@ comment on function rollcall_internal.users_joined is
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.widest_pairs(p_pairs jsonb) returns jsonb
-  language sql immutable security invoker set search_path = ''
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_agg(distinct pair.sides order by pair.sides)
   from jsonb_array_elements(p_pairs) as pair (sides)
@@ -494,7 +495,7 @@ comment on function rollcall_internal.widest_pairs is
 -- may concern all. p_columns is the result of columns_in_policies.
 -- Definer: reads catalogs only.
 create function rollcall_internal.concerned_columns(p_purpose text, p_table regclass, p_columns text[]) returns jsonb
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_examined constant rollcall_internal.examined_policies := (

@@ -43,7 +43,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- IDs of transactions, positions in the log and sequences go back when a standby is promoted or a backup is restored.
 -- Definer: called by the server. PL/pgSQL keeps the plan: each delivery of a change reads it.
 create function rollcall_internal.cluster_identity() returns text
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -64,6 +64,8 @@ create function rollcall_internal.note_visibility_change(p_viewers uuid[], p_sub
   returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_void pg_catalog.text;
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
@@ -73,7 +75,7 @@ begin
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
-  perform rollcall_internal.notify('rollcall_visibility', '');
+  v_void := rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall_internal.note_visibility_change is
@@ -86,6 +88,8 @@ comment on function rollcall_internal.note_visibility_change is
 create function rollcall_internal.note_policy_change(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_void pg_catalog.text;
 begin
   insert into rollcall_internal.visibility_log (viewers, subjects, reason)
   values (
@@ -93,7 +97,7 @@ begin
     case when pg_catalog.cardinality(p_subjects) <= 1000 then p_subjects end,
     p_reason
   );
-  perform rollcall_internal.notify('rollcall_visibility', '');
+  v_void := rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall_internal.note_policy_change is
@@ -106,14 +110,16 @@ comment on function rollcall_internal.note_policy_change is
 create function rollcall_internal.note_joined_change(p_join text, p_values text[], p_reason text) returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_void pg_catalog.text;
 begin
   if pg_catalog.cardinality(p_values) > 100 then
-    perform rollcall_internal.note_policy_change(null, null, p_reason);
+    v_void := rollcall_internal.note_policy_change(null, null, p_reason);
     return;
   end if;
   insert into rollcall_internal.visibility_log (policy_join, join_value, reason)
     select p_join, v.value, p_reason from pg_catalog.unnest(p_values) as v (value);
-  perform rollcall_internal.notify('rollcall_visibility', '');
+  v_void := rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall_internal.note_joined_change is
@@ -128,16 +134,18 @@ create function rollcall_internal.note_members_change(p_relation text, p_groups 
   returns void
   language plpgsql volatile security invoker
 as $$
+declare
+  v_void pg_catalog.text;
 begin
   if pg_catalog.cardinality(p_users) > 1000 then
-    perform rollcall_internal.note_visibility_change(null, null, p_reason);
+    v_void := rollcall_internal.note_visibility_change(null, null, p_reason);
     return;
   end if;
   insert into rollcall_internal.visibility_log (relation, group_id, subjects, reason)
     select p_relation, moved.group_id, pg_catalog.array_agg(moved.user_id), p_reason
     from rows from (pg_catalog.unnest(p_groups), pg_catalog.unnest(p_users)) as moved (group_id, user_id)
     group by moved.group_id;
-  perform rollcall_internal.notify('rollcall_visibility', '');
+  v_void := rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall_internal.note_members_change is
@@ -145,10 +153,12 @@ comment on function rollcall_internal.note_members_change is
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall.invalidate_visibility(p_viewers uuid[], p_subjects uuid[], p_reason text) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.note_visibility_change(p_viewers, p_subjects, p_reason);
+  v_void := rollcall_internal.note_visibility_change(p_viewers, p_subjects, p_reason);
 end
 $$;
 comment on function rollcall.invalidate_visibility is
@@ -160,14 +170,15 @@ grant execute on function rollcall.invalidate_visibility to service_role;
 -- limited to 8,000 bytes.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_ids(p_channel text, p_ids uuid[]) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_nonce text;
+  v_void text;
 begin
   for v_first in 1 .. coalesce(cardinality(p_ids), 0) by 200 loop
     v_nonce := rollcall_internal.notification_nonce();
-    perform rollcall_internal.notify(p_channel, rollcall_internal.notification_time() || '|'
+    v_void := rollcall_internal.notify(p_channel, rollcall_internal.notification_time() || '|'
       || array_to_string(rollcall_internal.mask_ids(v_nonce, p_ids[v_first : v_first + 199]), ','), v_nonce);
   end loop;
 end
@@ -179,10 +190,12 @@ comment on function rollcall_internal.notify_ids is 'Sends ids as notifications,
 -- TRUNCATE has no transition tables, so all visibility is invalidated.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_truncated() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.note_visibility_change(null, null, 'truncate ' || tg_table_name);
+  v_void := rollcall_internal.note_visibility_change(null, null, 'truncate ' || tg_table_name);
   return null;
 end
 $$;
@@ -191,10 +204,11 @@ comment on function rollcall_internal.on_truncated is 'Trigger function: a trunc
 -- Rows that name one subject: invalidates what every viewer sees of it. Relations do not depend on these tables.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_subjects_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
+  v_void text;
 begin
   case tg_op
     when 'INSERT' then select array(select n.user_id from new_rows n) into v_ids;
@@ -202,7 +216,7 @@ begin
     else select array(select n.user_id from new_rows n union select o.user_id from old_rows o) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
+    v_void := rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -215,20 +229,21 @@ comment on function rollcall_internal.on_subjects_changed is
 -- Arguments: the relation, the column that names the group.
 -- Definer: see invalidate_visibility. The column name is a trigger argument from this schema only.
 create function rollcall_internal.on_members_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_groups text[];
   v_users uuid[];
   v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
     else 'select * from new_rows union all select * from old_rows' end;
+  v_void text;
 begin
   execute format(
     'select array_agg(moved.group_id), array_agg(moved.user_id) from ('
     'select distinct changed.%I::text as group_id, changed.user_id from (%s) changed limit 1001) moved',
     tg_argv[1], v_rows) into v_groups, v_users;
   if v_users is not null then
-    perform rollcall_internal.note_members_change(tg_argv[0], v_groups, v_users, tg_table_name);
+    v_void := rollcall_internal.note_members_change(tg_argv[0], v_groups, v_users, tg_table_name);
   end if;
   return null;
 end
@@ -239,10 +254,11 @@ comment on function rollcall_internal.on_members_changed is
 -- Whether a user is invisible decides who sees them type. Faces have triggers of their own.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_choices_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
+  v_void text;
 begin
   case tg_op
     when 'INSERT' then select array(select n.user_id from new_rows n where n.chosen = 'invisible') into v_ids;
@@ -253,7 +269,7 @@ begin
       ) into v_ids;
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
+    v_void := rollcall_internal.note_policy_change(null, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -263,7 +279,7 @@ comment on function rollcall_internal.on_choices_changed is
 
 -- Invoker: writes only the new row.
 create function rollcall_internal.set_updated_at() returns trigger
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.updated_at := now();

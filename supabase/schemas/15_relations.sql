@@ -5,7 +5,7 @@
 -- Definer: a policy on team_members that reads team_members would recurse. Answers for auth.uid() only. PL/pgSQL,
 -- because the body of an SQL function is planned again in every statement that calls it.
 create function rollcall.my_teams() returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 10
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 10
 as $$
 begin
   return query select m.team_id from rollcall.team_members m where m.user_id = auth.uid();
@@ -18,7 +18,7 @@ grant execute on function rollcall.my_teams to authenticated, service_role;
 -- UUIDs. Typing uses my_conversation_ids.
 -- Definer: see my_teams. Answers for auth.uid() only.
 create function rollcall.my_conversations() returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 100
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 100
 as $$
 begin
   if not exists (select from rollcall_internal.own_tables o where o.relation = 'participants') then
@@ -71,10 +71,11 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_contacts_changed() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
+  v_void text;
 begin
   case tg_op
     when 'INSERT' then
@@ -88,7 +89,7 @@ begin
       );
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+    v_void := rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -134,10 +135,11 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_blocks_changed() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
+  v_void text;
 begin
   case tg_op
     when 'INSERT' then
@@ -151,7 +153,7 @@ begin
       );
   end case;
   if cardinality(v_ids) > 0 then
-    perform rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
+    v_void := rollcall_internal.note_visibility_change(v_ids, v_ids, tg_table_name);
   end if;
   return null;
 end
@@ -322,7 +324,7 @@ create trigger invalidate_after_truncate after truncate on rollcall.conversation
 -- of them are visible.
 -- Definer: reads relations without evaluating the policies of their tables. Answers for auth.uid() only.
 create function rollcall.my_relations() returns setof uuid
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();

@@ -33,7 +33,7 @@ alter table rollcall_internal.own_tables enable row level security;
 -- Definer: shows names only, from a schema that API roles may not use; service_role only.
 create function rollcall.tables_in_use() returns table (relation text, source text, built_in boolean,
   user_column name, other_column name, group_column name, condition text, used_since timestamptz)
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select b.relation, coalesce(o.source, b.source) as source, o.relation is null as built_in,
     coalesce(o.user_column, b.user_column) as user_column, coalesce(o.other_column, b.other_column) as other_column,
@@ -70,7 +70,8 @@ grant select on rollcall.used_tables to service_role;
 create function rollcall_internal.text_as_uuid(p_text text) returns uuid
   language sql immutable security invoker
 as $$
-  select case when p_text ~* '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$' then p_text::uuid end
+  select case when p_text ~* '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$'
+    then p_text::pg_catalog.uuid end
 $$;
 comment on function rollcall_internal.text_as_uuid is 'Text as UUID, or null where it is none.';
 
@@ -138,7 +139,7 @@ comment on function rollcall_internal.built_in_team_members_in is 'Members of so
 create function rollcall_internal.built_in_conversations_of(p_user uuid) returns setof text
   language sql stable security invoker rows 50
 as $$
-  select p.conversation_id::text from rollcall.conversation_participants p where p.user_id = p_user
+  select p.conversation_id::pg_catalog.text from rollcall.conversation_participants p where p.user_id = p_user
 $$;
 comment on function rollcall_internal.built_in_conversations_of is 'Conversations of a user in the built-in table.';
 
@@ -224,7 +225,7 @@ comment on function rollcall_internal.conversation_id_kind is 'Type of IDs of co
 -- such a group must not delay the changes of others.
 -- Stable, so that it reads in the snapshot of the calling statement. Invoker: called by the server.
 create function rollcall_internal.members_of_group(p_relation text, p_group text) returns uuid[]
-  language plpgsql stable security invoker set search_path = '' set lock_timeout = '100ms'
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
 begin
   if p_relation = 'team_members' then
@@ -245,7 +246,7 @@ comment on function rollcall_internal.members_of_group is
 -- zeros, other text as it is.
 -- Definer: reads which table is used, from a schema that API roles may not use.
 create function rollcall.conversation_key(p_id text) returns text
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_kind constant text := (select k from rollcall_internal.conversation_id_kind() k);
@@ -269,7 +270,7 @@ grant execute on function rollcall.conversation_key to authenticated, service_ro
 -- Definer: reads the participants of all conversations without their policies. Answers for auth.uid() only. PL/pgSQL,
 -- because the body of an SQL function is planned again in every statement that calls it.
 create function rollcall.my_conversation_ids() returns setof text
-  language plpgsql stable security definer set search_path = '' rows 100
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 100
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -288,7 +289,7 @@ grant execute on function rollcall.my_conversation_ids to authenticated, service
 -- application's statement: everything is invalidated instead.
 -- Definer: see invalidate_visibility. Column names come from own_tables, which only use_table writes.
 create function rollcall_internal.on_own_table_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_own rollcall_internal.own_tables;
@@ -296,6 +297,7 @@ declare
   v_rows text;
   v_ids uuid[];
   v_groups text[];
+  v_void text;
 begin
   select o.* into v_own from rollcall_internal.own_tables o where o.relation = tg_argv[0];
   if not found then
@@ -316,7 +318,7 @@ begin
       'cross join lateral (values (changed.a), (changed.b)) side (id) '
       'where rollcall_internal.text_as_uuid(side.id) is not null)', v_rows) into v_ids;
     if cardinality(v_ids) > 0 then
-      perform rollcall_internal.note_visibility_change(v_ids, v_ids, v_own.source::text);
+      v_void := rollcall_internal.note_visibility_change(v_ids, v_ids, v_own.source::text);
     end if;
     return null;
   end if;
@@ -325,13 +327,13 @@ begin
     'where rollcall_internal.text_as_uuid(changed.a) is not null and changed.b is not null limit 1001) moved',
     v_rows) into v_groups, v_ids;
   if v_ids is not null then
-    perform rollcall_internal.note_members_change(v_own.relation, v_groups, v_ids, v_own.source::text);
+    v_void := rollcall_internal.note_members_change(v_own.relation, v_groups, v_ids, v_own.source::text);
   end if;
   return null;
 exception when others then
   raise warning 'Rollcall cannot follow %: %', tg_relid::regclass, sqlerrm
     using hint = 'Declare the table again with rollcall.use_table.';
-  perform rollcall_internal.note_visibility_change(null, null, tg_table_name);
+  v_void := rollcall_internal.note_visibility_change(null, null, tg_table_name);
   return null;
 end
 $$;
@@ -342,7 +344,7 @@ comment on function rollcall_internal.on_own_table_changed is
 -- its parent. Existing triggers stay as they are.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.follow_own_table(p_relation text, p_source regclass) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_trigger record;
@@ -379,7 +381,7 @@ comment on function rollcall_internal.follow_own_table is
 -- rollcall.watch or Rollcall creates do not suffice.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.follow_condition_table(p_table regclass) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('create or replace trigger rollcall_condition after insert or update or delete or truncate on %s
@@ -391,7 +393,7 @@ comment on function rollcall_internal.follow_condition_table is
 
 -- Invoker: called by definer functions only.
 create function rollcall_internal.unfollow_own_tables(p_relation text) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_trigger record;
@@ -416,7 +418,7 @@ comment on function rollcall_internal.unfollow_own_tables is
 -- The name is qualified, because search_path is empty.
 -- Invoker: reads catalogs only.
 create function rollcall_internal.own_table_shape(p_source regclass, p_columns name[]) returns text
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select p_source::text || ' ' || string_agg(format('%I %s', c.name, pg_catalog.format_type(a.atttypid, null)), ', '
     order by c.place)
@@ -429,7 +431,7 @@ comment on function rollcall_internal.own_table_shape is 'Name of a table and ty
 -- A domain counts as its base type; smallint and integer count as bigint; null is a type that cannot be a key.
 -- Invoker: reads catalogs only.
 create function rollcall_internal.key_kind(p_source regclass, p_column name) returns text
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select case
     when t.oid = 'uuid'::regtype then 'uuid'
@@ -444,7 +446,7 @@ comment on function rollcall_internal.key_kind is 'Kind of a key column: uuid, b
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.functions_of_relation(p_relation text) returns setof text
-  language sql immutable security invoker set search_path = ''
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select unnest(case p_relation
     when 'contacts' then array['contacts_of']
@@ -461,7 +463,7 @@ comment on function rollcall_internal.functions_of_relation is 'Names of the fun
 -- Invoker: computes from a row.
 create function rollcall_internal.own_relation_queries(p_own rollcall_internal.own_tables)
   returns table (function_name text, query text)
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_source constant text := format('(%s)', p_own.definition);
@@ -514,7 +516,7 @@ comment on function rollcall_internal.own_relation_queries is
 -- condition runs with the search_path under which it was declared.
 -- Definer: the functions belong to the owner of Rollcall.
 create function rollcall_internal.write_relation_functions(p_relation text) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_own rollcall_internal.own_tables;
@@ -539,7 +541,9 @@ begin
         'language %s stable security invoker rows %s %s as %L',
       v_function.name, v_function.arguments, v_function.result, case when v_is_own then 'plpgsql' else 'sql' end,
       v_function.expected_rows,
-      case when v_own.condition is not null then 'set search_path = ' || v_own.search_path else '' end,
+      -- With pg_temp last, because the query names types without their schema.
+      case when v_is_own then format('set search_path = %s, pg_temp', coalesce(nullif(v_own.search_path, ''), '""'))
+        else '' end,
       case when v_is_own then format(e'\n#variable_conflict use_column\nbegin\n'
           '  if exists (select from rollcall_internal.own_tables o join pg_catalog.pg_class c on c.oid = o.source\n'
           '    where o.relation = %L)\n  then\n    return query %s;\n  else\n    return query %s;\n  end if;\nend\n',
@@ -561,11 +565,11 @@ create function rollcall_internal.define_own_table(p_own rollcall_internal.own_t
   language plpgsql volatile security invoker
 as $$
 declare
-  v_path constant text := pg_catalog.current_setting('search_path');
-  v_source text;
+  v_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
+  v_source pg_catalog.text;
 begin
-  perform pg_catalog.set_config('search_path', '', true);
-  v_source := p_own.source::text;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  v_source := p_own.source::pg_catalog.text;
   perform pg_catalog.set_config('search_path', v_path, true);
   begin
     execute pg_catalog.format('create view rollcall_internal.own_source as select %I as %I, %I as %I from %s%s',
@@ -582,7 +586,7 @@ begin
     raise exception 'condition: %', sqlerrm using errcode = 'invalid_parameter_value',
       hint = 'The condition is an SQL expression over the columns of the table that gives true or false.';
   end;
-  perform pg_catalog.set_config('search_path', '', true);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   definition := pg_catalog.rtrim(pg_catalog.pg_get_viewdef('rollcall_internal.own_source'::pg_catalog.regclass), ';');
   select pg_catalog.array_agg(distinct a.attname) filter (where d.refobjid = p_own.source),
     pg_catalog.array_agg(distinct c.oid::pg_catalog.regclass) filter (where d.refobjid <> p_own.source)
@@ -602,7 +606,7 @@ comment on function rollcall_internal.define_own_table is
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.check_relation(p_relation text) returns void
-  language plpgsql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (select from rollcall_internal.functions_of_relation(p_relation)) then
@@ -617,7 +621,7 @@ comment on function rollcall_internal.check_relation is 'Raises an error for a r
 -- Invoker: called by use_table only, as the owner of Rollcall.
 -- Over 60 lines: one refusal after the other, each with its message.
 create function rollcall_internal.check_own_table(p_own rollcall_internal.own_tables) returns void
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_kind "char" := (select c.relkind from pg_catalog.pg_class c where c.oid = p_own.source);
@@ -697,7 +701,7 @@ comment on function rollcall_internal.check_own_table is 'Raises an error for a 
 
 -- Invoker: reads catalogs only.
 create function rollcall_internal.unindexed_columns(p_own rollcall_internal.own_tables) returns setof name
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select c.name
   from unnest(array[p_own.user_column, p_own.other_column, p_own.group_column]) as c (name)
@@ -718,12 +722,12 @@ create function rollcall.use_table(relation text, source regclass, user_column n
 as $$
 #variable_conflict use_column
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_own rollcall_internal.own_tables;
-  v_path text;
+  v_path pg_catalog.text;
   v_defined record;
-  v_name text;
+  v_name pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   v_path := pg_catalog.current_setting('search_path');
   v_own.relation := use_table.relation;
   v_own.source := use_table.source;
@@ -735,7 +739,7 @@ begin
   perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rollcall.own_tables', 0));
   v_defined := rollcall_internal.define_own_table(v_own);
   perform rollcall_internal.replace_own_table(v_own, v_path, v_defined.definition, v_defined.followed_columns);
-  foreach v_name in array coalesce(v_defined.other_tables::text[], '{}'::text[]) loop
+  foreach v_name in array coalesce(v_defined.other_tables::pg_catalog.text[], '{}'::pg_catalog.text[]) loop
     perform rollcall_internal.follow_condition_table(v_name::pg_catalog.regclass);
   end loop;
   for v_name in select c from rollcall_internal.unindexed_columns(v_own) c loop
@@ -751,7 +755,7 @@ comment on function rollcall.use_table is
 -- Invoker: called by definer functions only.
 create function rollcall_internal.replace_own_table(p_own rollcall_internal.own_tables, p_path text, p_definition text,
   p_followed name[]) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   if rollcall_internal.has_virtual_column(p_own.source, p_followed::text[]) then
@@ -785,7 +789,8 @@ create function rollcall_internal.relation_replaced(p_relation text) returns voi
   language plpgsql volatile security invoker
 as $$
 declare
-  v_path constant text := pg_catalog.current_setting('search_path');
+  v_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
+  v_void pg_catalog.text;
 begin
   if p_relation operator(pg_catalog.=) 'participants' then
     perform pg_catalog.set_config('search_path', rollcall.role_search_path('none'), true);
@@ -793,7 +798,7 @@ begin
     delete from rollcall.typing_indicators;
     perform pg_catalog.set_config('search_path', v_path, true);
   end if;
-  perform rollcall_internal.note_visibility_change(null, null, 'relation ' operator(pg_catalog.||) p_relation);
+  v_void := rollcall_internal.note_visibility_change(null, null, 'relation ' operator(pg_catalog.||) p_relation);
 end
 $$;
 comment on function rollcall_internal.relation_replaced is 'Invalidates everything after a relation got another table.';
@@ -805,9 +810,9 @@ create function rollcall.use_built_in(relation text) returns boolean
 as $$
 #variable_conflict use_column
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_found boolean;
 begin
-  perform rollcall_internal.check_search_path();
   perform rollcall_internal.check_relation(use_built_in.relation);
   perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rollcall.own_tables', 0));
   delete from rollcall_internal.own_tables o where o.relation = use_built_in.relation;
@@ -832,11 +837,11 @@ create function rollcall_internal.refresh_own_tables() returns void
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_own rollcall_internal.own_tables;
   v_defined record;
-  v_path text;
+  v_path pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   v_path := pg_catalog.current_setting('search_path');
   for v_own in select o.* from rollcall_internal.own_tables o order by o.relation loop
     begin
@@ -868,7 +873,7 @@ comment on function rollcall_internal.refresh_own_tables is 'Adapts to tables in
 -- The row of the application's table that names both users, whether or not the condition holds for it.
 -- Definer: reads rows of all users. For explanations only.
 create function rollcall_internal.own_evidence(p_relation text, p_viewer uuid, p_subject uuid) returns jsonb
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_own rollcall_internal.own_tables;

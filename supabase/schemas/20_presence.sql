@@ -232,7 +232,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_visibility_list_changed() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];
@@ -275,7 +275,7 @@ create trigger invalidate_after_truncate after truncate on rollcall.presence_vis
 -- DELETE.
 -- Definer: reads a log that no API role may read.
 create function rollcall_internal.face_was_deleted(p_user uuid) returns boolean
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from rollcall_internal.visibility_log v
@@ -291,7 +291,7 @@ comment on function rollcall_internal.face_was_deleted is 'Whether a face of the
 -- Definer: reads blocks, settings and lists of other users, which the caller must not see. Answers for auth.uid()
 -- only, so it returns nothing that `select` on user_presence would not.
 create function rollcall.my_visible_users() returns table (subject_id uuid, face rollcall.presence_face)
-  language plpgsql stable security definer set search_path = '' rows 50
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 50
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -334,7 +334,7 @@ grant execute on function rollcall.my_visible_users to authenticated, service_ro
 
 -- Definer: see my_visible_users.
 create function rollcall.can_see_user(p_subject uuid) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me uuid;
@@ -405,7 +405,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- A new face changes visibility as well as state: viewers that found nothing before must be queried again.
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_faces_inserted() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids constant uuid[] := array(select distinct n.user_id from new_rows n);
@@ -426,8 +426,9 @@ comment on function rollcall_internal.on_faces_inserted is 'Trigger function: no
 create function rollcall_internal.on_faces_updated() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if current_setting('rollcall.batch', true) is distinct from 'on' then
     perform set_config('rollcall.batch', 'on', true);
     update rollcall.user_presence p set
@@ -448,7 +449,7 @@ comment on function rollcall_internal.on_faces_updated is 'Trigger function: not
 
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_faces_deleted() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids constant uuid[] := array(select distinct o.user_id from old_rows o);
@@ -491,7 +492,7 @@ alter table rollcall_internal.publication enable row level security;
 -- from a publication stays out.
 -- Definer: the owner of Rollcall must own the publication; doctor reports it otherwise.
 create function rollcall_internal.publish_presence() returns boolean
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_publication record;

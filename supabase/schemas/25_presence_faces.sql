@@ -115,13 +115,14 @@ create function rollcall_internal.refresh_faces(p_users uuid[]) returns void
   set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
 as $$
 declare
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_users uuid[] := p_users;
-  v_now timestamptz;
-  v_new uuid[];
-  v_gone uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
+  v_users pg_catalog.uuid[] := p_users;
+  v_now pg_catalog.timestamptz;
+  v_new pg_catalog.uuid[];
+  v_gone pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if pg_catalog.cardinality(v_users) <> 1 or v_users[1] is null then
     v_users := array(select distinct w.id from pg_catalog.unnest(p_users) as w (id) where w.id is not null
       order by w.id);
@@ -134,7 +135,7 @@ begin
       using errcode = 'feature_not_supported',
         detail = 'A snapshot taken before the user was locked may miss what another transaction has changed.';
   end if;
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
 
   -- Creates or locks the row in one statement and in order: `on conflict do update` also locks rows that it does not
   -- update.
@@ -193,7 +194,7 @@ begin
     delete from rollcall.user_presence p where p.user_id = any (v_gone);
     delete from rollcall.user_last_seen l where l.user_id = any (v_gone);
   end if;
-  perform set_config('rollcall.batch', v_batch, true);
+  v_void := set_config('rollcall.batch', v_batch, true);
 end
 $$;
 comment on function rollcall_internal.refresh_faces is
@@ -202,7 +203,7 @@ comment on function rollcall_internal.refresh_faces is
 -- What an invisible user shows as last_seen is fixed when the choice is made, before it takes effect.
 -- Definer: reads presence that the caller may not see; writes only the new row.
 create function rollcall_internal.before_presence_choice() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.updated_at := now();
@@ -232,9 +233,11 @@ create trigger before_presence_choice before insert or update on rollcall.presen
 create function rollcall_internal.on_source_inserted() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.refresh_faces(array(select n.user_id from new_rows n));
+  v_void := rollcall_internal.refresh_faces(array(select n.user_id from new_rows n));
   return null;
 end
 $$;
@@ -247,9 +250,11 @@ comment on function rollcall_internal.on_source_inserted is
 create function rollcall_internal.on_source_updated() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.refresh_faces(array(select n.user_id from new_rows n union all select o.user_id
+  v_void := rollcall_internal.refresh_faces(array(select n.user_id from new_rows n union all select o.user_id
     from old_rows o));
   return null;
 end
@@ -263,9 +268,11 @@ comment on function rollcall_internal.on_source_updated is
 create function rollcall_internal.on_source_deleted() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.refresh_faces(array(select o.user_id from old_rows o));
+  v_void := rollcall_internal.refresh_faces(array(select o.user_id from old_rows o));
   return null;
 end
 $$;
@@ -280,21 +287,22 @@ create function rollcall_internal.on_devices_updated() returns trigger
   language plpgsql security definer
 as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
   -- Names and context signals are not presence.
-  v_users constant uuid[] := array(
+  v_users constant pg_catalog.uuid[] := array(
     select coalesce(n.user_id, o.user_id)
     from new_rows n
     full join old_rows o on o.user_id = n.user_id and o.device_id = n.device_id
     where (n.status, n.activity, n.current_page, n.idle_since, n.last_heartbeat_at, n.last_active_at)
       is distinct from (o.status, o.activity, o.current_page, o.idle_since, o.last_heartbeat_at, o.last_active_at)
   );
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if v_users = '{}' then
     return null;
   end if;
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   update rollcall.presence_devices d set
       -- A device with a socket was live until now; one on heartbeats until the last heartbeat.
       last_heartbeat_at = case
@@ -318,8 +326,8 @@ begin
     join old_rows o on o.user_id = n.user_id and o.device_id = n.device_id
     where d.user_id = n.user_id and d.device_id = n.device_id
       and (n.status, n.activity, n.current_page) is distinct from (o.status, o.activity, o.current_page);
-  perform set_config('rollcall.batch', '', true);
-  perform rollcall_internal.refresh_faces(v_users);
+  v_void := set_config('rollcall.batch', '', true);
+  v_void := rollcall_internal.refresh_faces(v_users);
   return null;
 end
 $$;
@@ -331,9 +339,11 @@ comment on function rollcall_internal.on_devices_updated is
 create function rollcall_internal.on_devices_deleted() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   insert into rollcall.user_last_seen as l (user_id, last_seen)
     select o.user_id, date_trunc('milliseconds',
       max(case when o.live and o.nodes <> '{}' then clock_timestamp() else o.last_heartbeat_at end))
@@ -341,8 +351,8 @@ begin
     group by o.user_id
     order by o.user_id
     on conflict (user_id) do update set last_seen = greatest(l.last_seen, excluded.last_seen);
-  perform set_config('rollcall.batch', '', true);
-  perform rollcall_internal.refresh_faces(array(select o.user_id from old_rows o));
+  v_void := set_config('rollcall.batch', '', true);
+  v_void := rollcall_internal.refresh_faces(array(select o.user_id from old_rows o));
   return null;
 end
 $$;
@@ -355,9 +365,11 @@ comment on function rollcall_internal.on_devices_deleted is
 create function rollcall_internal.on_source_truncating() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   insert into rollcall.user_last_seen as l (user_id, last_seen)
     select d.user_id, date_trunc('milliseconds',
       max(case when d.live and d.nodes <> '{}' then clock_timestamp() else d.last_heartbeat_at end))
@@ -365,7 +377,7 @@ begin
     group by d.user_id
     order by d.user_id
     on conflict (user_id) do update set last_seen = greatest(l.last_seen, excluded.last_seen);
-  perform set_config('rollcall.batch', '', true);
+  v_void := set_config('rollcall.batch', '', true);
   return null;
 end
 $$;
@@ -377,9 +389,11 @@ comment on function rollcall_internal.on_source_truncating is
 create function rollcall_internal.on_source_truncated() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.refresh_faces(array(
+  v_void := rollcall_internal.refresh_faces(array(
     select l.user_id from rollcall.user_last_seen l union all select p.user_id from rollcall.user_presence p));
   return null;
 end

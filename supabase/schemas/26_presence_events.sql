@@ -45,9 +45,9 @@ create function rollcall_internal.record_face_changes(p_changes rollcall_interna
   language plpgsql volatile security definer
 as $$
 declare
-  v_now constant timestamptz := pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp());
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp());
 begin
-  perform rollcall_internal.check_search_path();
   if p_settings.presence_sessions then
     update rollcall.presence_sessions s set ended_at = greatest(s.started_at, coalesce(c.last_seen, v_now))
       from pg_catalog.unnest(p_changes) c
@@ -159,8 +159,9 @@ create trigger record_after_delete after delete on rollcall.user_presence
 create function rollcall_internal.on_sessions_switched() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if new.presence_sessions then
     insert into rollcall.presence_sessions (user_id, face, started_at)
       select p.user_id, p.face, pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp())

@@ -8,7 +8,7 @@
 -- who is not typing, and so reveal who is invisible or has blocked the caller.
 -- Definer: see my_visible_users.
 create function rollcall_internal.can_see_typing(p_subject uuid) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -33,7 +33,7 @@ grant execute on function rollcall_internal.can_see_typing to authenticated, ser
 -- API roles may say that they type, not for how long.
 -- Definer: reads the type of conversation IDs; writes only the new row.
 create function rollcall_internal.limit_typing_times() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.conversation_id := rollcall.conversation_key(new.conversation_id);
@@ -53,7 +53,7 @@ comment on function rollcall_internal.limit_typing_times is
 -- seconds: so a flood of updates writes a row twice a second, and notifies every two seconds.
 -- Definer: counts typing that policies may hide; see consume_quota.
 create function rollcall_internal.limit_typing_writes() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'INSERT' then
@@ -81,7 +81,7 @@ comment on function rollcall_internal.limit_typing_writes is
 -- and no control characters.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_typing(p_pairs text[]) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part record;
@@ -111,7 +111,7 @@ comment on function rollcall_internal.notify_typing is 'Sends `conversation:user
 
 -- Definer: see notify_typing.
 create function rollcall_internal.on_typing_started() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.notify_typing(array(select n.conversation_id || ':' || n.user_id from new_rows n));
@@ -123,7 +123,7 @@ comment on function rollcall_internal.on_typing_started is 'Trigger function: no
 -- updated_at is the time of the last notification; an update that keeps it is a refresh without notification.
 -- Definer: see notify_typing.
 create function rollcall_internal.on_typing_refreshed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.notify_typing(array(
@@ -142,7 +142,7 @@ comment on function rollcall_internal.on_typing_refreshed is
 
 -- Definer: see notify_typing.
 create function rollcall_internal.on_typing_stopped() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.notify_typing(array(select o.conversation_id || ':' || o.user_id from old_rows o));
@@ -215,8 +215,9 @@ create trigger invalidate_after_truncate after truncate on rollcall.typing_indic
 create function rollcall.expire_typing() returns timestamptz
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall.typing_indicators t
   using (
     select e.conversation_id, e.user_id from rollcall.typing_indicators e

@@ -20,7 +20,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall_internal.post_to_outbox(p_kind text, p_recipients uuid[], p_body json) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id bigint;
@@ -41,7 +41,7 @@ comment on function rollcall_internal.post_to_outbox is 'Queues a message for th
 -- Definer: reads devices and nodes of any user; service_role only.
 create function rollcall.broadcast(p_category text, p_event text, p_recipients uuid[], p_payload json)
   returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_connected bigint;
@@ -63,7 +63,7 @@ grant execute on function rollcall.broadcast to service_role;
 -- Definer: reads devices and nodes of any user; service_role only.
 create function rollcall.disconnect(p_user uuid, p_reason text default 'disconnected by an administrator',
   p_device text default null) returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.check_close_reason(p_reason);
@@ -149,7 +149,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- allowed and until the quota is full again.
 -- Definer: users must not reset their own count; acts for auth.uid() only.
 create function rollcall_internal.consume_quota(p_key text) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -180,7 +180,7 @@ comment on function rollcall_internal.consume_quota is
 
 -- Definer: see consume_quota.
 create function rollcall.consume_status_quota() returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if auth.uid() is null then
@@ -196,7 +196,7 @@ grant execute on function rollcall.consume_status_quota to authenticated;
 -- Before the statement, so that a refused one writes no row.
 -- Definer: see consume_quota.
 create function rollcall_internal.limit_presence_writes() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if auth.uid() is not null then
@@ -236,7 +236,7 @@ insert into rollcall.quotas (key, maximum) values ('devices', 100);
 -- PostgREST answers PT409 with status 409. The server recognizes the error by the name of the constraint.
 -- Invoker: only raises.
 create function rollcall_internal.raise_too_many_devices() returns void
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'too many devices: every device of the user is online' using errcode = 'PT409',
@@ -280,12 +280,12 @@ create function rollcall_internal.replace_offline_devices(p_users uuid[], p_devi
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_maximum constant int := (select nullif(q.maximum, 0) from rollcall.quotas q where q.key = 'devices');
-  v_users uuid[];
+  v_users pg_catalog.uuid[];
   v_excess bigint[];
-  v_full uuid[];
+  v_full pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(many.user_id), pg_catalog.array_agg(many.count - v_maximum) into v_users, v_excess
   from (
     select d.user_id, count(*) as count from rollcall.presence_devices d
@@ -331,9 +331,9 @@ create function rollcall_internal.on_devices_added() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
 begin
-  perform rollcall_internal.check_search_path();
   perform set_config('rollcall.batch', 'on', true);
   insert into rollcall.user_last_seen as l (user_id) select distinct n.user_id from new_rows n order by n.user_id
     on conflict (user_id) do update set last_seen = l.last_seen where false;
@@ -364,12 +364,12 @@ create function rollcall_internal.purge_expired(p_limit int default 10000) retur
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_rule record;
-  v_users uuid[];
+  v_users pg_catalog.uuid[];
   v_count bigint;
   v_all bigint := 0;
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
   delete from rollcall_internal.rate_limits a where a.full_at < now();
   -- For databases without a server.

@@ -29,17 +29,18 @@ create function rollcall_internal.write_presence(
   set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
 as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
-  v_users uuid[] := p_user;
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_new_users uuid[];
-  v_new_devices text[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
+  v_users pg_catalog.uuid[] := p_user;
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
+  v_new_users pg_catalog.uuid[];
+  v_new_devices pg_catalog.text[];
   v_choices bigint;
-  v_refused uuid[];
+  v_refused pg_catalog.uuid[];
   v_unnamed constant boolean := pg_catalog.array_position(p_device, null) is not null;
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
 
   -- Most devices and choices exist.
   select pg_catalog.array_agg(o.user_id), pg_catalog.array_agg(o.device_id),
@@ -68,7 +69,7 @@ begin
       where o.user_id <> all (v_refused);
       v_users := p_user;
       if v_users is null then
-        perform set_config('rollcall.batch', v_batch, true);
+        v_void := set_config('rollcall.batch', v_batch, true);
         return;
       end if;
     end if;
@@ -225,18 +226,18 @@ begin
       and not (o.kind = 'status' and o.node is not null and d.signed_off_at is not null
         and not o.node = any (d.nodes));
 
-  perform rollcall_internal.refresh_faces(v_users);
+  v_void := rollcall_internal.refresh_faces(v_users);
   if v_new_users is not null then
     v_refused := rollcall_internal.replace_offline_devices(v_new_users, v_new_devices);
     -- Another session added devices meanwhile.
     if v_refused <> '{}' then
       delete from rollcall.presence_devices d using unnest(v_new_users, v_new_devices) as o (user_id, device_id)
         where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_refused);
-      perform rollcall_internal.refresh_faces(v_refused);
+      v_void := rollcall_internal.refresh_faces(v_refused);
       v_users := array(select u from pg_catalog.unnest(v_users) u where u <> all (v_refused));
     end if;
   end if;
-  perform set_config('rollcall.batch', v_batch, true);
+  v_void := set_config('rollcall.batch', v_batch, true);
 
   return query select * from rollcall.user_presence p where p.user_id = any (v_users) and p.face = 'trusted';
 end
@@ -246,7 +247,7 @@ comment on function rollcall_internal.write_presence is
 
 -- Invoker: reads nothing.
 create function rollcall.check_background(p_status rollcall.presence_status, p_background int) returns void
-  language plpgsql immutable security invoker set search_path = ''
+  language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_background is not null and p_status in ('online', 'offline') then
@@ -267,12 +268,15 @@ create function rollcall.set_status(
 ) returns setof rollcall.user_presence
   language plpgsql volatile security definer set lock_timeout = '2s'
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   perform rollcall.check_background(p_status, p_background);
   perform rollcall_internal.write_presence(
-    array['status'], array[p_user], array[p_device], array[null::uuid], array[0::double precision], array[true],
-    array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text],
+    array['status'], array[p_user], array[p_device], array[null::pg_catalog.uuid], array[0::double precision],
+      array[true],
+    array[p_status], array[false], array[null::pg_catalog.text], array[null::pg_catalog.timestamptz],
+      array[null::pg_catalog.text], array[null::pg_catalog.text],
     array[p_background]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
@@ -295,16 +299,17 @@ create function rollcall_internal.release_lease(p_node uuid, p_grace interval de
   language plpgsql volatile security definer
 as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_users uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
+  v_users pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if exists (select from rollcall_internal.nodes n where n.id <> p_node and n.lease_expires_at > v_now) then
     update rollcall_internal.nodes set lease_expires_at = least(lease_expires_at, v_now + p_grace) where id = p_node;
     return;
   end if;
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   with held as (
     select d.user_id, d.device_id from rollcall.presence_devices d
     where d.nodes <> '{}' and p_node = any (d.nodes)
@@ -327,8 +332,8 @@ begin
   if coalesce(pg_catalog.cardinality(v_users), 0) < 20000 then
     delete from rollcall_internal.nodes where id = p_node;
   end if;
-  perform rollcall_internal.refresh_faces(v_users);
-  perform set_config('rollcall.batch', v_batch, true);
+  v_void := rollcall_internal.refresh_faces(v_users);
+  v_void := set_config('rollcall.batch', v_batch, true);
 end
 $$;
 comment on function rollcall_internal.release_lease is 'Releases the lease of a node that stops.';
@@ -348,22 +353,23 @@ create function rollcall.sweep(
 as $$
 #variable_conflict use_column
 declare
-  v_now constant timestamptz := clock_timestamp();
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
   -- Commits of other sessions may be newer than v_now.
   v_clock_tolerance constant interval := '1 second';
   v_longest_typing constant interval := '6 seconds';
-  v_living uuid[];
-  v_users uuid[] := '{}';
-  v_found uuid[];
+  v_living pg_catalog.uuid[];
+  v_users pg_catalog.uuid[] := '{}';
+  v_found pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   nodes := 0; devices := 0; idle := 0; custom_statuses := 0; typing := 0;
   if not pg_try_advisory_xact_lock(hashtextextended('rollcall.sweep', 0)) then
     return next;
     return;
   end if;
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
 
   -- Each user's row in user_last_seen is locked too; otherwise the refresh below could wait for its holder.
   with expired as (
@@ -456,8 +462,8 @@ begin
   select pg_catalog.array_agg(i.user_id), count(i.idle_since) into v_found, idle from idled i;
   v_users := v_users || v_found;
 
-  perform rollcall_internal.refresh_faces(v_users);
-  perform set_config('rollcall.batch', v_batch, true);
+  v_void := rollcall_internal.refresh_faces(v_users);
+  v_void := set_config('rollcall.batch', v_batch, true);
 
   if p_typing then
     with ended as (
@@ -493,17 +499,18 @@ create function rollcall_internal.require_written_device(p_user uuid, p_device t
   language plpgsql volatile security definer
 as $$
 declare
-  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
-  v_running xid;
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_batch constant pg_catalog.text := coalesce(current_setting('rollcall.batch', true), '');
+  v_running pg_catalog.xid;
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   -- A transaction without a number has written nothing. Refusing it writes nothing either.
   if pg_current_xact_id_if_assigned() is not null then
-    perform set_config('rollcall.batch', 'on', true);
+    v_void := set_config('rollcall.batch', 'on', true);
     insert into rollcall.user_last_seen as l (user_id) values (p_user)
       on conflict (user_id) do update set last_seen = l.last_seen
       returning xmin into v_running;
-    perform set_config('rollcall.batch', v_batch, true);
+    v_void := set_config('rollcall.batch', v_batch, true);
   end if;
   perform from rollcall.presence_devices d
     where d.user_id = p_user and d.device_id = p_device and d.xmin = v_running;
@@ -523,7 +530,7 @@ create function rollcall.touch_device(p_device text, p_create boolean) returns b
   language plpgsql volatile security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   if v_me is null then
     raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
@@ -556,14 +563,16 @@ create function rollcall.record_heartbeat(p_device text, p_active boolean) retur
   language plpgsql volatile security definer
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_me constant pg_catalog.uuid := rollcall_internal.caller_id();
 begin
-  perform rollcall_internal.check_search_path();
   perform rollcall_internal.require_written_device(v_me, p_device);
   perform rollcall_internal.write_presence(
-    array['heartbeat'], array[v_me], array[p_device], array[null::uuid], array[0::double precision], array[p_active],
-    array[null::rollcall.presence_status], array[false], array[null::text], array[null::timestamptz], array[null::text],
-    array[null::text], array[null::int]);
+    array['heartbeat'], array[v_me], array[p_device], array[null::pg_catalog.uuid], array[0::double precision],
+      array[p_active],
+    array[null::rollcall.presence_status], array[false], array[null::pg_catalog.text],
+      array[null::pg_catalog.timestamptz], array[null::pg_catalog.text],
+    array[null::pg_catalog.text], array[null::int]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
   end if;
@@ -580,7 +589,7 @@ create function rollcall.heartbeat_mine(p_device text default 'default', p_activ
   language plpgsql volatile security invoker set lock_timeout = '2s'
 as $$
 declare
-  v_recent constant timestamptz := clock_timestamp() - interval '5 seconds';
+  v_recent constant pg_catalog.timestamptz := clock_timestamp() - interval '5 seconds';
   v_device record;
 begin
   select d.live, d.signed_off_at is not null as signed_off,
@@ -611,7 +620,7 @@ create function rollcall.set_my_status(
   language plpgsql volatile security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
   v_choice constant rollcall.presence_status := case when p_status in ('busy', 'dnd', 'invisible') then p_status end;
   v_reported constant rollcall.presence_status := case
     when p_status in ('away', 'offline') then p_status when p_background is not null then 'away' else 'online' end;
@@ -677,9 +686,9 @@ create function rollcall.sign_off(p_user uuid, p_device text) returns boolean
   language plpgsql volatile security definer
 as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_now constant pg_catalog.timestamptz := clock_timestamp();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.presence_devices d set
       -- A connected device was live until now; one on heartbeats until the last heartbeat.
       last_heartbeat_at = case when d.status <> 'offline' and d.nodes <> '{}' then v_now else d.last_heartbeat_at end,
@@ -702,10 +711,11 @@ grant execute on function rollcall.sign_off to service_role;
 create function rollcall.record_sign_off(p_device text) returns boolean
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.require_written_device(auth.uid(), p_device);
-  return rollcall.sign_off(auth.uid(), p_device);
+  perform rollcall_internal.require_written_device(rollcall_internal.caller_id(), p_device);
+  return rollcall.sign_off(rollcall_internal.caller_id(), p_device);
 end
 $$;
 comment on function rollcall.record_sign_off is 'Second half of sign_off_mine.';
@@ -735,10 +745,10 @@ create function rollcall.export_mine() returns jsonb
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
   v_table record;
-  v_rows jsonb;
-  v_all jsonb := '{}';
+  v_rows pg_catalog.jsonb;
+  v_all pg_catalog.jsonb := '{}';
 begin
   for v_table in
     select d.relation, c.relname as name, pg_catalog.string_agg(pg_catalog.format('t.%I = $1', d.column_name),
@@ -747,7 +757,8 @@ begin
         select pg_catalog.string_agg(pg_catalog.format(
             ' || pg_catalog.jsonb_build_object(%1$L, rollcall.iso_time(t.%1$I))', a.attname), '')
         from pg_catalog.pg_attribute a
-        where a.attrelid = c.oid and a.atttypid = 'timestamptz'::regtype and a.attnum > 0 and not a.attisdropped
+        where a.attrelid = c.oid and a.atttypid = 'timestamptz'::pg_catalog.regtype and a.attnum > 0
+          and not a.attisdropped
       ) as times
     from rollcall.personal_data d
     join pg_catalog.pg_class c on c.oid = d.relation
@@ -775,19 +786,20 @@ create function rollcall.forget(p_user uuid) returns jsonb
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_column record;
   v_count bigint;
-  v_lock_timeout constant text := current_setting('lock_timeout');
-  v_all jsonb := '{}';
+  v_lock_timeout constant pg_catalog.text := current_setting('lock_timeout');
+  v_all pg_catalog.jsonb := '{}';
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   -- Other transactions lock these rows in another order. Giving way before PostgreSQL looks for a deadlock, which it
   -- does after a second, keeps them from failing. The last attempt waits.
   for v_attempt in 1 .. 20 loop
     begin
       if v_attempt < 20 then
-        perform set_config('lock_timeout', '200ms', true);
+        v_void := set_config('lock_timeout', '200ms', true);
       end if;
       v_all := '{}';
       for v_column in
@@ -803,7 +815,7 @@ begin
         v_all := v_all || pg_catalog.jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint,
           0) + v_count);
       end loop;
-      perform set_config('lock_timeout', v_lock_timeout, true);
+      v_void := set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available or deadlock_detected then
       -- The attempt holds no row any more.
@@ -819,9 +831,9 @@ begin
       select from rollcall.conversation_participants p where p.conversation_id = c.id and p.user_id <> p_user);
   get diagnostics v_count = row_count;
   v_all := v_all || pg_catalog.jsonb_build_object('conversations', v_count);
-  perform set_config('rollcall.batch', 'off', true);
+  v_void := set_config('rollcall.batch', 'off', true);
   -- A user that came back meanwhile gets a face again.
-  perform rollcall_internal.refresh_faces(array[p_user]);
+  v_void := rollcall_internal.refresh_faces(array[p_user]);
   perform rollcall_internal.post_to_outbox('sign_off', array[p_user], '{}');
   return v_all;
 end
@@ -837,9 +849,9 @@ create function rollcall.record_forgetting() returns jsonb
   language plpgsql volatile security definer
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_me constant pg_catalog.uuid := rollcall_internal.caller_id();
 begin
-  perform rollcall_internal.check_search_path();
   if exists (select from rollcall.presence_devices d where d.user_id = v_me)
     or exists (select from rollcall.presence_choices c where c.user_id = v_me)
     or exists (select from rollcall.presence_settings s where s.user_id = v_me)
@@ -860,13 +872,14 @@ create function rollcall.forget_me() returns jsonb
   language plpgsql volatile security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_table text;
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_table pg_catalog.text;
   v_count bigint;
-  v_deleted jsonb := '{}';
-  v_all jsonb;
+  v_deleted pg_catalog.jsonb := '{}';
+  v_all pg_catalog.jsonb;
+  v_void pg_catalog.text;
 begin
-  perform set_config('rollcall.batch', 'on', true);
+  v_void := set_config('rollcall.batch', 'on', true);
   foreach v_table in array array['presence_devices', 'presence_choices', 'presence_settings',
     'presence_visibility_list']
   loop
@@ -874,7 +887,7 @@ begin
     get diagnostics v_count = row_count;
     v_deleted := v_deleted || pg_catalog.jsonb_build_object(v_table, v_count);
   end loop;
-  perform set_config('rollcall.batch', 'off', true);
+  v_void := set_config('rollcall.batch', 'off', true);
   v_all := rollcall.record_forgetting();
   return v_all || (
     select pg_catalog.jsonb_object_agg(d.key, d.value::bigint + coalesce((v_all ->> d.key)::bigint, 0))
@@ -899,7 +912,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- The deletion does not wait for the erasure. The argument is the column with the user ID.
 -- Definer: called by whoever deletes accounts.
 create function rollcall_internal.on_accounts_deleted() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into rollcall_internal.deleted_accounts (user_id)
@@ -913,7 +926,7 @@ comment on function rollcall_internal.on_accounts_deleted is
 
 -- Invoker: creates a trigger, for which the caller needs the right on the table.
 create function rollcall.watch_accounts(p_table regclass, p_column text default 'id') returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('create or replace trigger rollcall_accounts_deleted after delete on %s referencing old table as '
@@ -929,10 +942,10 @@ create function rollcall_internal.erase_deleted_accounts(p_limit int) returns bi
   language plpgsql volatile security definer
 as $$
 declare
-  v_user uuid;
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_user pg_catalog.uuid;
   v_count bigint := 0;
 begin
-  perform rollcall_internal.check_search_path();
   for v_user in
     select a.user_id from rollcall_internal.deleted_accounts a where a.run_after <= clock_timestamp()
     order by a.run_after, a.user_id limit p_limit for update skip locked
@@ -964,7 +977,7 @@ comment on function rollcall_internal.erase_deleted_accounts is
 -- The version is a time, because a sequence would count the changes of other users.
 -- Definer: called from triggers of any writer; writes only the new row.
 create function rollcall_internal.set_context_version() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.context_version := greatest(old.context_version + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint);
@@ -992,7 +1005,7 @@ comment on function rollcall_internal.set_context_version is
 -- One notification per row: batches (heartbeats, statuses, connections) do not touch these columns and do not fire it.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_context() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_nonce constant text := rollcall_internal.notification_nonce();

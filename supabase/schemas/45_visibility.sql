@@ -25,9 +25,9 @@ create function rollcall_internal.visible_users(
 as $$
 #variable_conflict use_column
 declare
-  v_own_path constant text := current_setting('search_path');
+  v_own_path constant pg_catalog.text := current_setting('search_path');
   -- Of each role once, before any role is assumed.
-  v_paths constant text[] := array(
+  v_paths constant pg_catalog.text[] := array(
     select p.path
     from pg_catalog.unnest(p_role) with ordinality as o (role, place)
     join (
@@ -36,15 +36,16 @@ declare
     ) p using (role)
     order by o.place
   );
-  v_last_start constant timestamptz := clock_timestamp() + interval '500 milliseconds';
+  v_last_start constant pg_catalog.timestamptz := clock_timestamp() + interval '500 milliseconds';
   v_full boolean;
-  v_follow uuid[];
-  v_scope uuid[];
+  v_follow pg_catalog.uuid[];
+  v_scope pg_catalog.uuid[];
 begin
   for i in 1 .. pg_catalog.cardinality(p_role) loop
     if i > 1 and clock_timestamp() > v_last_start then
-      return query select i, null::rollcall.presence_face, null::uuid[], null::uuid[], null::text, null::boolean,
-        'later'::text;
+      return query select i, null::rollcall.presence_face, null::pg_catalog.uuid[], null::pg_catalog.uuid[],
+        null::pg_catalog.text, null::boolean,
+        'later'::pg_catalog.text;
       exit;
     end if;
     v_full := p_full[i];
@@ -55,8 +56,8 @@ begin
         set_config('search_path', v_paths[i], true);
       return query
         select i, p.face, pg_catalog.array_agg(candidate.id) filter (where candidate.related),
-          pg_catalog.array_agg(candidate.id) filter (where not candidate.related), null::text, null::boolean,
-          null::text
+          pg_catalog.array_agg(candidate.id) filter (where not candidate.related), null::pg_catalog.text, null::boolean,
+          null::pg_catalog.text
         from (
           select either.id, bool_or(either.related) as related
           from (
@@ -70,15 +71,17 @@ begin
         left join rollcall.user_presence p on p.user_id = candidate.id
         group by p.face;
       return query
-        select i, null::rollcall.presence_face, pg_catalog.array_agg(t.user_id), null::uuid[], t.conversation_id,
-          t.id_is_number, null::text
+        select i, null::rollcall.presence_face, pg_catalog.array_agg(t.user_id), null::pg_catalog.uuid[],
+          t.conversation_id,
+          t.id_is_number, null::pg_catalog.text
         from rollcall.my_conversation_ids() as mine (id)
         join rollcall.typing_indicators t on t.conversation_id = mine.id
         where v_full or t.user_id = any (v_scope)
         group by t.conversation_id, t.id_is_number;
     exception when others then
-      return query select i, null::rollcall.presence_face, null::uuid[], null::uuid[], null::text, null::boolean,
-        sqlstate::text;
+      return query select i, null::rollcall.presence_face, null::pg_catalog.uuid[], null::pg_catalog.uuid[],
+        null::pg_catalog.text, null::boolean,
+        sqlstate::pg_catalog.text;
     end;
   end loop;
   perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true),
@@ -94,7 +97,8 @@ comment on function rollcall_internal.visible_users is
 -- Invoker: only the server calls it.
 create function rollcall_internal.stored_faces(p_users uuid[], p_faces rollcall.presence_face[])
   returns setof rollcall.user_presence
-  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = force_generic_plan set jit = off
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan set jit = off
   set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
@@ -110,10 +114,12 @@ comment on function rollcall_internal.stored_faces is 'Faces of some users, by i
 
 -- Definer: see invalidate_visibility.
 create function rollcall_internal.on_watched_table_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
+  v_void := rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   return null;
 end
 $$;
@@ -123,11 +129,12 @@ comment on function rollcall_internal.on_watched_table_changed is
 -- Arguments: the columns that matter. Trigger arguments do not depend on columns, so these can be dropped and altered.
 -- Definer: see note_visibility_change. Column names come from the catalog.
 create function rollcall_internal.on_watched_columns_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before text[];
   v_after text[];
+  v_void text;
 begin
   begin
     -- Triggers read virtual generated columns as null.
@@ -141,7 +148,7 @@ begin
     -- An error here must not fail the statement of the application.
     null;
   end;
-  perform rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
+  v_void := rollcall_internal.note_visibility_change(null, null, tg_table_schema || '.' || tg_table_name);
   return null;
 end
 $$;
@@ -158,20 +165,21 @@ create function rollcall_internal.note_changed_rows(
   language plpgsql volatile security invoker
 as $$
 declare
-  v_values text[];
-  v_viewer uuid;
-  v_subject uuid;
-  v_viewers uuid[] := '{}';
-  v_subjects uuid[] := '{}';
+  v_values pg_catalog.text[];
+  v_viewer pg_catalog.uuid;
+  v_subject pg_catalog.uuid;
+  v_viewers pg_catalog.uuid[] := '{}';
+  v_subjects pg_catalog.uuid[] := '{}';
+  v_void pg_catalog.text;
 begin
   if p_are_known is not true or pg_catalog.cardinality(p_viewers) > 10000 then
-    perform rollcall_internal.note_visibility_change(null, null, p_source);
+    v_void := rollcall_internal.note_visibility_change(null, null, p_source);
     return;
   end if;
   if p_join <> '' then
     v_values := array(select distinct v.value from pg_catalog.unnest(p_viewers) as v (value) where v.value is not null);
     if v_values <> '{}' then
-      perform rollcall_internal.note_joined_change(p_join, v_values, p_source);
+      v_void := rollcall_internal.note_joined_change(p_join, v_values, p_source);
     end if;
     return;
   end if;
@@ -189,7 +197,7 @@ begin
     v_subjects := array(select distinct s.id from pg_catalog.unnest(v_subjects) as s (id));
   end if;
   if v_viewers <> '{}' then
-    perform rollcall_internal.note_policy_change(
+    v_void := rollcall_internal.note_policy_change(
       case when p_pair[1] <> '' then v_viewers end, case when p_pair[2] <> '' then v_subjects end, p_source);
   end if;
 end
@@ -202,13 +210,14 @@ comment on function rollcall_internal.note_changed_rows is
 -- application: everything is invalidated instead.
 -- Definer: see note_visibility_change.
 create function rollcall_internal.on_watched_rows_added_or_removed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_pair text[];
   v_viewers text[];
   v_subjects text[];
   v_are_known boolean;
+  v_void text;
 begin
   for v_at in 0 .. tg_nargs - 1 by 3 loop
     v_pair := array[tg_argv[v_at], tg_argv[v_at + 1]];
@@ -229,7 +238,7 @@ begin
     exception when others then
       v_are_known := false;
     end;
-    perform rollcall_internal.note_changed_rows(v_pair, tg_argv[v_at + 2], v_viewers, v_subjects, v_are_known,
+    v_void := rollcall_internal.note_changed_rows(v_pair, tg_argv[v_at + 2], v_viewers, v_subjects, v_are_known,
       tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
@@ -242,7 +251,7 @@ comment on function rollcall_internal.on_watched_rows_added_or_removed is
 -- statement that changes more than 1,000 rows, an update of these columns invalidates everything.
 -- Definer: see note_visibility_change. Column names come from the catalog.
 create function rollcall_internal.on_watched_rows_updated() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_pairs integer := 1;
@@ -252,6 +261,7 @@ declare
   v_viewers text[];
   v_subjects text[];
   v_are_known boolean := false;
+  v_void text;
 begin
   -- An error here must not fail the statement of the application.
   begin
@@ -284,7 +294,7 @@ begin
     exception when others then
       v_are_known := false;
     end;
-    perform rollcall_internal.note_changed_rows(v_pair, tg_argv[3 * v_at], v_viewers, v_subjects, v_are_known,
+    v_void := rollcall_internal.note_changed_rows(v_pair, tg_argv[3 * v_at], v_viewers, v_subjects, v_are_known,
       tg_table_schema || '.' || tg_table_name);
   end loop;
   return null;
@@ -300,7 +310,7 @@ comment on function rollcall_internal.on_watched_rows_updated is
 create function rollcall_internal.follow_table(
   p_table regclass, p_columns text[], p_pairs jsonb default null, p_is_declared boolean default false
 ) returns boolean
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
@@ -348,7 +358,7 @@ comment on function rollcall_internal.follow_table is
 -- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
 -- Invoker: needs the right to create triggers on that table.
 create function rollcall.watch_table(p_table regclass) returns boolean
-  language sql security invoker set search_path = ''
+  language sql security invoker set search_path = pg_catalog, pg_temp
 as $$
   select rollcall_internal.follow_table(p_table, null, null, true)
 $$;
@@ -359,7 +369,7 @@ grant execute on function rollcall.watch_table to service_role;
 -- Functions of Rollcall are not examined: triggers on its tables know the users concerned.
 -- Definer: reads catalogs only.
 create function rollcall.visibility_sources() returns setof regclass
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select rollcall_internal.policy_sources('visibility')
 $$;
@@ -368,7 +378,7 @@ comment on function rollcall.visibility_sources is 'Tables that decide who sees 
 -- Then every change of a face may change who sees it, and each change is queried again.
 -- Definer: reads catalogs only.
 create function rollcall_internal.policies_read_state() returns boolean
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select
@@ -390,7 +400,7 @@ comment on function rollcall_internal.policies_read_state is
 
 -- Definer: the owner may create triggers on tables that it owns; doctor reports the others.
 create function rollcall.watch_visibility_sources() returns setof regclass
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_table regclass;
@@ -421,7 +431,7 @@ comment on function rollcall.watch_visibility_sources is
 -- Arguments: the columns of viewer and subject, '' for none.
 -- Definer: see invalidate_visibility. rollcall.watch sets the column names.
 create function rollcall_internal.on_watched_pairs_changed() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_viewers uuid[];
@@ -429,6 +439,7 @@ declare
   v_any boolean;
   v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
     else 'select * from new_rows union all select * from old_rows' end;
+  v_void text;
 begin
   execute format(
     'select count(*) > 0, %s, %s from (%s) changed',
@@ -440,7 +451,7 @@ begin
         tg_argv[1]) end,
     v_rows) into v_any, v_viewers, v_subjects;
   if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
-    perform rollcall_internal.note_policy_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
+    v_void := rollcall_internal.note_policy_change(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
   end if;
   return null;
 end
@@ -452,7 +463,7 @@ comment on function rollcall_internal.on_watched_pairs_changed is
 -- whom a row concerns. Use it only for tables whose rows concern no other users. A later declaration replaces it.
 -- Invoker: needs to own the table, to replace triggers.
 create function rollcall.watch(p_table regclass, p_viewer_column name, p_subject_column name) returns void
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_column name;
@@ -500,7 +511,7 @@ grant execute on function rollcall.watch to service_role;
 -- snapshot.
 -- Definer: reads catalogs only.
 create function rollcall_internal.policy_fingerprint() returns bigint
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(sum(hashtextextended(part, 0) % 4294967296), 0)::bigint
   from (
@@ -524,8 +535,10 @@ comment on function rollcall_internal.policy_fingerprint is
 
 -- Definer: runs for any role that issues DDL.
 create function rollcall_internal.on_ddl() returns event_trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
   -- Objects of Rollcall may be missing while they are dropped together.
   if to_regclass('rollcall_internal.visibility_log') is null or to_regclass('rollcall.user_presence') is null then
@@ -542,7 +555,7 @@ begin
     then
       perform rollcall_internal.refresh_own_tables();
     end if;
-    perform rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
+    v_void := rollcall_internal.note_visibility_change(null, null, lower(tg_tag));
   end if;
   if tg_tag = 'CREATE PUBLICATION' then
     perform rollcall_internal.publish_presence();
@@ -599,7 +612,7 @@ grant select on rollcall.online_devices to authenticated, service_role;
 -- Over 60 lines: one case after the other, in the order of the policies.
 create function rollcall.visibility_evidence(p_viewer uuid, p_subject uuid)
   returns table (allows boolean, decided_by text, evidence jsonb, reason text)
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row record;
@@ -716,23 +729,24 @@ create function rollcall.explain_visibility(p_viewer uuid, p_subject uuid, p_cla
 as $$
 #variable_conflict use_column
 declare
-  v_own_path constant text := current_setting('search_path');
-  v_path constant text := rollcall.role_search_path('authenticated');
-  v_role constant text := current_setting('role');
-  v_claims constant text := coalesce(current_setting('request.jwt.claims', true), '');
-  v_ours constant text[] := array['users read their trusted face', 'viewers read the face shown to them'];
+  v_own_path constant pg_catalog.text := current_setting('search_path');
+  v_path constant pg_catalog.text := rollcall.role_search_path('authenticated');
+  v_role constant pg_catalog.text := current_setting('role');
+  v_claims constant pg_catalog.text := coalesce(current_setting('request.jwt.claims', true), '');
+  v_ours constant pg_catalog.text[] := array['users read their trusted face', 'viewers read the face shown to them'];
   v_row rollcall.user_presence;
   v_policy record;
   v_seen rollcall.presence_face[];
   v_verdict boolean;
-  v_allows text[];
-  v_forbids text[];
-  v_using jsonb;
+  v_allows pg_catalog.text[];
+  v_forbids pg_catalog.text[];
+  v_using pg_catalog.jsonb;
   v_fact record;
 begin
-  if not coalesce((select c.relrowsecurity from pg_catalog.pg_class c where c.oid = 'rollcall.user_presence'::regclass),
+  if not coalesce((select c.relrowsecurity
+    from pg_catalog.pg_class c where c.oid = 'rollcall.user_presence'::pg_catalog.regclass),
     false) then
-    return query select true, p.face, 'row_level_security', null::text, null::jsonb,
+    return query select true, p.face, 'row_level_security', null::pg_catalog.text, null::pg_catalog.jsonb,
       'row-level security on user_presence is off: everybody who may read the table sees every face'
       from rollcall.user_presence p where p.user_id = p_subject;
     return;
@@ -741,23 +755,25 @@ begin
   -- What `select` as the viewer returns.
   begin
     perform set_config('request.jwt.claims',
-        (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+        (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::pg_catalog.text, true),
       set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
     v_seen := array(select p.face from rollcall.user_presence p where p.user_id = p_subject order by p.face);
     perform set_config('role', v_role, true), set_config('request.jwt.claims', v_claims, true),
       set_config('search_path', v_own_path, true);
   exception when insufficient_privilege then
-    return query select false, null::rollcall.presence_face, 'grant', null::text, null::jsonb, sqlerrm;
+    return query select false, null::rollcall.presence_face, 'grant', null::pg_catalog.text, null::pg_catalog.jsonb,
+      sqlerrm;
     return;
   when others then
-    return query select false, null::rollcall.presence_face, 'error', null::text,
+    return query select false, null::rollcall.presence_face, 'error', null::pg_catalog.text,
       pg_catalog.jsonb_build_object('sqlstate', sqlstate), sqlerrm;
     return;
   end;
 
   select e.* into v_fact from rollcall.visibility_evidence(p_viewer, p_subject) e;
   if not exists (select from rollcall.user_presence p where p.user_id = p_subject) then
-    return query select false, null::rollcall.presence_face, 'never_seen', null::text, null::jsonb,
+    return query select false, null::rollcall.presence_face, 'never_seen', null::pg_catalog.text,
+      null::pg_catalog.jsonb,
       'the subject was never here: there is nothing to see';
     return;
   end if;
@@ -771,17 +787,19 @@ begin
     v_forbids := '{}';
     v_using := '{}';
     for v_policy in
-      select l.polname::text as name, l.polpermissive as permissive, pg_catalog.pg_get_expr(l.polqual, l.polrelid)
+      select l.polname::pg_catalog.text as name, l.polpermissive as permissive, pg_catalog.pg_get_expr(l.polqual,
+        l.polrelid)
         as expression
       from pg_catalog.pg_policy l
-      where l.polrelid = 'rollcall.user_presence'::regclass and l.polcmd in ('r', '*')
+      where l.polrelid = 'rollcall.user_presence'::pg_catalog.regclass and l.polcmd in ('r', '*')
         and exists (select from pg_catalog.unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated',
           r, 'usage'))
       order by l.polname
     loop
       begin
         perform set_config('request.jwt.claims',
-            (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+            (p_claims || pg_catalog.jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::pg_catalog.text,
+              true),
           set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
         -- Under the table's name, which the expression uses.
         execute pg_catalog.format('select (%s) from (select ($1::rollcall.user_presence).*) as user_presence',
@@ -830,10 +848,11 @@ begin
           else 'public' end)::rollcall.presence_face
     ) then
       -- Rollcall's own policy would allow it; it was changed or dropped.
-      return query select false, null::rollcall.presence_face, 'policy', null::text, v_fact.evidence,
+      return query select false, null::rollcall.presence_face, 'policy', null::pg_catalog.text, v_fact.evidence,
         'no policy allows it';
     else
-      return query select false, null::rollcall.presence_face, v_fact.decided_by, null::text, v_fact.evidence,
+      return query select false, null::rollcall.presence_face, v_fact.decided_by, null::pg_catalog.text,
+        v_fact.evidence,
         v_fact.reason || case when v_fact.allows then '; but there is no such face to see' else '' end;
     end if;
   end if;

@@ -9,7 +9,8 @@
 -- Over 60 lines: creation and removal share checks and locks.
 create function rollcall.maintain_message_partitions(p_keep interval default '72 hours', p_ahead int default 3)
   returns table (created int, dropped int)
-  language plpgsql volatile security definer set search_path = '' set lock_timeout = '3s' set timezone = 'UTC'
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+  set lock_timeout = '3s' set timezone = 'UTC'
 as $$
 declare
   v_parent constant regclass := to_regclass('realtime.messages');
@@ -94,7 +95,7 @@ grant execute on function rollcall.maintain_message_partitions to service_role;
 -- `<ms since 1970>|<id>,<id>…` in insertion order, at most 200 ids per payload of less than 8,000 bytes.
 -- Definer: called from the trigger for any sender.
 create function rollcall_internal.on_messages_inserted() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids constant uuid[] := array(select n.id from new_rows n);
@@ -110,7 +111,7 @@ comment on function rollcall_internal.on_messages_inserted is
 
 -- Definer: the owner of Rollcall may create it if it is a member of the table's owner.
 create function rollcall.enable_message_notifications() returns boolean
-  language plpgsql volatile security definer set search_path = '' set lock_timeout = '3s'
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '3s'
 as $$
 begin
   if to_regclass('realtime.messages') is null then
@@ -188,7 +189,7 @@ alter table rollcall_internal.bus_2 enable row level security;
 
 -- Definer: called by definer functions only.
 create function rollcall_internal.bus_slot() returns smallint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (floor(extract(epoch from clock_timestamp()) / 20)::bigint % 3)::smallint;
@@ -199,7 +200,7 @@ comment on function rollcall_internal.bus_slot is 'The partition of the bus that
 -- NOTIFY carries the position, never the content: any role may LISTEN.
 -- Definer: only the server writes the bus.
 create function rollcall_internal.post_to_bus(p_node uuid, p_batch bigint, p_payload bytea) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_slot constant smallint := rollcall_internal.bus_slot();
@@ -218,7 +219,7 @@ comment on function rollcall_internal.post_to_bus is 'Sends a message to the oth
 -- it, the next call tries again.
 -- Definer: only the server writes the bus.
 create function rollcall_internal.purge_bus() returns boolean
-  language plpgsql volatile security definer set search_path = '' set lock_timeout = '50ms'
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'
 as $$
 declare
   v_next constant int := (rollcall_internal.bus_slot() + 1) % 3;

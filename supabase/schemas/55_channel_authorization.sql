@@ -21,9 +21,9 @@ create function rollcall_internal.probe_channels(
 as $$
 #variable_conflict use_column
 declare
-  v_own_path constant text := current_setting('search_path');
+  v_own_path constant pg_catalog.text := current_setting('search_path');
   -- Of each role once, before any role is assumed.
-  v_paths constant text[] := array(
+  v_paths constant pg_catalog.text[] := array(
     select p.path
     from pg_catalog.unnest(p_role) with ordinality as o (role, place)
     join (
@@ -33,14 +33,15 @@ declare
     order by o.place
   );
   v_at constant timestamp := clock_timestamp() at time zone 'utc';
-  v_broadcast constant uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
-  v_presence constant uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
-  v_messages constant regclass := 'realtime.messages';
+  v_broadcast constant pg_catalog.uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
+  v_presence constant pg_catalog.uuid[] := array(select gen_random_uuid() from pg_catalog.unnest(p_topics));
+  v_messages constant pg_catalog.regclass := 'realtime.messages';
   -- A refusal by a policy and an error inside a policy, such as a missing grant on a table that it reads, have the
   -- same SQLSTATE. The message tells them apart; in other languages than English it names the table.
-  v_refusal constant text := case when current_setting('lc_messages') ~* '^(c|posix|en)' then '%row-level security%'
+  v_refusal constant pg_catalog.text := case
+    when current_setting('lc_messages') ~* '^(c|posix|en)' then '%row-level security%'
     else '%"messages"%' end;
-  v_topic text;
+  v_topic pg_catalog.text;
   v_has_role boolean;
   v_may_select boolean;
   v_may_insert boolean;
@@ -130,15 +131,15 @@ create function rollcall.explain_channel(p_claims jsonb, p_topic text)
   language plpgsql volatile security invoker
 as $$
 declare
-  v_own_path constant text := current_setting('search_path');
-  v_own_role constant text := current_setting('role');
-  v_role constant text := coalesce(p_claims ->> 'role', 'anon');
-  v_messages constant regclass := 'realtime.messages';
-  v_oid constant oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = v_role);
+  v_own_path constant pg_catalog.text := current_setting('search_path');
+  v_own_role constant pg_catalog.text := current_setting('role');
+  v_role constant pg_catalog.text := coalesce(p_claims ->> 'role', 'anon');
+  v_messages constant pg_catalog.regclass := 'realtime.messages';
+  v_oid constant pg_catalog.oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = v_role);
   v_probe record;
   v_policy record;
   v_action record;
-  v_reasons text[];
+  v_reasons pg_catalog.text[];
   v_holds boolean;
 begin
   if v_oid is null then
@@ -149,7 +150,7 @@ begin
   begin
     select * into v_probe
       from rollcall_internal.probe_channels(array[p_topic], array[1], array[v_role], array[p_claims ->> 'sub'],
-        array[p_claims::text], array['{}'], array[true], array[true]);
+        array[p_claims::pg_catalog.text], array['{}'], array[true], array[true]);
     raise exception using errcode = 'ZZ999';
   exception
     when sqlstate 'ZZ999' then
@@ -181,19 +182,20 @@ begin
       v_reasons := v_reasons || pg_catalog.format('row-level security does not bind the role %s', v_role);
     end if;
     -- Each policy that applies, alone, as the subscriber.
-    perform set_config('search_path', '', true);
+    perform set_config('search_path', 'pg_catalog, pg_temp', true);
     for v_policy in
       select p.polname, case when p.polpermissive then 'permissive' else 'restrictive' end as kind,
         pg_get_expr(case when p.polcmd in ('a', '*') and v_action.command = 'a' then coalesce(p.polwithcheck, p.polqual)
           else p.polqual end, p.polrelid) as condition
       from pg_catalog.pg_policy p
-      where p.polrelid = v_messages and p.polcmd::text in (v_action.command, '*')
+      where p.polrelid = v_messages and p.polcmd::pg_catalog.text in (v_action.command, '*')
         and rollcall_internal.policy_applies(p.polroles, v_oid)
       order by p.polpermissive, p.polname
     loop
       begin
         perform set_config('search_path', rollcall.role_search_path(v_role), true), set_config('role', v_role, true),
-          set_config('realtime.topic', p_topic, true), set_config('request.jwt.claims', p_claims::text, true),
+          set_config('realtime.topic', p_topic, true), set_config('request.jwt.claims', p_claims::pg_catalog.text,
+            true),
           set_config('request.jwt.claim.sub', coalesce(p_claims ->> 'sub', ''), true),
           set_config('request.jwt.claim.role', v_role, true), set_config('request.headers', '{}', true);
         execute pg_catalog.format(
@@ -214,7 +216,7 @@ begin
           else pg_catalog.format('the %s policy "%s" cannot be evaluated alone', v_policy.kind, v_policy.polname) end;
       end;
       -- The next policies are read with the empty path, which qualifies the names in their text.
-      perform set_config('role', v_own_role, true), set_config('search_path', '', true);
+      perform set_config('role', v_own_role, true), set_config('search_path', 'pg_catalog, pg_temp', true);
     end loop;
     perform set_config('search_path', v_own_path, true);
     if pg_catalog.cardinality(v_reasons) = 0 then
@@ -237,15 +239,16 @@ create function rollcall_internal.notify_authorization(p_what text, p_mark text,
   language plpgsql volatile security invoker
 as $$
 declare
-  v_what constant text := pg_catalog.left(pg_catalog.replace(p_what, '|', ' '), 200);
-  v_nonce text;
+  v_what constant pg_catalog.text := pg_catalog.left(pg_catalog.replace(p_what, '|', ' '), 200);
+  v_nonce pg_catalog.text;
+  v_void pg_catalog.text;
 begin
   if pg_catalog.cardinality(p_hashes) between 1 and 500 then
     v_nonce := rollcall_internal.notification_nonce();
-    perform rollcall_internal.notify('rollcall_rights',
+    v_void := rollcall_internal.notify('rollcall_rights',
       v_what || '|' || p_mark || pg_catalog.array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
   else
-    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
+    v_void := rollcall_internal.notify('rollcall_rights', v_what || '|');
   end if;
 end
 $$;
@@ -257,10 +260,12 @@ comment on function rollcall_internal.notify_authorization is
 -- all are evaluated at once.
 -- Definer: called from triggers of any writer.
 create function rollcall.invalidate_channel_authorization(p_what text, p_hashes text[] default '{}') returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.notify_authorization(p_what, '', case when not exists (
+  v_void := rollcall_internal.notify_authorization(p_what, '', case when not exists (
     select from unnest(p_hashes) as hashes (hash) where hashes.hash !~ '^[0-9a-f]{8}$' or hashes.hash is null
   ) then p_hashes end);
 end
@@ -303,10 +308,11 @@ create function rollcall_internal.invalidate_authorization_for(
   language plpgsql volatile security invoker
 as $$
 declare
-  v_fields jsonb;
-  v_name text;
-  v_hash text;
-  v_hashes text[] := '{}';
+  v_fields pg_catalog.jsonb;
+  v_name pg_catalog.text;
+  v_hash pg_catalog.text;
+  v_hashes pg_catalog.text[] := '{}';
+  v_void pg_catalog.text;
 begin
   if pg_catalog.cardinality(p_rows) = 0 then
     return;
@@ -322,7 +328,7 @@ begin
         end loop;
       end loop;
       if v_hashes <> '{}' then
-        perform rollcall_internal.notify_authorization(p_source, '=', v_hashes);
+        v_void := rollcall_internal.notify_authorization(p_source, '=', v_hashes);
       end if;
       return;
     end if;
@@ -330,7 +336,7 @@ begin
       v_hashes := rollcall_internal.value_hashes(p_rows);
     end if;
   end if;
-  perform rollcall_internal.notify_authorization(p_source, '', v_hashes);
+  v_void := rollcall_internal.notify_authorization(p_source, '', v_hashes);
 end
 $$;
 comment on function rollcall_internal.invalidate_authorization_for is
@@ -339,10 +345,12 @@ comment on function rollcall_internal.invalidate_authorization_for is
 -- Arguments: see p_named of invalidate_authorization_for.
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_inserted() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
+  v_void := rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
     array(select to_jsonb(n) from new_rows n limit 101), tg_argv[0 : tg_nargs - 1]);
   return null;
 end
@@ -355,7 +363,7 @@ comment on function rollcall_internal.on_authorization_source_inserted is
 -- of the whole row, as the column with the user or topic need not have changed.
 -- Definer: see invalidate_channel_authorization. Column names come from the catalog.
 create function rollcall_internal.on_authorization_source_updated() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_named text[];
@@ -363,6 +371,7 @@ declare
   v_before text[];
   v_after text[];
   v_rows jsonb[];
+  v_void text;
 begin
   -- An error here must not fail the statement of the application.
   begin
@@ -391,7 +400,7 @@ begin
   exception when others then
     v_rows := null;
   end;
-  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name, v_rows,
+  v_void := rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name, v_rows,
     v_named);
   return null;
 end
@@ -402,10 +411,12 @@ comment on function rollcall_internal.on_authorization_source_updated is
 -- Arguments: see p_named of invalidate_authorization_for.
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_deleted() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_void text;
 begin
-  perform rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
+  v_void := rollcall_internal.invalidate_authorization_for(tg_relid, tg_table_schema || '.' || tg_table_name,
     array(select to_jsonb(o) from old_rows o limit 101), tg_argv[0 : tg_nargs - 1]);
   return null;
 end
@@ -415,7 +426,7 @@ comment on function rollcall_internal.on_authorization_source_deleted is
 
 -- Definer: see invalidate_channel_authorization.
 create function rollcall_internal.on_authorization_source_truncated() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name);
@@ -429,7 +440,7 @@ comment on function rollcall_internal.on_authorization_source_truncated is
 -- not.
 -- Definer: reads catalogs only.
 create function rollcall.authorization_sources() returns setof regclass
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select rollcall_internal.policy_sources('authorization')
 $$;
@@ -442,7 +453,7 @@ comment on function rollcall.authorization_sources is 'Tables that decide who ma
 create function rollcall_internal.follow_authorization_source(
   p_table regclass, p_columns text[], p_pairs jsonb default null, p_is_declared boolean default false
 ) returns boolean
-  language plpgsql security invoker set search_path = ''
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_columns constant text[] := array(select c.name from unnest(p_columns) c (name) order by c.name);
@@ -484,7 +495,7 @@ comment on function rollcall_internal.follow_authorization_source is
 -- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
 -- Invoker: needs the right to create triggers on that table.
 create function rollcall.watch_authorization_source(p_table regclass) returns boolean
-  language sql security invoker set search_path = ''
+  language sql security invoker set search_path = pg_catalog, pg_temp
 as $$
   select rollcall_internal.follow_authorization_source(p_table, null, null, true)
 $$;
@@ -494,7 +505,7 @@ grant execute on function rollcall.watch_authorization_source to service_role;
 
 -- Definer: the owner may create triggers on tables that it owns; doctor reports the others.
 create function rollcall.watch_authorization_sources() returns setof regclass
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_table regclass;
@@ -526,7 +537,7 @@ comment on function rollcall.watch_authorization_sources is
 -- Then a decision may change without a change of data. Found by text, so it may be true without need.
 -- Definer: reads catalogs only.
 create function rollcall_internal.authorization_depends_on_time() returns boolean
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   with asked (text) as (
     select concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
@@ -552,7 +563,7 @@ comment on function rollcall_internal.authorization_depends_on_time is
 
 -- Definer: runs for any role that issues DDL.
 create function rollcall_internal.on_authorization_ddl() returns event_trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Objects of Rollcall may be missing while they are dropped together.

@@ -87,7 +87,7 @@ grant select on rollcall.channel_occupancy to authenticated, service_role;
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.jsonb_or_null(p_text text) returns jsonb
-  language plpgsql immutable strict security invoker set search_path = ''
+  language plpgsql immutable strict security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   return p_text::jsonb;
@@ -100,7 +100,7 @@ comment on function rollcall_internal.jsonb_or_null is 'Text as jsonb, or null w
 -- At most 350 channels per notification.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.notify_channel_presence(p_node uuid, p_channels bigint[]) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
@@ -124,8 +124,9 @@ create function rollcall_internal.write_channel_presence(
 ) returns void
   language plpgsql volatile security definer set lock_timeout = '5s'
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   perform set_config('synchronous_commit', 'off', true);
   perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
   if pg_catalog.cardinality(p_gone) > 0 then
@@ -135,7 +136,8 @@ begin
     begin
       insert into rollcall_internal.channel_presence as p
           (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
-        select p_node, o.channel, o.topic, o.private, o.key, o.ref, o.payload::jsonb, o.payload, o.usr, o.joined,
+        select p_node, o.channel, o.topic, o.private, o.key, o.ref, o.payload::pg_catalog.jsonb, o.payload, o.usr,
+          o.joined,
           o.updated
         from unnest(p_channel, p_topic, p_private, p_key, p_ref, p_payload, p_user, p_joined, p_updated)
           as o (channel, topic, private, key, ref, payload, usr, joined, updated)
@@ -172,8 +174,9 @@ comment on function rollcall_internal.write_channel_presence is 'Writes a batch 
 create function rollcall_internal.complete_channel_presence(p_node uuid, p_channels bigint[]) returns boolean
   language plpgsql volatile security definer set lock_timeout = '5s'
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   perform set_config('synchronous_commit', 'off', true);
   -- Locked until the commit: the deletion of the node waits for it and then finds it in channel_nodes. Before the
   -- advisory lock, as in a deletion of nodes (remove_dead_nodes): the other order ends in a deadlock.
@@ -204,8 +207,9 @@ comment on function rollcall_internal.complete_channel_presence is
 create function rollcall_internal.leave_channel_presence(p_node uuid) returns void
   language plpgsql volatile security definer set lock_timeout = '5s'
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   perform set_config('synchronous_commit', 'off', true);
   delete from rollcall_internal.channel_nodes c where c.node = p_node;
   delete from rollcall_internal.channel_presence p where p.node = p_node;
@@ -217,7 +221,7 @@ comment on function rollcall_internal.leave_channel_presence is 'Deletes the cha
 -- What is read afterwards is complete except for writes that notify.
 -- Definer: the lock belongs to the server.
 create function rollcall_internal.wait_for_channel_writers() returns void
-  language sql volatile security definer set search_path = '' set lock_timeout = '5s'
+  language sql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
   select pg_advisory_xact_lock(hashtextextended('rollcall.channel_presence', 0))
 $$;
@@ -233,8 +237,9 @@ comment on function rollcall_internal.wait_for_channel_writers is
 create function rollcall_internal.remove_dead_nodes() returns trigger
   language plpgsql security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if not exists (select from old_rows) then
     return null;
   end if;
@@ -253,7 +258,7 @@ create trigger remove_dead_nodes after delete on rollcall_internal.nodes
 
 -- Definer: see remove_dead_nodes.
 create function rollcall_internal.reset_channel_nodes() returns trigger
-  language plpgsql security definer set search_path = ''
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   delete from rollcall_internal.channel_nodes;
@@ -294,7 +299,7 @@ alter table rollcall_internal.event_members enable row level security;
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall_internal.on_members_inserted() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (select s.records_channels from rollcall.event_settings s) then
@@ -307,7 +312,7 @@ comment on function rollcall_internal.on_members_inserted is 'Trigger function: 
 
 -- Definer: appends to a table that no API role may write.
 create function rollcall_internal.on_members_deleted() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (select s.records_channels from rollcall.event_settings s) then
@@ -325,7 +330,7 @@ create trigger note_members_after_delete after delete on rollcall_internal.chann
 
 -- Definer: writes tables of the server; called by refresh_event_settings.
 create function rollcall_internal.forget_channel_members(p_record boolean) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   delete from rollcall_internal.changed_topics;
@@ -344,7 +349,7 @@ comment on function rollcall_internal.forget_channel_members is 'Starts or ends 
 -- Over 60 lines: one statement, so that topics, members and what was told are of one snapshot.
 -- Definer: writes tables of the server; called by publish_events under its lock.
 create function rollcall_internal.publish_channel_events(p_all boolean) returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_count bigint;

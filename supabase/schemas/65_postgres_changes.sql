@@ -24,7 +24,7 @@ revoke all on rollcall.change_settings from anon, authenticated, service_role;
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.published_tables(p_schema text, p_table text)
   returns table (relation oid, schema_name text, table_name text)
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select c.oid, t.schemaname::text, t.tablename::text
   from pg_catalog.pg_publication_tables t
@@ -40,7 +40,7 @@ comment on function rollcall_internal.published_tables is
 -- PostgreSQL before 18 publishes no generated columns, although the catalog may list them.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.published_columns(p_relation oid) returns text[]
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select array(
     select a.attname::text
@@ -61,7 +61,7 @@ comment on function rollcall_internal.published_columns is
 -- domain has the operators of its base type.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.operator_schema(p_type oid, p_name text) returns text
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   with recursive base (oid, parent, type_schema) as (
     select t.oid, t.typbasetype, t.typnamespace from pg_catalog.pg_type t where t.oid = p_type
@@ -98,7 +98,8 @@ comment on function rollcall_internal.operator_schema is
 -- To everyone (0), or to a role whose privileges it has.
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.policy_applies(p_roles oid[], p_role oid) returns boolean
-  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = 'force_generic_plan'
 as $$
 begin
   return exists (select from unnest(p_roles) as applies (oid) where applies.oid = 0
@@ -109,7 +110,7 @@ comment on function rollcall_internal.policy_applies is 'Whether policies for th
 
 -- Invoker: reads a table that the server may read, and catalogs.
 create function rollcall_internal.delete_is_secured(p_relation oid) returns boolean
-  language sql stable security invoker set search_path = ''
+  language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((select s.delete_rls from rollcall_internal.change_settings s where s.relation = p_relation),
     (select c.relnamespace = 'rollcall'::regnamespace from pg_catalog.pg_class c where c.oid = p_relation))
@@ -123,7 +124,8 @@ comment on function rollcall_internal.delete_is_secured is
 -- Invoker: reads catalogs that every role may read.
 create function rollcall_internal.change_condition(p_relation oid, p_role oid)
   returns table (condition text, reads text[], read_types text[], is_steady boolean)
-  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = 'force_generic_plan'
 as $$
 #variable_conflict use_column
 begin
@@ -193,7 +195,8 @@ create function rollcall_internal.change_access(p_relations oid[], p_roles text[
     is_secured boolean, is_exempt boolean, deletes_are_secured boolean, owner_columns text[],
     name text, condition text, reads text[], read_types text[], is_steady boolean
   )
-  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = 'force_generic_plan'
 as $$
 #variable_conflict use_column
 begin
@@ -264,7 +267,7 @@ comment on function rollcall_internal.change_access is 'What roles may read of t
 -- epoch.
 -- Invoker: reads snapshots only.
 create function rollcall_internal.wait_until_visible(p_xids bigint[]) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_next constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
@@ -287,7 +290,7 @@ comment on function rollcall_internal.wait_until_visible is
 -- Patterns and the keywords of `is` stay as they are.
 -- Invoker: casts only.
 create function rollcall_internal.canonical_literals(p_type oid, p_operator text, p_value text) returns text[]
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_type constant text := rollcall_internal.type_name(p_type);
@@ -316,7 +319,7 @@ comment on function rollcall_internal.canonical_literals is
 create function rollcall_internal.filter_matches(p_type oid, p_operator text, p_negated boolean, p_value text,
   p_values text[])
   returns boolean[]
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_equality constant text := rollcall_internal.operator_schema(p_type, '=');
@@ -349,7 +352,7 @@ comment on function rollcall_internal.filter_matches is
 -- Some types compare their members only when there are values, so the literal is compared with itself.
 -- Invoker: compares literals only.
 create function rollcall_internal.check_operator(p_type oid, p_operator text, p_value text) returns void
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_literals constant text[] := rollcall_internal.canonical_literals(p_type, p_operator, p_value);
@@ -368,7 +371,7 @@ comment on function rollcall_internal.check_operator is 'Raises an error if a ty
 create function rollcall_internal.check_change_params(
   p_relation oid, p_role text, p_columns text[], p_operators text[], p_values text[], p_select text[]
 ) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_role constant oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = p_role);
@@ -442,7 +445,7 @@ comment on function rollcall_internal.check_change_params is
 -- For types that the server cannot render.
 -- Invoker: casts only.
 create function rollcall_internal.render_values(p_type oid, p_values text[]) returns text[]
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_type constant text := rollcall_internal.type_name(p_type);
@@ -460,7 +463,8 @@ comment on function rollcall_internal.render_values is 'Values as to_jsonb write
 -- Invoker: reads catalogs that every role may read.
 -- Over 60 lines: one statement.
 create function rollcall_internal.change_notes(p_relation oid, p_role text) returns setof text
-  language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = 'force_generic_plan'
 as $$
 begin
   return query
@@ -557,27 +561,28 @@ create function rollcall.explain_change(p_claims jsonb, p_relation regclass, p_k
   language plpgsql volatile security invoker
 as $$
 declare
-  v_own_path constant text := current_setting('search_path');
-  v_role constant text := coalesce(p_claims ->> 'role', 'anon');
+  v_own_path constant pg_catalog.text := current_setting('search_path');
+  v_role constant pg_catalog.text := coalesce(p_claims ->> 'role', 'anon');
   -- Under the table's own name, which policies use.
-  v_name constant text := (select quote_ident(c.relname) from pg_catalog.pg_class c where c.oid = p_relation);
-  v_oid oid;
+  v_name constant pg_catalog.text := (select quote_ident(c.relname)
+    from pg_catalog.pg_class c where c.oid = p_relation);
+  v_oid pg_catalog.oid;
   v_access record;
-  v_where text;
+  v_where pg_catalog.text;
   v_exists boolean;
   v_delivered boolean;
-  v_filter text[];
-  v_type oid;
-  v_value text;
+  v_filter pg_catalog.text[];
+  v_type pg_catalog.oid;
+  v_value pg_catalog.text;
   v_holds boolean;
   v_policy record;
-  v_reasons text[] := '{}';
+  v_reasons pg_catalog.text[] := '{}';
 begin
   if not exists (select from rollcall_internal.published_tables('*', '*') p where p.relation = p_relation) then
     return query select false, pg_catalog.format('%s is not in the publication supabase_realtime', p_relation);
     return;
   end if;
-  select * into v_access from rollcall_internal.change_access(array[p_relation::oid], array[v_role]);
+  select * into v_access from rollcall_internal.change_access(array[p_relation::pg_catalog.oid], array[v_role]);
   if not v_access.is_known then
     return query select false, pg_catalog.format('there is no role %s', v_role);
     return;
@@ -615,7 +620,7 @@ begin
       v_filter[4] := regexp_replace(substr(v_filter[4], 2, length(v_filter[4]) - 2), '\\(.)', '\1', 'g');
     end if;
     select atttypid into v_type from pg_catalog.pg_attribute where attrelid = p_relation and attname = v_filter[1];
-    execute pg_catalog.format('select %s.%I::text %s', v_name, v_filter[1], v_where) into v_value;
+    execute pg_catalog.format('select %s.%I::pg_catalog.text %s', v_name, v_filter[1], v_where) into v_value;
     if v_filter[3] = 'is' then
       v_holds := coalesce(v_value, 'null') = replace(v_filter[4], 'unknown', 'null');
       v_holds := v_holds <> (v_filter[2] is not null);
@@ -640,7 +645,7 @@ begin
     return;
   end if;
 
-  perform set_config('request.jwt.claims', p_claims::text, true),
+  perform set_config('request.jwt.claims', p_claims::pg_catalog.text, true),
     set_config('request.jwt.claim.sub', coalesce(p_claims ->> 'sub', ''), true),
     set_config('request.jwt.claim.role', v_role, true);
   begin

@@ -40,7 +40,7 @@ begin
       as 'select %1$I.similarity(p_one, p_other)'$f$, v_schema);
   else
     create function rollcall.similarity(p_one text, p_other text) returns real
-      language sql immutable parallel safe security invoker set search_path = ''
+      language sql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
     as $f$
       select case
         when lower(p_one) = lower(p_other) then 1
@@ -62,7 +62,7 @@ grant execute on function rollcall.similarity to authenticated, service_role;
 -- database, so ranges and letters are listed.
 -- Invoker: computes from its argument.
 create function rollcall_internal.search_grams(p_text text) returns tsvector
-  language plpgsql immutable parallel safe security invoker set search_path = ''
+  language plpgsql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -98,7 +98,7 @@ grant execute on function rollcall_internal.search_grams to authenticated, servi
 -- Immutable, for generated columns; executable by roles that write them.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.names_tsquery(p_name text, p_aliases text[]) returns tsquery
-  language plpgsql immutable parallel safe security invoker set search_path = ''
+  language plpgsql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_name text;
@@ -120,7 +120,7 @@ grant execute on function rollcall_internal.names_tsquery to authenticated, serv
 
 -- Definer: a policy on topic_profiles that reads topic_profiles would recurse. Answers for auth.uid() only.
 create function rollcall.my_topics() returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 100
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 100
 as $$
 begin
   return query select t.id from rollcall.topic_profiles t where t.user_id = auth.uid();
@@ -201,7 +201,7 @@ create trigger set_updated_at before update on rollcall.messages
 -- clock was set back.
 -- Definer: reads messages that the author may not see; writes only the new row.
 create function rollcall_internal.set_message_index() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.message_index := greatest(
@@ -223,8 +223,9 @@ create trigger set_message_index before insert on rollcall.messages
 create function rollcall_internal.set_last_message() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.conversations c set last_message_at = greatest(c.last_message_at, l.at)
   from (
     select k.id, m.at

@@ -40,7 +40,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- Definer: a change affects bundles of other users, as with a message in a shared conversation.
 -- Over 60 lines: one query per kind.
 create function rollcall_internal.affected_bundles(p_kind text, p_user uuid, p_refs uuid[]) returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 5
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 5
 as $$
 begin
   case p_kind
@@ -112,7 +112,7 @@ comment on function rollcall_internal.affected_bundles is
 -- Definer: reads source changes, which API roles may not; tells of a row that the caller has whether it is stale.
 create function rollcall_internal.has_newer_source_change(p_bundle rollcall.context_bundles,
   p_only_unseen boolean) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_kinds constant text[] := case p_bundle.bundle_type
@@ -148,7 +148,7 @@ comment on function rollcall_internal.has_newer_source_change is
 
 -- Invoker: computes from its argument.
 create function rollcall_internal.bundle_ttl(p_type rollcall.bundle_type) returns interval
-  language sql immutable parallel safe security invoker set search_path = ''
+  language sql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
   select case p_type
     when 'identity_core' then interval '24 hours'
@@ -163,7 +163,7 @@ comment on function rollcall_internal.bundle_ttl is 'The longest time that a bun
 -- (store_bundles), so only unprocessed ones are examined; most of the time there is none.
 -- Definer: see has_newer_source_change.
 create function rollcall_internal.is_fresh(p_bundle rollcall.context_bundles) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return not p_bundle.dirty and p_bundle.expires_at > clock_timestamp()
@@ -184,10 +184,11 @@ create function rollcall_internal.flag_bundles(p_bundles uuid[], p_trigger text)
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
   v_count bigint;
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   with free as (
     select b.id from rollcall.context_bundles b
     where b.id = any (p_bundles) and not b.dirty
@@ -206,7 +207,7 @@ begin
   select pg_catalog.array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
   -- Also if all were locked: nodes then process recorded changes.
   if v_count > 0 or pg_catalog.cardinality(p_bundles) > 0 then
-    perform rollcall_internal.notify('rollcall_bundles', 'stale');
+    v_void := rollcall_internal.notify('rollcall_bundles', 'stale');
   end if;
   return v_count;
 end
@@ -221,12 +222,14 @@ comment on function rollcall_internal.flag_bundles is
 create function rollcall_internal.flag_affected_bundles(p_clean uuid[], p_trigger text) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    perform rollcall_internal.notify('rollcall_bundles', 'stale');
+    v_void := rollcall_internal.notify('rollcall_bundles', 'stale');
   elsif p_clean is not null then
-    perform rollcall_internal.flag_bundles(p_clean, p_trigger);
+    v_void := rollcall_internal.flag_bundles(p_clean, p_trigger);
   end if;
 end
 $$;
@@ -240,9 +243,10 @@ create function rollcall_internal.record_source_changes(p_trigger text, p_kinds 
   language plpgsql volatile security definer
 as $$
 declare
-  v_clean uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_clean pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   with marked as (
     insert into rollcall_internal.context_source_changes (kind, user_id, key, refs)
       select c.kind, c.user_id,
@@ -255,7 +259,7 @@ begin
   select pg_catalog.array_agg(distinct b.id) into v_clean
   from marked m cross join lateral rollcall_internal.affected_bundles(m.kind, m.user_id, m.refs) t
   join rollcall.context_bundles b on b.id = t and not b.dirty;
-  perform rollcall_internal.flag_affected_bundles(v_clean, p_trigger);
+  v_void := rollcall_internal.flag_affected_bundles(v_clean, p_trigger);
 end
 $$;
 comment on function rollcall_internal.record_source_changes is
@@ -269,11 +273,11 @@ create function rollcall_internal.mark_stale_bundles() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
-  v_marks tid[];
-  v_touched uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_marks pg_catalog.tid[];
+  v_touched pg_catalog.uuid[];
   v_count bigint := 0;
 begin
-  perform rollcall_internal.check_search_path();
   if not exists (select from rollcall_internal.context_source_changes m where m.seen_at is null) then
     return 0;
   end if;
@@ -310,7 +314,7 @@ comment on function rollcall_internal.mark_stale_bundles is
 -- None for a name of stop words only, as in names_tsquery.
 -- Invoker: computes from its arguments.
 create function rollcall_internal.name_lexemes(p_name text, p_aliases text[]) returns setof text
-  language sql immutable parallel safe security invoker set search_path = ''
+  language sql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
   select distinct w.word
   from unnest(array[p_name] || coalesce(p_aliases, '{}')) n (name)
@@ -340,7 +344,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 
 -- Definer: only the server writes the table.
 create function rollcall_internal.sync_topic_words() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'UPDATE' then
@@ -369,9 +373,12 @@ create trigger sync_topic_words after update of user_id, label, aliases on rollc
 create function rollcall_internal.on_context_truncated() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.record_source_changes('truncated', array['all'], array[null::uuid], array[null::uuid]);
+  v_void := rollcall_internal.record_source_changes('truncated', array['all'], array[null::pg_catalog.uuid],
+    array[null::pg_catalog.uuid]);
   return null;
 end
 $$;
@@ -384,10 +391,11 @@ create function rollcall_internal.on_messages_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_clean uuid[];
-  v_conversations uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_clean pg_catalog.uuid[];
+  v_conversations pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     with marked as (
       insert into rollcall_internal.context_source_changes (kind, key, refs)
@@ -398,7 +406,7 @@ begin
     select pg_catalog.array_agg(b.id) into v_clean
     from marked m join rollcall.context_bundles b on b.conversation_id = m.key where not b.dirty;
     if v_clean is not null or current_setting('transaction_isolation') <> 'read committed' then
-      perform rollcall_internal.flag_affected_bundles(v_clean, 'message_created');
+      v_void := rollcall_internal.flag_affected_bundles(v_clean, 'message_created');
     end if;
     return null;
   elsif tg_op = 'DELETE' then
@@ -412,10 +420,10 @@ begin
       is distinct from (c.conversation_id, c.role, c.content, c.state, c.user_id, c.created_at, c.message_index);
   end if;
   if v_conversations is not null then
-    perform rollcall_internal.record_source_changes('message_' || case tg_op when 'DELETE' then 'deleted'
+    v_void := rollcall_internal.record_source_changes('message_' || case tg_op when 'DELETE' then 'deleted'
       else 'updated' end,
-      array_fill('message'::text, array[pg_catalog.cardinality(v_conversations)]),
-      array_fill(null::uuid, array[pg_catalog.cardinality(v_conversations)]), v_conversations);
+      array_fill('message'::pg_catalog.text, array[pg_catalog.cardinality(v_conversations)]),
+      array_fill(null::pg_catalog.uuid, array[pg_catalog.cardinality(v_conversations)]), v_conversations);
   end if;
   return null;
 end
@@ -439,7 +447,7 @@ create trigger context_after_truncate after truncate on rollcall.messages
 create function rollcall_internal.memory_kinds(p_id uuid, p_category text, p_importance real, p_is_active boolean,
   p_is_pinned boolean)
   returns table (kind text, ref uuid)
-  language sql immutable security invoker set search_path = '' rows 2
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp rows 2
 as $$
   select 'identity', null::uuid
     where p_is_active and (p_is_pinned or p_category in ('biography', 'identity', 'role')
@@ -460,14 +468,15 @@ create function rollcall_internal.on_memories_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_clean uuid[];
-  v_memories uuid[];
-  v_topics uuid[];
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_clean pg_catalog.uuid[];
+  v_memories pg_catalog.uuid[];
+  v_topics pg_catalog.uuid[];
+  v_kinds pg_catalog.text[];
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     insert into rollcall_internal.context_source_changes (kind, user_id, key, refs)
       select 'memory', c.user_id, c.user_id, pg_catalog.array_agg(c.id) from new_rows c
@@ -511,7 +520,7 @@ begin
         where b.topic_id = x.topic_id and b.user_id = t.user_id and not b.dirty offset 0) b;
     end if;
     if v_clean is not null or current_setting('transaction_isolation') <> 'read committed' then
-      perform rollcall_internal.flag_affected_bundles(v_clean, 'memory_created');
+      v_void := rollcall_internal.flag_affected_bundles(v_clean, 'memory_created');
     end if;
     return null;
   elsif tg_op = 'DELETE' then
@@ -534,7 +543,7 @@ begin
       is distinct from (c.user_id, c.content, c.category, c.importance, c.is_active, c.is_pinned, c.created_at);
   end if;
   if v_kinds is not null then
-    perform rollcall_internal.record_source_changes('memory_' || case tg_op when 'DELETE' then 'deleted'
+    v_void := rollcall_internal.record_source_changes('memory_' || case tg_op when 'DELETE' then 'deleted'
       else 'updated' end, v_kinds, v_users, v_refs);
   end if;
   return null;
@@ -561,11 +570,12 @@ create function rollcall_internal.on_instructions_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_kinds pg_catalog.text[];
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     select pg_catalog.array_agg(case c.scope when 'topic' then 'topic' else 'prefs' end),
       pg_catalog.array_agg(c.user_id),
@@ -590,7 +600,7 @@ begin
         is distinct from (c.user_id, c.content, c.scope, c.topic_id, c.priority, c.is_active, c.created_at);
   end if;
   if v_kinds is not null then
-    perform rollcall_internal.record_source_changes(case tg_op when 'DELETE' then 'instruction_deleted'
+    v_void := rollcall_internal.record_source_changes(case tg_op when 'DELETE' then 'instruction_deleted'
       else 'instruction_changed' end, v_kinds, v_users, v_refs);
   end if;
   return null;
@@ -619,17 +629,18 @@ create function rollcall_internal.on_units_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(c.id) into v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   cross join lateral (select g.user_id union select c.user_id) x (user_id)
   where (g.user_id, g.content, g.unit_type, g.quality, g.state, g.created_at)
     is distinct from (c.user_id, c.content, c.unit_type, c.quality, c.state, c.created_at);
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_updated', array_fill('unit'::text,
+    v_void := rollcall_internal.record_source_changes('acu_updated', array_fill('unit'::pg_catalog.text,
       array[pg_catalog.cardinality(v_refs)]),
       v_users, v_refs);
   end if;
@@ -652,10 +663,11 @@ create trigger context_after_truncate after truncate on rollcall.atomic_chat_uni
 create function rollcall_internal.on_bundle_subjects_deleted() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   perform rollcall_internal.record_source_changes(tg_argv[0] || '_deleted', pg_catalog.array_agg(tg_argv[0]),
-    pg_catalog.array_agg((pg_catalog.to_jsonb(g) ->> 'user_id')::uuid), pg_catalog.array_agg(g.id))
+    pg_catalog.array_agg((pg_catalog.to_jsonb(g) ->> 'user_id')::pg_catalog.uuid), pg_catalog.array_agg(g.id))
   from old_rows g having count(*) > 0;
   return null;
 end
@@ -669,11 +681,12 @@ create function rollcall_internal.on_topics_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_kinds pg_catalog.text[];
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(x.user_id), pg_catalog.array_agg(c.id) into v_kinds,
     v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
@@ -689,7 +702,7 @@ begin
     is distinct from (c.user_id, c.label, c.aliases, c.domain, c.conversation_count, c.unit_count, c.message_count,
       c.last_engaged_at, c.streak_days, c.proficiency, c.importance);
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('topic_updated', v_kinds, v_users, v_refs);
+    v_void := rollcall_internal.record_source_changes('topic_updated', v_kinds, v_users, v_refs);
   end if;
   return null;
 end
@@ -713,10 +726,11 @@ create function rollcall_internal.on_entities_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.id) into v_users, v_refs
   from old_rows g join new_rows c on c.id = g.id
   where (g.user_id, g.name, g.aliases, g.entity_type, g.relationship, g.sentiment, g.facts, g.mention_count,
@@ -725,8 +739,8 @@ begin
       c.mention_count,
       c.conversation_count, c.last_mentioned_at, c.importance);
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('entity_updated',
-      array_fill('entity'::text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
+    v_void := rollcall_internal.record_source_changes('entity_updated',
+      array_fill('entity'::pg_catalog.text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
   end if;
   return null;
 end
@@ -750,9 +764,12 @@ create trigger context_after_delete after delete on rollcall.entity_profiles
 create function rollcall_internal.on_conversation_changed() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
-  perform rollcall_internal.record_source_changes('conversation_updated', array['conversation'], array[null::uuid],
+  v_void := rollcall_internal.record_source_changes('conversation_updated', array['conversation'],
+    array[null::pg_catalog.uuid],
     array[new.id]);
   return null;
 end
@@ -776,11 +793,14 @@ create trigger context_after_truncate after truncate on rollcall.conversations
 create function rollcall_internal.record_participant_changes(p_conversations uuid[], p_users uuid[]) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if p_conversations is not null then
-    perform rollcall_internal.record_source_changes('conversation_updated',
-      array_fill('participant'::text, array[pg_catalog.cardinality(p_conversations)]), p_users, p_conversations);
+    v_void := rollcall_internal.record_source_changes('conversation_updated',
+      array_fill('participant'::pg_catalog.text, array[pg_catalog.cardinality(p_conversations)]), p_users,
+        p_conversations);
   end if;
 end
 $$;
@@ -792,8 +812,9 @@ comment on function rollcall_internal.record_participant_changes is
 create function rollcall_internal.on_participants_changed() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op <> 'INSERT' then
     perform rollcall_internal.record_participant_changes(pg_catalog.array_agg(g.conversation_id),
       pg_catalog.array_agg(g.user_id))
@@ -828,11 +849,12 @@ create function rollcall_internal.on_topic_conversations_changed() returns trigg
   language plpgsql volatile security definer
 as $$
 declare
-  v_kinds text[];
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_kinds pg_catalog.text[];
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     select pg_catalog.array_agg(x.kind), pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(x.ref) into v_kinds,
       v_users, v_refs
@@ -854,7 +876,7 @@ begin
     ) d cross join lateral (values ('topic', d.topic_id), ('message', d.conversation_id)) x (kind, ref);
   end if;
   if v_kinds is not null then
-    perform rollcall_internal.record_source_changes('topic_updated', v_kinds, v_users, v_refs);
+    v_void := rollcall_internal.record_source_changes('topic_updated', v_kinds, v_users, v_refs);
   end if;
   return null;
 end
@@ -880,10 +902,11 @@ create function rollcall_internal.on_topic_units_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.topic_id) into v_users, v_refs
     from (select distinct user_id, topic_id from new_rows) c;
@@ -901,7 +924,7 @@ begin
     ) d;
   end if;
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_linked', array_fill('topic'::text,
+    v_void := rollcall_internal.record_source_changes('acu_linked', array_fill('topic'::pg_catalog.text,
       array[pg_catalog.cardinality(v_refs)]),
       v_users, v_refs);
   end if;
@@ -929,10 +952,11 @@ create function rollcall_internal.on_entity_units_changed() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_users uuid[];
-  v_refs uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_users pg_catalog.uuid[];
+  v_refs pg_catalog.uuid[];
+  v_void pg_catalog.text;
 begin
-  perform rollcall_internal.check_search_path();
   if tg_op = 'INSERT' then
     select pg_catalog.array_agg(c.user_id), pg_catalog.array_agg(c.entity_id) into v_users, v_refs
     from (select distinct user_id, entity_id from new_rows) c;
@@ -948,8 +972,8 @@ begin
     ) d;
   end if;
   if v_refs is not null then
-    perform rollcall_internal.record_source_changes('acu_linked',
-      array_fill('entity'::text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
+    v_void := rollcall_internal.record_source_changes('acu_linked',
+      array_fill('entity'::pg_catalog.text, array[pg_catalog.cardinality(v_refs)]), v_users, v_refs);
   end if;
   return null;
 end
@@ -1007,7 +1031,7 @@ alter table rollcall_internal.context_access_version enable row level security;
 -- Definer: reads catalogs only.
 create function rollcall_internal.context_catalog()
   returns table (catalog regclass, id bigint, version xid, fires boolean)
-  language plpgsql stable security definer set search_path = '' rows 100
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 100
 as $$
 begin
   return query
@@ -1055,7 +1079,7 @@ comment on function rollcall_internal.context_catalog is
 
 -- Invoker: the number of triggers named context_after_%.
 create function rollcall_internal.context_trigger_count() returns int
-  language sql immutable parallel safe security invoker set search_path = ''
+  language sql immutable parallel safe security invoker set search_path = pg_catalog, pg_temp
 as $$
   select 39
 $$;
@@ -1064,7 +1088,7 @@ comment on function rollcall_internal.context_trigger_count is 'Number of trigge
 -- is_recorded: whether every change of a source is recorded.
 -- Definer: reads catalogs only; returns a hash of their versions.
 create function rollcall_internal.context_access(out version bigint, out is_recorded boolean)
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   select
@@ -1079,7 +1103,7 @@ comment on function rollcall_internal.context_access is
 
 -- Definer: see context_access.
 create function rollcall.context_access_version() returns bigint
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (select a.version from rollcall_internal.context_access() a);
@@ -1094,7 +1118,7 @@ grant execute on function rollcall.context_access_version to authenticated, serv
 -- applies them as they were when the lock was taken; grants and functions may change during the statement.
 -- Definer: see context_access_version.
 create function rollcall.confirmed_access_version(p_before bigint) returns bigint
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return case when rollcall.context_access_version() = p_before then p_before end;
@@ -1106,7 +1130,7 @@ grant execute on function rollcall.confirmed_access_version to authenticated, se
 
 -- Definer: reads catalogs only.
 create function rollcall_internal.silent_context_triggers() returns setof text
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select format('%s on %s', w.name, w.relation) from rollcall_internal.triggers w
   where w.name like 'context\_after\_%' and not exists (
@@ -1124,10 +1148,10 @@ create function rollcall_internal.mark_stale_by_access() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_version constant bigint := rollcall.context_access_version();
   v_count bigint;
 begin
-  perform rollcall_internal.check_search_path();
   if exists (select from rollcall_internal.context_access_version a where a.version = v_version) then
     return 0;
   end if;
@@ -1151,7 +1175,7 @@ comment on function rollcall_internal.mark_stale_by_access is
 -- checked.
 -- Definer: reads source changes, which API roles may not; answers for auth.uid() only.
 create function rollcall.my_fresh_bundles(p_bundles uuid[]) returns setof uuid
-  language plpgsql stable security definer set search_path = '' rows 10
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 10
 as $$
 declare
   v_me constant uuid := auth.uid();

@@ -9,7 +9,8 @@
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_matches(p_kind text, p_user uuid, p_queries tsquery[], p_limit int)
   returns table (n bigint, ids uuid[])
-  language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_indexscan = off
   rows 16
 as $$
 begin
@@ -34,7 +35,7 @@ comment on function rollcall_internal.my_matches is
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_newest_matches(p_kind text, p_user uuid, p_queries tsquery[], p_among int,
   p_limit int) returns uuid[]
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_any constant tsquery := (select string_agg(q::text, ' | ')::tsquery from unnest(p_queries) q);
@@ -66,7 +67,7 @@ comment on function rollcall_internal.my_newest_matches is
 
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_shares(p_kind text, p_user uuid, p_queries tsquery[]) returns float8[]
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_oldest timestamptz;
@@ -111,7 +112,7 @@ comment on function rollcall_internal.my_shares is
 -- Of the languages that PostgreSQL has stop words for, the one with most stop words in the text; English on a tie.
 -- Invoker: computes from its argument.
 create function rollcall_internal.without_stop_words(p_text text) returns text
-  language plpgsql stable security invoker set search_path = ''
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_words constant text[] := regexp_split_to_array(p_text, '\s+');
@@ -149,7 +150,8 @@ comment on function rollcall_internal.without_stop_words is
 -- Definer: see match_words; called by my_gram_matches only.
 create function rollcall_internal.my_rows_with_grams(p_kind text, p_user uuid, p_grams text[], p_limit int)
   returns table (ids uuid[])
-  language plpgsql stable security definer set search_path = '' set enable_seqscan = off set enable_indexscan = off
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_indexscan = off
   rows 40
 as $$
 begin
@@ -180,7 +182,7 @@ comment on function rollcall_internal.my_rows_with_grams is
 -- Over 60 lines: frequent words need steps of their own.
 create function rollcall_internal.my_word_matches(p_kind text, p_text text, p_many boolean, p_limit int)
   returns table (id uuid, score real)
-  language plpgsql stable security definer set search_path = '' rows 30
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -298,7 +300,7 @@ comment on function rollcall_internal.my_word_matches is
 -- Definer: see match_words; called by it only.
 create function rollcall_internal.my_gram_matches(p_kind text, p_text text, p_limit int)
   returns table (id uuid, score real)
-  language plpgsql stable security definer set search_path = '' rows 30
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -335,7 +337,7 @@ comment on function rollcall_internal.my_gram_matches is
 -- more than 20,000 rows parts take too long: only those of scripts without spaces are searched, which are rarer.
 -- Definer: under a policy PostgreSQL cannot use an index for @@; returns ids of rows of auth.uid() only.
 create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
-  language plpgsql stable security definer set search_path = '' rows 30
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 30
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -371,7 +373,7 @@ grant execute on function rollcall.match_words to authenticated, service_role;
 create function rollcall.merge_embeddings(p_kind text, p_ids uuid[], p_scores real[], p_vector text, p_threshold real,
   p_limit int)
   returns table (id uuid, score real)
-  language plpgsql stable security invoker set search_path = '' rows 40
+  language plpgsql stable security invoker set search_path = pg_catalog, pg_temp rows 40
 as $$
 begin
   return query
@@ -402,8 +404,8 @@ create function rollcall.bundle_sources(
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_sources jsonb;
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_sources pg_catalog.jsonb;
 begin
   case p_type
     when 'identity_core' then
@@ -445,7 +447,7 @@ begin
       select pg_catalog.jsonb_build_object(
         'topic', pg_catalog.jsonb_build_object('label', t.label, 'aliases', t.aliases, 'domain', t.domain,
           'proficiency', t.proficiency, 'units', t.unit_count, 'conversations', t.conversation_count,
-          'messages', t.message_count, 'last_engaged', t.last_engaged_at::date, 'streak_days', t.streak_days,
+          'messages', t.message_count, 'last_engaged', t.last_engaged_at::pg_catalog.date, 'streak_days', t.streak_days,
           'importance', t.importance),
         'instructions', coalesce((
           select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', i.id, 'content', i.content)
@@ -488,7 +490,7 @@ begin
       select pg_catalog.jsonb_build_object(
         'entity', pg_catalog.jsonb_build_object('name', e.name, 'type', e.entity_type, 'aliases', e.aliases,
           'relationship', e.relationship, 'sentiment', e.sentiment, 'facts', e.facts, 'mentions', e.mention_count,
-          'conversations', e.conversation_count, 'last_mentioned', e.last_mentioned_at::date, 'importance',
+          'conversations', e.conversation_count, 'last_mentioned', e.last_mentioned_at::pg_catalog.date, 'importance',
             e.importance),
         'units', coalesce((
           select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', u.id, 'content', u.content)
@@ -505,7 +507,8 @@ begin
 
     when 'conversation' then
       select pg_catalog.jsonb_build_object(
-        'conversation', pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'started', c.created_at::date),
+        'conversation', pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'started',
+          c.created_at::pg_catalog.date),
         'count', (select count(*) from rollcall.messages m where m.conversation_id = c.id
           and m.state in ('complete', 'partial')),
         'topics', coalesce((
@@ -552,11 +555,11 @@ create function rollcall.wanted_bundles(p_wanted jsonb, p_force boolean default 
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   return (
     with wanted as materialized (
-      select (a.w ->> 'type')::rollcall.bundle_type as type, (a.w ->> 'ref')::uuid as ref, a.n
+      select (a.w ->> 'type')::rollcall.bundle_type as type, (a.w ->> 'ref')::pg_catalog.uuid as ref, a.n
       from jsonb_array_elements(p_wanted) with ordinality a (w, n)
     ),
     found as materialized (
@@ -624,10 +627,10 @@ create function rollcall.detect(p_conversation uuid, p_message text, p_units uui
   language plpgsql stable security invoker rows 10
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_lexemes constant tsvector := to_tsvector('pg_catalog.english', left(p_message, 20000));
-  v_misspellings text[];
-  v_prefixes text[];
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_lexemes constant pg_catalog.tsvector := to_tsvector('pg_catalog.english', left(p_message, 20000));
+  v_misspellings pg_catalog.text[];
+  v_prefixes pg_catalog.text[];
 begin
   -- Any longer word may be a misspelt name with the same first letters. Names are compared with these first, one per
   -- row.
@@ -706,7 +709,7 @@ create function rollcall.recent_statements() returns json
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   if exists (
     select from (
@@ -716,7 +719,7 @@ begin
   end if;
   return (
     select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', r.id, 'content', r.content, 'score', 0,
-      'said_on', r.created_at::date) order by r.created_at desc, r.id), '[]')
+      'said_on', r.created_at::pg_catalog.date) order by r.created_at desc, r.id), '[]')
     from (
       select n.id, n.content, n.created_at
       from (
@@ -740,14 +743,14 @@ create function rollcall.assemble(p_conversation uuid, p_message text, p_history
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_conversation jsonb;
-  v_units uuid[];
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_conversation pg_catalog.jsonb;
+  v_units pg_catalog.uuid[];
   v_scores real[];
-  v_memories uuid[];
+  v_memories pg_catalog.uuid[];
   v_memory_scores real[];
-  v_detected jsonb;
-  v_wanted jsonb;
+  v_detected pg_catalog.jsonb;
+  v_wanted pg_catalog.jsonb;
 begin
   select pg_catalog.jsonb_build_object('id', c.id, 'title', c.title, 'messages', s.messages, 'tokens',
     s.tokens) into v_conversation
@@ -789,7 +792,7 @@ begin
     'bundles', rollcall.wanted_bundles(v_wanted),
     'units', coalesce((
       select pg_catalog.json_agg(pg_catalog.json_build_object('id', u.id, 'content', u.content, 'score', m.score,
-          'said_on', case when u.is_learned then u.created_at::date end) order by m.n)
+          'said_on', case when u.is_learned then u.created_at::pg_catalog.date end) order by m.n)
       from unnest(v_units, v_scores) with ordinality m (id, score, n)
       cross join lateral (select * from rollcall.atomic_chat_units u where u.id = m.id
         and u.state = 'active' offset 0) u), '[]'),
@@ -811,7 +814,7 @@ begin
     'paths', coalesce((
       select d.navigation_history from rollcall.presence_devices d
       where d.user_id = v_me order by d.context_updated_at desc nulls last limit 1), '[]'),
-    'seeing', pg_current_snapshot()::text,
+    'seeing', pg_current_snapshot()::pg_catalog.text,
     'access', rollcall.confirmed_access_version(rollcall.context_access_version()),
     'read_at', clock_timestamp());
 end
@@ -826,7 +829,7 @@ create function rollcall.assemble_simple(p_conversation uuid, p_history int) ret
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   if not exists (select from rollcall.conversations c where c.id = p_conversation) then
     return null;
@@ -867,7 +870,7 @@ create function rollcall.context_signals(p_device text, p_hour int) returns json
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
   v_device rollcall.presence_devices;
 begin
   select * into v_device from rollcall.presence_devices d
@@ -927,7 +930,7 @@ grant execute on function rollcall.context_signals to authenticated, service_rol
 
 -- Definer: freshness needs source changes; answers for auth.uid() unless the role is service_role.
 create function rollcall.context_counts() returns jsonb
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -964,11 +967,11 @@ create function rollcall.invalidate_mine(p_event text, p_types rollcall.bundle_t
   language plpgsql volatile security definer
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_bundles uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_me constant pg_catalog.uuid := rollcall_internal.caller_id();
+  v_bundles pg_catalog.uuid[];
   v_narrow constant boolean := pg_catalog.num_nonnulls(p_topic, p_entity, p_conversation, p_memory, p_instruction) > 0;
 begin
-  perform rollcall_internal.check_search_path();
   select coalesce(pg_catalog.array_agg(b.id), '{}') into v_bundles
   from rollcall.context_bundles b
   where b.user_id = v_me and b.bundle_type = any (p_types)
@@ -978,7 +981,7 @@ begin
       or b.topic_id = p_topic or b.entity_id = p_entity or b.conversation_id = p_conversation
       or p_memory = any (b.memory_ids) or p_instruction = any (b.instruction_ids));
   -- Recorded, because a bundle that is locked or being compiled now cannot be marked now.
-  perform rollcall_internal.record_source_changes(p_event, pg_catalog.array_agg('bundle'::text),
+  perform rollcall_internal.record_source_changes(p_event, pg_catalog.array_agg('bundle'::pg_catalog.text),
     pg_catalog.array_agg(v_me), pg_catalog.array_agg(b.id))
   from unnest(v_bundles) b (id);
   return pg_catalog.cardinality(v_bundles);
@@ -999,13 +1002,13 @@ create function rollcall.open_answer(p_question uuid) returns jsonb
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_question rollcall.messages;
   v_answer rollcall.messages;
 begin
-  perform rollcall_internal.check_search_path();
   -- One request at a time.
   select * into v_question from rollcall.messages m
-  where m.id = p_question and m.user_id = auth.uid() and m.role = 'user' for no key update;
+  where m.id = p_question and m.user_id = rollcall_internal.caller_id() and m.role = 'user' for no key update;
   if not found then
     return pg_catalog.jsonb_build_object('state', 'busy');
   end if;
@@ -1040,7 +1043,7 @@ create function rollcall.begin_turn(p_conversation uuid, p_content text, p_token
   language plpgsql volatile security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
   v_question rollcall.messages;
 begin
   if p_key is not null then
@@ -1075,8 +1078,9 @@ create function rollcall_internal.end_answer(p_answer uuid, p_state rollcall.mes
   returns boolean
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if p_state = 'failed' then
     delete from rollcall.messages m where m.id = p_answer and m.state = 'pending';
     return found;
@@ -1100,8 +1104,9 @@ comment on function rollcall_internal.end_answer is
 create function rollcall_internal.touch_answer(p_answer uuid) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.messages m set updated_at = now() where m.id = p_answer and m.state = 'pending';
 end
 $$;
@@ -1113,9 +1118,9 @@ create function rollcall_internal.purge_pending_answers() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_count bigint;
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall.messages m
     where m.state = 'pending' and m.updated_at < clock_timestamp() - interval '15 minutes';
   get diagnostics v_count = row_count;

@@ -16,8 +16,9 @@ create function rollcall_internal.store_bundles(p_user uuid, p_bundles jsonb, p_
   returns table (id uuid, bundle_type rollcall.bundle_type, version bigint, dirty boolean)
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   if p_read_at < clock_timestamp() - interval '5 minutes' then
     return;
   end if;
@@ -28,7 +29,8 @@ begin
   with emptied as (
     select b.id
     from rollcall.context_bundles b
-    join pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text)
+    join pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref pg_catalog.uuid,
+      content pg_catalog.text)
       on x.content is null and b.bundle_type = x.type
       and x.ref is not distinct from coalesce(b.topic_id, b.entity_id, b.conversation_id)
     where b.user_id = p_user and b.compiled_at < p_read_at
@@ -41,9 +43,11 @@ begin
       select b.id from rollcall.context_bundles b where b.user_id = p_user for no key update skip locked
     ),
     given as (
-      select * from pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref uuid, content text,
+      select * from pg_catalog.jsonb_to_recordset(p_bundles) as x (type rollcall.bundle_type, ref pg_catalog.uuid,
+        content pg_catalog.text,
         tokens int,
-        memory_ids uuid[], unit_ids uuid[], instruction_ids uuid[], conversation_ids uuid[], topic_ids uuid[],
+        memory_ids pg_catalog.uuid[], unit_ids pg_catalog.uuid[], instruction_ids pg_catalog.uuid[],
+          conversation_ids pg_catalog.uuid[], topic_ids pg_catalog.uuid[],
           priority real)
       where x.content is not null
         and not exists (
@@ -96,9 +100,9 @@ create function rollcall_internal.finish_compilation(p_bundles uuid[]) returns u
   language plpgsql volatile security definer
 as $$
 declare
-  v_stale uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_stale pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   select coalesce(pg_catalog.array_agg(b.id), '{}') into v_stale
   from rollcall.context_bundles b where b.id = any (p_bundles) and not b.dirty
     and (rollcall_internal.has_newer_source_change(b, false)
@@ -119,7 +123,7 @@ comment on function rollcall_internal.finish_compilation is
 -- At most 80 bundles per notification.
 -- Invoker: called by definer functions only.
 create function rollcall_internal.notify_bundles_ready(p_user uuid, p_bundles text[]) returns void
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_nonce text;
@@ -147,12 +151,12 @@ create function rollcall_internal.store_compiled_bundles(
   language plpgsql volatile security definer set lock_timeout = '300ms'
 as $$
 declare
-  v_stored uuid[];
-  v_stale uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_stored pg_catalog.uuid[];
+  v_stale pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   select pg_catalog.array_agg(s.id) into v_stored
-    from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at,
+    from rollcall_internal.store_bundles(p_user, p_bundles, p_seeing::pg_catalog.pg_snapshot, p_read_at,
       p_access) s;
   if v_stored is null then
     return;
@@ -180,8 +184,9 @@ comment on function rollcall_internal.store_compiled_bundles is
 create function rollcall_internal.count_bundle_uses(p_bundles uuid[], p_hits int[], p_misses int[]) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.context_bundles b set
     use_count = b.use_count + free.hits + free.misses,
     hit_count = b.hit_count + free.hits,
@@ -204,8 +209,9 @@ comment on function rollcall_internal.count_bundle_uses is 'Counts how often pro
 create function rollcall_internal.enqueue_warm_up() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   insert into rollcall.system_actions (user_id, kind, trigger)
   select new.user_id, 'warm_up', 'presence'
   where not exists (
@@ -232,8 +238,9 @@ create function rollcall_internal.claim_actions(p_limit int)
     attempts int)
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   return query
     with due as (
       select a.id from rollcall.system_actions a
@@ -261,8 +268,9 @@ comment on function rollcall_internal.claim_actions is 'Claims due entries of th
 create function rollcall_internal.complete_actions(p_actions uuid[]) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   update rollcall.system_actions a set
     status = case when l.left_out then 'pending' else 'completed' end::rollcall.action_status,
     run_after = case when l.left_out then clock_timestamp() + interval '500 milliseconds' else a.run_after end,
@@ -288,9 +296,9 @@ create function rollcall_internal.fail_action(p_action uuid, p_error text, p_wai
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_action rollcall.system_actions;
 begin
-  perform rollcall_internal.check_search_path();
   select * into v_action from rollcall.system_actions a where a.id = p_action and a.status = 'processing' for update;
   if not found then
     return;
@@ -318,10 +326,10 @@ create function rollcall_internal.purge_context() returns bigint
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_count bigint;
   v_all bigint := 0;
 begin
-  perform rollcall_internal.check_search_path();
   if not pg_try_advisory_xact_lock(hashtextextended('rollcall_internal.purge_context', 0)) then
     return 0;
   end if;
@@ -366,7 +374,7 @@ comment on function rollcall_internal.purge_context is
 -- Invoker: for the owner of the tables, which the server is.
 -- Over 60 lines: it creates a table, an index, six triggers and four functions.
 create function rollcall_internal.prepare_vectors(p_model text, p_dimensions int) returns boolean
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_schema text;
@@ -424,7 +432,7 @@ begin
 
   -- Definer: called from triggers of any writer; only the server writes the table.
   create or replace function rollcall_internal.enqueue_embeddings() returns trigger
-    language plpgsql volatile security definer set search_path = ''
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
   as $f$
   begin
     if tg_op = 'INSERT' then
@@ -463,7 +471,7 @@ begin
   execute format($f$
     create or replace function rollcall_internal.store_vectors(p_kinds text[], p_ids uuid[], p_versions bigint[],
       p_vectors text[]) returns bigint
-      language sql volatile security definer set search_path = ''
+      language sql volatile security definer set search_path = pg_catalog, pg_temp
     as $g$
       with stored as (
         update rollcall_internal.vectors v set vector = x.vector::%1$I.vector, attempts = 0
@@ -487,7 +495,7 @@ begin
     execute format($f$
       create or replace function rollcall_internal.nearest_by_index(p_user uuid, p_kind text, p_vector %1$I.vector,
         p_limit int) returns table (id uuid, score real)
-        language plpgsql stable security definer rows 40 set search_path = '' set enable_sort = off
+        language plpgsql stable security definer rows 40 set search_path = pg_catalog, pg_temp set enable_sort = off
         set hnsw.ef_search = 200 %2$s
       as $g$
       begin
@@ -518,7 +526,7 @@ begin
   execute format($f$
     create or replace function rollcall.match_embeddings(p_kind text, p_vector text,
       p_limit int) returns table (id uuid, score real)
-      language plpgsql stable security definer set search_path = '' rows 40
+      language plpgsql stable security definer set search_path = pg_catalog, pg_temp rows 40
     as $g$
     declare
       v_me constant uuid := auth.uid();
@@ -567,7 +575,7 @@ comment on function rollcall_internal.prepare_vectors is
 -- Invoker: for the server only.
 create function rollcall_internal.claim_embedding_texts(p_limit int) returns table (kind text, id uuid, version bigint,
   content text)
-  language plpgsql volatile security invoker set search_path = ''
+  language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query

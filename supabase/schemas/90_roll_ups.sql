@@ -19,7 +19,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- The lease of three minutes is longer than the longest roll-up.
 -- Definer: for the server only.
 create function rollcall_internal.begin_roll_up(p_user uuid, p_force boolean) returns uuid
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lease uuid;
@@ -38,7 +38,7 @@ comment on function rollcall_internal.begin_roll_up is
 
 -- Definer: for the server only.
 create function rollcall_internal.end_roll_up(p_user uuid, p_lease uuid) returns void
-  language sql volatile security definer set search_path = ''
+  language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   update rollcall_internal.roll_ups r set lease = null, lease_expires_at = null, last_finished_at = clock_timestamp()
   where r.user_id = p_user and r.lease = p_lease
@@ -47,7 +47,7 @@ comment on function rollcall_internal.end_roll_up is 'Releases the roll-up lease
 
 -- Definer: for the server only.
 create function rollcall_internal.roll_ups_due(p_limit int) returns setof uuid
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select u.user_id from rollcall.atomic_chat_units u
   where u.processed_at is null and u.state = 'active'
@@ -63,7 +63,7 @@ create function rollcall.roll_up_sources(p_limit int) returns jsonb
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
+  v_me constant pg_catalog.uuid := auth.uid();
 begin
   return pg_catalog.jsonb_build_object(
     'units', coalesce((
@@ -87,7 +87,7 @@ begin
       ) w), '[]'),
     'corpus', (
       select pg_catalog.jsonb_build_object('units', count(*), 'groups',
-        count(distinct coalesce(u.conversation_id::text, u.created_at::date::text)))
+        count(distinct coalesce(u.conversation_id::pg_catalog.text, u.created_at::pg_catalog.date::pg_catalog.text)))
       from rollcall.atomic_chat_units u where u.user_id = v_me and u.state = 'active'),
     'topics', coalesce((
       select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', t.id, 'slug', t.slug, 'label', t.label, 'aliases',
@@ -109,7 +109,7 @@ grant execute on function rollcall.roll_up_sources to authenticated, service_rol
 -- Definer: for the index, see match_words; answers for auth.uid() only.
 create function rollcall.my_phrases(p_phrases text[], p_limit int)
   returns table (phrase text, unit_ids uuid[], units bigint, groups bigint)
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_me constant uuid := auth.uid();
@@ -139,15 +139,15 @@ create function rollcall_internal.apply_roll_up(p_user uuid, p_lease uuid, p_fou
   language plpgsql volatile security definer
 as $$
 declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_topics_created bigint;
   v_topics_updated bigint;
   v_entities_created bigint;
   v_entities_updated bigint;
   v_processed bigint;
-  v_topics uuid[];
-  v_entities uuid[];
+  v_topics pg_catalog.uuid[];
+  v_entities pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   perform from rollcall_internal.roll_ups r
   where r.user_id = p_user and r.lease = p_lease and r.lease_expires_at > clock_timestamp() for update;
   if not found then
@@ -156,7 +156,8 @@ begin
 
   with found as (
     select * from pg_catalog.jsonb_to_recordset(p_found -> 'topics')
-      as x (slug text, label text, aliases text[], domain rollcall.topic_domain, unit_ids uuid[], relevances real[])
+      as x (slug pg_catalog.text, label pg_catalog.text, aliases pg_catalog.text[], domain rollcall.topic_domain,
+        unit_ids pg_catalog.uuid[], relevances real[])
   ),
   merged as (
     insert into rollcall.topic_profiles as t (user_id, slug, label, aliases, domain)
@@ -186,8 +187,9 @@ begin
 
   with found as (
     select * from pg_catalog.jsonb_to_recordset(p_found -> 'entities')
-      as x (slug text, name text, aliases text[], entity_type rollcall.entity_type, relationship text, sentiment real,
-        facts jsonb, unit_ids uuid[])
+      as x (slug pg_catalog.text, name pg_catalog.text, aliases pg_catalog.text[], entity_type rollcall.entity_type,
+        relationship pg_catalog.text, sentiment real,
+        facts pg_catalog.jsonb, unit_ids pg_catalog.uuid[])
   ),
   merged as (
     insert into rollcall.entity_profiles as e (user_id, slug, name, aliases, entity_type, relationship, sentiment,
@@ -239,13 +241,13 @@ begin
       count(distinct u.conversation_id) as conversations, count(distinct u.message_id) as messages,
       min(u.created_at) as first_at, max(u.created_at) as last_at,
       count(*) filter (where u.created_at > now() - interval '7 days') as recent,
-      count(distinct u.created_at::date) as days,
+      count(distinct u.created_at::pg_catalog.date) as days,
       count(*) filter (where u.content ~ '\?\s*$') as questions,
       mode() within group (order by extract(hour from u.created_at)::int) as peak_hour,
       -- Consecutive days up to the last one.
       (select count(*) from (
         select d.day, max(d.day) over () - d.day as back, row_number() over (order by d.day desc) - 1 as n
-        from (select distinct u2.created_at::date as day from rollcall.topic_units l2
+        from (select distinct u2.created_at::pg_catalog.date as day from rollcall.topic_units l2
           join rollcall.atomic_chat_units u2 on u2.id = l2.unit_id
           where l2.topic_id = l.topic_id and u2.state = 'active') d) s where s.back = s.n) as streak
     from rollcall.topic_units l join rollcall.atomic_chat_units u on u.id = l.unit_id and u.state = 'active'
@@ -295,7 +297,7 @@ begin
 
   update rollcall.atomic_chat_units u set processed_at = clock_timestamp()
   where u.user_id = p_user and u.processed_at is null
-    and u.id in (select (x #>> '{}')::uuid from jsonb_array_elements(p_found -> 'units') x);
+    and u.id in (select (x #>> '{}')::pg_catalog.uuid from jsonb_array_elements(p_found -> 'units') x);
   get diagnostics v_processed = row_count;
 
   return pg_catalog.jsonb_build_object('topicsCreated', v_topics_created, 'topicsUpdated', v_topics_updated,

@@ -68,7 +68,7 @@ create trigger set_updated_at before update on rollcall.memory_settings
 
 -- Definer: triggers of any writer ask for the author of a message; tells nothing else.
 create function rollcall_internal.learns_from(p_user uuid, p_conversation uuid) returns boolean
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return not exists (
@@ -81,7 +81,7 @@ comment on function rollcall_internal.learns_from is
 
 -- Definer: for the server only.
 create function rollcall_internal.notebook_of(p_user uuid, p_conversation uuid) returns uuid
-  language sql stable security definer set search_path = ''
+  language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select s.notebook_id from rollcall.memory_settings s
   where s.user_id = p_user and (s.conversation_id is null or s.conversation_id = p_conversation)
@@ -119,7 +119,7 @@ insert into rollcall.personal_data (relation, column_name, exported, erase_order
 -- The units of its messages that a memory was taken from: of each message, the one with most in common with it.
 -- Definer: for triggers and the server only.
 create function rollcall_internal.statements_of(p_memories uuid[]) returns setof uuid
-  language sql stable security definer set search_path = '' rows 5
+  language sql stable security definer set search_path = pg_catalog, pg_temp rows 5
 as $$
   select distinct on (s.memory_id, s.message_id) u.id
   from rollcall.memory_sources s
@@ -139,9 +139,9 @@ create function rollcall_internal.delete_unfounded_memories(p_memories uuid[]) r
   language plpgsql volatile security definer
 as $$
 declare
-  v_unfounded uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_unfounded pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   -- Two transactions may each delete one of the last two messages. The second one waits here, and its next statement
   -- sees what the first one deleted.
   perform from rollcall.memories m where m.id = any (p_memories) order by m.id for update;
@@ -187,9 +187,9 @@ create function rollcall_internal.on_memory_sources_deleted() returns trigger
   language plpgsql volatile security definer
 as $$
 declare
-  v_memories uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_memories pg_catalog.uuid[];
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall.atomic_chat_units u using old_rows g
   where u.message_id = g.message_id and u.user_id = g.user_id and u.is_learned
     and not exists (select from rollcall.memories m where m.id = g.memory_id);
@@ -213,7 +213,7 @@ create trigger delete_unfounded after delete on rollcall.memory_sources
 -- At most 10,000 entries per user; messages beyond that are not learned from.
 -- Definer: only the server writes the queue.
 create function rollcall_internal.enqueue_messages() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into rollcall_internal.messages_to_learn (user_id, message_id)
@@ -237,7 +237,7 @@ create trigger enqueue_messages after insert on rollcall.messages
 
 -- Definer: only the server writes the queue.
 create function rollcall_internal.enqueue_edited_message() returns trigger
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into rollcall_internal.messages_to_learn (user_id, message_id)
@@ -260,8 +260,9 @@ create trigger enqueue_edited_message after update of content on rollcall.messag
 create function rollcall_internal.forget_units() returns trigger
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   delete from rollcall.atomic_chat_units u using old_rows g
   where g.is_learned and u.message_id = g.message_id and u.user_id = g.user_id and u.is_learned;
   return null;
@@ -278,7 +279,7 @@ create trigger forget_units after delete on rollcall.memories
 -- Definer: for the server only.
 create function rollcall_internal.claim_messages(p_after uuid, p_users int)
   returns table (user_id uuid, lease uuid, attempts int, entries bigint[], messages uuid[])
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_user uuid := p_after;
@@ -324,8 +325,8 @@ create function rollcall.learning_sources(p_messages uuid[], p_memories boolean 
   language plpgsql stable security invoker
 as $$
 declare
-  v_me constant uuid := auth.uid();
-  v_text text;
+  v_me constant pg_catalog.uuid := auth.uid();
+  v_text pg_catalog.text;
 begin
   if p_memories then
     select left(pg_catalog.string_agg(left(m.content, 1000), ' '), 4000) into v_text
@@ -334,7 +335,7 @@ begin
   return pg_catalog.jsonb_build_object(
     'messages', coalesce((
       select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', m.id, 'content', left(m.content, 20000),
-        'said_on', m.created_at::date,
+        'said_on', m.created_at::pg_catalog.date,
         'before', (
           select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('role', b.role, 'content', left(b.content,
             600))
@@ -353,7 +354,7 @@ begin
             and not s.learns)), '[]'),
     'memories', coalesce((
       select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', k.id, 'content', left(k.content, 500), 'since',
-        k.valid_from::date)
+        k.valid_from::pg_catalog.date)
         order by k.valid_from, k.id)
       from rollcall.memories k
       where v_text is not null and k.user_id = v_me and k.is_active
@@ -382,13 +383,13 @@ create function rollcall_internal.store_learned(p_user uuid, p_lease uuid, p_ent
   language plpgsql volatile security definer set lock_timeout = '300ms'
 as $$
 declare
-  v_messages uuid[];
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
+  v_messages pg_catalog.uuid[];
   v_fact record;
   v_newer rollcall.memories;
-  v_outdated uuid[];
-  v_id uuid;
+  v_outdated pg_catalog.uuid[];
+  v_id pg_catalog.uuid;
 begin
-  perform rollcall_internal.check_search_path();
   perform from rollcall_internal.learning_turns t
   where t.user_id = p_user and t.lease = p_lease and t.lease_expires_at > clock_timestamp() for update;
   if not found then
@@ -489,7 +490,7 @@ comment on function rollcall_internal.store_learned is
 -- Definer: for the server only.
 create function rollcall_internal.postpone_learning(p_user uuid, p_lease uuid, p_error text, p_wait interval,
   p_drop bigint[]) returns void
-  language plpgsql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   update rollcall_internal.learning_turns t
@@ -512,9 +513,9 @@ create function rollcall.search(p_text text, p_vector text, p_filters jsonb, p_l
   language plpgsql stable security invoker rows 20
 as $$
 declare
-  v_units uuid[];
+  v_units pg_catalog.uuid[];
   v_unit_scores real[];
-  v_memories uuid[];
+  v_memories pg_catalog.uuid[];
   v_memory_scores real[];
   v_depth constant int := case when p_filters - 'kind' = '{}' then 3 * p_limit + 20 else 500 end;
 begin
@@ -544,10 +545,11 @@ begin
       from unnest(v_memories, v_memory_scores) s (id, score)
       cross join lateral (select * from rollcall.memories o where o.id = s.id and o.is_active offset 0) m
     ) x
-    where (p_filters -> 'notebookId' is null or x.notebook_id = (p_filters ->> 'notebookId')::uuid)
-      and (p_filters -> 'conversationId' is null or x.conversation_id = (p_filters ->> 'conversationId')::uuid)
-      and (p_filters -> 'from' is null or x.created_at >= (p_filters ->> 'from')::timestamptz)
-      and (p_filters -> 'until' is null or x.created_at < (p_filters ->> 'until')::timestamptz)
+    where (p_filters -> 'notebookId' is null or x.notebook_id = (p_filters ->> 'notebookId')::pg_catalog.uuid)
+      and (p_filters -> 'conversationId' is null
+        or x.conversation_id = (p_filters ->> 'conversationId')::pg_catalog.uuid)
+      and (p_filters -> 'from' is null or x.created_at >= (p_filters ->> 'from')::pg_catalog.timestamptz)
+      and (p_filters -> 'until' is null or x.created_at < (p_filters ->> 'until')::pg_catalog.timestamptz)
     order by x.score desc, x.created_at desc, x.id
     limit p_limit;
 end
@@ -590,8 +592,9 @@ create function rollcall_internal.record_model_usage(p_user uuid, p_purpose text
   p_prompt bigint, p_completion bigint, p_cost numeric) returns void
   language plpgsql volatile security definer
 as $$
+declare
+  v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
 begin
-  perform rollcall_internal.check_search_path();
   insert into rollcall.model_usage (user_id, purpose, provider, model, prompt_tokens, completion_tokens, cost)
     values (p_user, p_purpose, p_provider, p_model, p_prompt, p_completion, p_cost);
 end
@@ -601,7 +604,7 @@ comment on function rollcall_internal.record_model_usage is 'Records one call to
 -- A day begins at midnight UTC.
 -- Definer: for the server only.
 create function rollcall_internal.tokens_used_today(p_user uuid) returns bigint
-  language plpgsql stable security definer set search_path = ''
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (

@@ -48,9 +48,9 @@ create temp view ours as
     and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e');
 
 select is_empty(
-  $$ select name from ours where prosecdef and not exists (select from unnest(proconfig) c where c in ('search_path=""', 'search_path='))
-       and prosrc not like '%perform rollcall_internal.check_search_path();%' $$,
-  'every definer function pins an empty search_path or checks it');
+  $$ select name from ours where prosecdef and not exists (select from unnest(proconfig) c where c = 'search_path=pg_catalog, pg_temp')
+       and prosrc not like '%rollcall_internal.check_search_path();%' $$,
+  'every definer function pins its search_path or checks it');
 select is_empty($$ select name from ours where has_function_privilege('anon', oid, 'execute') and name <> 'rollcall.role_search_path(text)' $$,
   'anon calls no function of ours');
 select is_empty(

@@ -326,8 +326,8 @@ select is_empty(
 select is_empty($$ select signature from reasons except select signature from functions where prosecdef $$, 'and no reason is left over');
 select is_empty(
   $$ select signature from functions
-     where prosecdef and not exists (select from unnest(proconfig) c where c in ('search_path=""', 'search_path='))
-       and prosrc not like '%perform rollcall_internal.check_search_path();%' $$,
+     where prosecdef and not exists (select from unnest(proconfig) c where c = 'search_path=pg_catalog, pg_temp')
+       and prosrc not like '%rollcall_internal.check_search_path();%' $$,
   'every definer function pins its search_path or checks it');
 select is_empty(
   $$ select f.signature from functions f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
