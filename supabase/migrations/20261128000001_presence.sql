@@ -4494,8 +4494,7 @@ begin
   for i in 1 .. pg_catalog.cardinality(p_role) loop
     if i > 1 and clock_timestamp() > v_last_start then
       return query select i, null::rollcall.presence_face, null::pg_catalog.uuid[], null::pg_catalog.uuid[],
-        null::pg_catalog.text, null::boolean,
-        'later'::pg_catalog.text;
+        null::pg_catalog.text, null::boolean, 'later'::pg_catalog.text;
       exit;
     end if;
     v_full := p_full[i];
@@ -4522,16 +4521,14 @@ begin
         group by p.face;
       return query
         select i, null::rollcall.presence_face, pg_catalog.array_agg(t.user_id), null::pg_catalog.uuid[],
-          t.conversation_id,
-          t.id_is_number, null::pg_catalog.text
+          t.conversation_id, t.id_is_number, null::pg_catalog.text
         from rollcall.my_conversation_ids() as mine (id)
         join rollcall.typing_indicators t on t.conversation_id = mine.id
         where v_full or t.user_id = any (v_scope)
         group by t.conversation_id, t.id_is_number;
     exception when others then
       return query select i, null::rollcall.presence_face, null::pg_catalog.uuid[], null::pg_catalog.uuid[],
-        null::pg_catalog.text, null::boolean,
-        sqlstate::pg_catalog.text;
+        null::pg_catalog.text, null::boolean, sqlstate::pg_catalog.text;
     end;
   end loop;
   perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true),
