@@ -60,7 +60,7 @@ begin
           select coalesce(
             nullif(current_setting('request.jwt.claim', true), ''),
             nullif(current_setting('request.jwt.claims', true), '')
-          )::pg_catalog.jsonb
+          )::jsonb
         $fn$;
       when 'auth.uid()' then
         create function auth.uid() returns uuid
@@ -68,8 +68,8 @@ begin
         as $fn$
           select coalesce(
             nullif(current_setting('request.jwt.claim.sub', true), ''),
-            nullif(current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'sub'
-          )::pg_catalog.uuid
+            nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'
+          )::uuid
         $fn$;
       when 'auth.role()' then
         create function auth.role() returns text
@@ -77,7 +77,7 @@ begin
         as $fn$
           select coalesce(
             nullif(current_setting('request.jwt.claim.role', true), ''),
-            nullif(current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'role'
+            nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
           )
         $fn$;
       else
@@ -86,7 +86,7 @@ begin
         as $fn$
           select coalesce(
             nullif(current_setting('request.jwt.claim.email', true), ''),
-            nullif(current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'email'
+            nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'email'
           )
         $fn$;
     end case;

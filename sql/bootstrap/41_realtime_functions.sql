@@ -8,7 +8,7 @@ begin
   if to_regprocedure('realtime.topic()') is null then
     create function realtime.topic() returns text
       language sql stable
-    as $fn$ select nullif(current_setting('realtime.topic', true), '')::pg_catalog.text $fn$;
+    as $fn$ select nullif(current_setting('realtime.topic', true), '')::text $fn$;
     comment on function realtime.topic is 'The topic for which a policy on realtime.messages is evaluated.';
     insert into pg_temp.rollcall_created (kind, name, undo)
       values ('function', 'realtime.topic()', 'drop function if exists realtime.topic()');
@@ -22,7 +22,7 @@ begin
       language plpgsql volatile security invoker
     as $fn$
     declare
-      v_id constant pg_catalog.uuid := gen_random_uuid();
+      v_id constant uuid := gen_random_uuid();
     begin
       if jsonb_typeof(payload) is distinct from 'object' then
         raise exception 'the payload must be a JSON object';

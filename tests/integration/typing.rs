@@ -48,6 +48,12 @@ impl TypingConversation {
         let data = json!({"user_id": self.typist.id, "conversation_id": self.id, "is_typing": is_typing});
         json!({"type": "typing_update", "data": data})
     }
+
+    /// Reads until the state arrives. After missed notifications, a node sends the states before it again.
+    async fn expect_typing(&mut self, is_typing: bool) {
+        let expected = self.typing_message(is_typing);
+        self.socket.find_message("the typing state", |frame| *frame == expected).await;
+    }
 }
 
 #[testkit::test]
@@ -55,8 +61,8 @@ async fn typing_reaches_participants_and_expires_after_five_seconds(db: Arc<Test
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;
     conversation.set_typing_over_rest(&node, true).await;
-    let (started, expected) = (Instant::now(), conversation.typing_message(true));
-    conversation.socket.expect_message(expected).await;
+    let started = Instant::now();
+    conversation.expect_typing(true).await;
 
     let listed = node.get(&conversation.reader, &conversation.path()).await.expect_status(200);
     assert_matches_pattern(&listed, &json!([{"user_id": conversation.typist.id, "updated_at": ANY_TIME}]));
@@ -66,8 +72,7 @@ async fn typing_reaches_participants_and_expires_after_five_seconds(db: Arc<Test
         (&json!(conversation.typist.id), &json!(true))
     );
 
-    let expected = conversation.typing_message(false);
-    conversation.socket.expect_message(expected).await;
+    conversation.expect_typing(false).await;
     let took = started.elapsed();
     assert!(took > Duration::from_millis(4_500) && took < Duration::from_millis(5_500), "{took:?}");
     assert_eq!(node.get(&conversation.reader, &conversation.path()).await.expect_status(200), json!([]));
@@ -102,13 +107,11 @@ async fn repeated_typing_extends_it_without_another_message(db: Arc<TestDatabase
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;
     conversation.set_typing_over_rest(&node, true).await;
-    let expected = conversation.typing_message(true);
-    conversation.socket.expect_message(expected).await;
+    conversation.expect_typing(true).await;
     conversation.socket.expect_no_message(Duration::from_millis(1_500)).await;
     conversation.set_typing_over_rest(&node, true).await;
     let refreshed = Instant::now();
-    let expected = conversation.typing_message(false);
-    conversation.socket.expect_message(expected).await;
+    conversation.expect_typing(false).await;
     let took = refreshed.elapsed();
     assert!(took > Duration::from_millis(4_500) && took < Duration::from_millis(5_500), "{took:?}");
 }
@@ -175,8 +178,7 @@ async fn a_block_ends_visible_typing(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;
     conversation.set_typing_over_rest(&node, true).await;
-    let expected = conversation.typing_message(true);
-    conversation.socket.expect_message(expected).await;
+    conversation.expect_typing(true).await;
     let blocked = Instant::now();
     db.execute(
         "insert into rollcall.blocks values ($a, $b)",
@@ -204,7 +206,6 @@ async fn typing_rows_written_in_sql_are_sent(db: Arc<TestDatabase>) {
         ("delete from rollcall.typing_indicators", false),
     ] {
         db.execute(statement, &ids).await;
-        let expected = conversation.typing_message(is_typing);
-        conversation.socket.expect_message(expected).await;
+        conversation.expect_typing(is_typing).await;
     }
 }
