@@ -1081,7 +1081,7 @@ comment on function rollcall_internal.unfollow_own_tables is
 
 -- Generated functions -------------------------------------------------------------------------------------------------
 
--- The name is qualified, because search_path is empty.
+-- The name is qualified, because search_path has no schema with tables.
 -- Invoker: reads catalogs only.
 create function rollcall_internal.own_table_shape(p_source regclass, p_columns name[]) returns text
   language sql stable security invoker set search_path = pg_catalog, pg_temp
@@ -1224,7 +1224,7 @@ comment on function rollcall_internal.write_relation_functions is
 -- Declaring tables ----------------------------------------------------------------------------------------------------
 
 -- The query behind the functions, with all names qualified: PostgreSQL parses the condition under the caller's
--- search_path and prints it under an empty one. Also the columns that it reads and the other tables.
+-- search_path and prints it under one without schemas. Also the columns that it reads and the other tables.
 -- Invoker and without a search_path of its own: called by use_table only, which has checked it.
 create function rollcall_internal.define_own_table(p_own rollcall_internal.own_tables, out definition text,
   out followed_columns name[], out other_tables regclass[])
@@ -1449,7 +1449,7 @@ comment on function rollcall_internal.replace_own_table is
   'Stores the declaration of a table and generates its triggers and functions.';
 
 -- IDs of other conversations may have another type, so nobody types any more.
--- Invoker and without a search_path of its own: it fires triggers of users, and the callers may have an empty one.
+-- Invoker and without a search_path of its own: it fires triggers of users, and callers may have one without schemas.
 -- Called by definer functions only.
 create function rollcall_internal.relation_replaced(p_relation text) returns void
   language plpgsql volatile security invoker
@@ -3683,10 +3683,8 @@ begin
   perform rollcall.check_background(p_status, p_background);
   perform rollcall_internal.write_presence(
     array['status'], array[p_user], array[p_device], array[null::pg_catalog.uuid], array[0::double precision],
-      array[true],
-    array[p_status], array[false], array[null::pg_catalog.text], array[null::pg_catalog.timestamptz],
-      array[null::pg_catalog.text], array[null::pg_catalog.text],
-    array[p_background]);
+    array[true], array[p_status], array[false], array[null::pg_catalog.text], array[null::pg_catalog.timestamptz],
+    array[null::pg_catalog.text], array[null::pg_catalog.text], array[p_background]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
   end if;
@@ -5190,9 +5188,9 @@ declare
   v_using pg_catalog.jsonb;
   v_fact record;
 begin
-  if not coalesce((select c.relrowsecurity
-    from pg_catalog.pg_class c where c.oid = 'rollcall.user_presence'::pg_catalog.regclass),
-    false) then
+  if not coalesce((select c.relrowsecurity from pg_catalog.pg_class c
+    where c.oid = 'rollcall.user_presence'::pg_catalog.regclass), false)
+  then
     return query select true, p.face, 'row_level_security', null::pg_catalog.text, null::pg_catalog.jsonb,
       'row-level security on user_presence is off: everybody who may read the table sees every face'
       from rollcall.user_presence p where p.user_id = p_subject;
@@ -5220,8 +5218,7 @@ begin
   select e.* into v_fact from rollcall.visibility_evidence(p_viewer, p_subject) e;
   if not exists (select from rollcall.user_presence p where p.user_id = p_subject) then
     return query select false, null::rollcall.presence_face, 'never_seen', null::pg_catalog.text,
-      null::pg_catalog.jsonb,
-      'the subject was never here: there is nothing to see';
+      null::pg_catalog.jsonb, 'the subject was never here: there is nothing to see';
     return;
   end if;
 
@@ -5234,9 +5231,8 @@ begin
     v_forbids := '{}';
     v_using := '{}';
     for v_policy in
-      select l.polname::pg_catalog.text as name, l.polpermissive as permissive, pg_catalog.pg_get_expr(l.polqual,
-        l.polrelid)
-        as expression
+      select l.polname::pg_catalog.text as name, l.polpermissive as permissive,
+        pg_catalog.pg_get_expr(l.polqual, l.polrelid) as expression
       from pg_catalog.pg_policy l
       where l.polrelid = 'rollcall.user_presence'::pg_catalog.regclass and l.polcmd in ('r', '*')
         and exists (select from pg_catalog.unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated',
@@ -5331,7 +5327,7 @@ declare
   v_policy record;
   v_rows pg_catalog.text;
 begin
-  -- The empty path qualifies the names in the text of a policy.
+  -- This path qualifies the names in the text of a policy.
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
   for v_policy in
     select p.polname, c.relname, e.expression

@@ -1506,8 +1506,7 @@ declare
   v_void pg_catalog.text;
 begin
   v_void := rollcall_internal.record_source_changes('conversation_updated', array['conversation'],
-    array[null::pg_catalog.uuid],
-    array[new.id]);
+    array[null::pg_catalog.uuid], array[new.id]);
   return null;
 end
 $$;
@@ -1536,8 +1535,8 @@ declare
 begin
   if p_conversations is not null then
     v_void := rollcall_internal.record_source_changes('conversation_updated',
-      array_fill('participant'::pg_catalog.text, array[pg_catalog.cardinality(p_conversations)]), p_users,
-        p_conversations);
+      array_fill('participant'::pg_catalog.text, array[pg_catalog.cardinality(p_conversations)]),
+      p_users, p_conversations);
   end if;
 end
 $$;
@@ -2920,6 +2919,7 @@ declare
   v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_me constant pg_catalog.uuid := rollcall_internal.caller_id();
   v_bundles pg_catalog.uuid[];
+  v_count int;
   v_narrow constant boolean := pg_catalog.num_nonnulls(p_topic, p_entity, p_conversation, p_memory, p_instruction) > 0;
 begin
   select coalesce(pg_catalog.array_agg(b.id), '{}') into v_bundles
@@ -2930,11 +2930,11 @@ begin
       or (b.bundle_type in ('identity_core', 'global_prefs'))
       or b.topic_id = p_topic or b.entity_id = p_entity or b.conversation_id = p_conversation
       or p_memory = any (b.memory_ids) or p_instruction = any (b.instruction_ids));
+  v_count := pg_catalog.cardinality(v_bundles);
   -- Recorded, because a bundle that is locked or being compiled now cannot be marked now.
-  perform rollcall_internal.record_source_changes(p_event, pg_catalog.array_agg('bundle'::pg_catalog.text),
-    pg_catalog.array_agg(v_me), pg_catalog.array_agg(b.id))
-  from unnest(v_bundles) b (id);
-  return pg_catalog.cardinality(v_bundles);
+  perform rollcall_internal.record_source_changes(p_event, array_fill('bundle'::pg_catalog.text, array[v_count]),
+    array_fill(v_me, array[v_count]), v_bundles);
+  return v_count;
 end
 $$;
 comment on function rollcall.invalidate_mine is
@@ -3130,8 +3130,7 @@ begin
         content pg_catalog.text,
         tokens int,
         memory_ids pg_catalog.uuid[], unit_ids pg_catalog.uuid[], instruction_ids pg_catalog.uuid[],
-          conversation_ids pg_catalog.uuid[], topic_ids pg_catalog.uuid[],
-          priority real)
+          conversation_ids pg_catalog.uuid[], topic_ids pg_catalog.uuid[], priority real)
       where x.content is not null
         and not exists (
           select from rollcall.context_bundles b
@@ -3877,8 +3876,7 @@ begin
   with found as (
     select * from pg_catalog.jsonb_to_recordset(p_found -> 'entities')
       as x (slug pg_catalog.text, name pg_catalog.text, aliases pg_catalog.text[], entity_type rollcall.entity_type,
-        relationship pg_catalog.text, sentiment real,
-        facts pg_catalog.jsonb, unit_ids pg_catalog.uuid[])
+        relationship pg_catalog.text, sentiment real, facts pg_catalog.jsonb, unit_ids pg_catalog.uuid[])
   ),
   merged as (
     insert into rollcall.entity_profiles as e (user_id, slug, name, aliases, entity_type, relationship, sentiment,

@@ -213,6 +213,17 @@ $$;
 comment on function rollcall_internal.equal_keys is 'All keys that are equal to one, directly or indirectly.';
 
 -- Invoker: computes from its arguments.
+create function rollcall_internal.column_equal_to(p_key text, p_place text, p_equalities text[]) returns int
+  language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$
+  select min(split_part(k.key, '.', 2)::int)
+  from unnest(rollcall_internal.equal_keys(p_key, p_equalities)) k (key)
+  where split_part(k.key, '.', 1) = p_place
+$$;
+comment on function rollcall_internal.column_equal_to is
+  'The number of the first column of a table of a query that is equal to a key.';
+
+-- Invoker: computes from its arguments.
 create function rollcall_internal.query_equalities(p_query jsonb, p_level int) returns text[]
   language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
@@ -255,13 +266,13 @@ $$;
 comment on function rollcall_internal.required_queries is
   'Tables and equalities of the subqueries that have a row wherever a parsed condition holds.';
 
--- How another table of a query names the users whom a row concerns. The array has the number of the column of this
--- table, the other table, and the numbers of its columns that equal that column, the viewer and the subject. The other
--- table is a followed one: a row that named other users before was a change of its own. Null without such a table, or
--- without an index of it for the look-up.
+-- How another table of a query names the users whom a row concerns, as `[column, null, join]` of concerned_columns. By
+-- name, because it is stored in the arguments of triggers, which dumps contain. The other table is a followed one: a
+-- row that named other users before was a change of its own. Null without such a table, or without an index of it for
+-- the look-up.
 -- Definer: reads catalogs only.
 create function rollcall_internal.naming_join(p_place text, p_tables text[], p_equalities text[], p_subject text)
-  returns int[]
+  returns jsonb
   language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   with
@@ -269,20 +280,14 @@ as $$
     select split_part(t.entry, ' ', 1) as name, split_part(t.entry, ' ', 2)::oid as source
     from unnest(p_tables) as t (entry)
   ),
-  named as (
-    select who.is_viewer, split_part(k.key, '.', 1) as place, min(split_part(k.key, '.', 2)::int) as number
-    from (values (true, 'viewer'), (false, p_subject)) as who (is_viewer, key)
-    cross join lateral unnest(rollcall_internal.equal_keys(who.key, p_equalities)) as k (key)
-    where k.key like '%.%'
-    group by 1, 2
-  ),
   own as (
     select distinct side.key
     from unnest(p_equalities) as e (equality)
     cross join lateral unnest(string_to_array(e.equality, ' ')) as side (key)
     where split_part(side.key, '.', 1) = p_place
   )
-  select array[split_part(o.key, '.', 2)::int, other.source::int, key.attnum, viewer.number, subject.number]
+  select jsonb_build_array(key_of.attname, null, jsonb_build_array(
+    format('%I.%I', n.nspname, c.relname), key.attname, viewer.attname, subject.attname)::text)
   from own o
   cross join lateral unnest(rollcall_internal.equal_keys(o.key, p_equalities)) as same (key)
   join place mine on mine.name = p_place
@@ -290,13 +295,15 @@ as $$
   join pg_catalog.pg_class c on c.oid = other.source and c.relkind in ('r', 'p')
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     and n.nspname not in ('rollcall', 'rollcall_internal', 'realtime')
-  left join named viewer on viewer.place = other.name and viewer.is_viewer
-  left join named subject on subject.place = other.name and not subject.is_viewer
+  left join pg_catalog.pg_attribute viewer on viewer.attrelid = other.source
+    and viewer.attnum = rollcall_internal.column_equal_to('viewer', other.name, p_equalities)
+  left join pg_catalog.pg_attribute subject on subject.attrelid = other.source
+    and subject.attnum = rollcall_internal.column_equal_to(p_subject, other.name, p_equalities)
   join pg_catalog.pg_attribute key on key.attrelid = other.source
     and key.attnum = split_part(same.key, '.', 2)::int
   join pg_catalog.pg_attribute key_of on key_of.attrelid = mine.source
     and key_of.attnum = split_part(o.key, '.', 2)::int
-  where (viewer.number is not null or subject.number is not null)
+  where (viewer.attnum is not null or subject.attnum is not null)
     and (key.atttypid = key_of.atttypid and key.atttypid in ('uuid'::regtype, 'text'::regtype)
       or key.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
         and key_of.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype))
@@ -305,7 +312,7 @@ as $$
       where i.indrelid = other.source and i.indkey[0] = key.attnum and i.indisvalid and i.indpred is null)
     and has_table_privilege(other.source, 'select') and not row_security_active(other.source)
     and not exists (select from pg_catalog.pg_inherits i where i.inhparent = other.source and c.relkind = 'r')
-  order by viewer.number is null, subject.number is null, 1
+  order by viewer.attnum is null, subject.attnum is null, key_of.attnum, other.source, key.attnum
   limit 1
 $$;
 comment on function rollcall_internal.naming_join is
@@ -321,7 +328,7 @@ comment on function rollcall_internal.naming_join is
 -- Over 60 lines: one case per kind of node.
 create function rollcall_internal.tables_read(
   p_node jsonb, p_level int, p_tables text[], p_equalities text[], p_is_condition boolean, p_subject text
-) returns table (source oid, viewer_column int, subject_column int, via int[])
+) returns table (source oid, viewer_column int, subject_column int, via jsonb)
   language plpgsql stable security invoker set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -330,33 +337,29 @@ declare
   v_level int := p_level;
   v_tables text[] := p_tables;
   v_equalities text[] := p_equalities;
+  v_own_tables text[];
+  v_table text;
   v_place text;
   -- Fields that are evaluated by the case itself.
   v_done text[] := '{}';
 begin
   if v_type = 'QUERY' then
     v_level := p_level + 1;
-    v_tables := v_tables || rollcall_internal.query_tables(p_node, v_level);
+    v_own_tables := rollcall_internal.query_tables(p_node, v_level);
+    v_tables := v_tables || v_own_tables;
     v_equalities := v_equalities || rollcall_internal.query_equalities(p_node, v_level);
-    for source, v_place in
-      select split_part(t.entry, ' ', 2)::oid, split_part(t.entry, ' ', 1)
-      from unnest(rollcall_internal.query_tables(p_node, v_level)) as t (entry)
-    loop
-      viewer_column := (
-        select min(split_part(k.key, '.', 2)::int)
-        from unnest(rollcall_internal.equal_keys('viewer', v_equalities)) k (key)
-        where split_part(k.key, '.', 1) = v_place);
-      subject_column := (
-        select min(split_part(k.key, '.', 2)::int)
-        from unnest(rollcall_internal.equal_keys(p_subject, v_equalities)) k (key)
-        where split_part(k.key, '.', 1) = v_place);
+    foreach v_table in array v_own_tables loop
+      v_place := split_part(v_table, ' ', 1);
+      source := split_part(v_table, ' ', 2);
+      viewer_column := rollcall_internal.column_equal_to('viewer', v_place, v_equalities);
+      subject_column := rollcall_internal.column_equal_to(p_subject, v_place, v_equalities);
       via := case when viewer_column is null and subject_column is null then coalesce(
         rollcall_internal.naming_join(v_place, v_tables, v_equalities, p_subject), (
-          select j.columns
+          select j.sides
           from rollcall_internal.required_queries(v_join -> 'quals' -> 1, v_level) q
           cross join lateral rollcall_internal.naming_join(
-            v_place, v_tables || q.tables, v_equalities || q.equalities, p_subject) as j (columns)
-          where j.columns is not null
+            v_place, v_tables || q.tables, v_equalities || q.equalities, p_subject) as j (sides)
+          where j.sides is not null
           limit 1)) end;
       return next;
     end loop;
@@ -409,22 +412,7 @@ $$;
 comment on function rollcall_internal.tables_read is
   'Tables in a parsed expression, with the columns that name the viewer and the subject that a row concerns.';
 
--- By name, because it is stored in the arguments of triggers, which dumps contain.
--- Invoker: reads catalogs that every role may read.
-create function rollcall_internal.join_text(p_via int[]) returns text
-  language sql stable security invoker set search_path = pg_catalog, pg_temp
-as $$
-  select jsonb_build_array(format('%I.%I', n.nspname, c.relname), (
-      select a.attname from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum = p_via[3]), (
-      select a.attname from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum = p_via[4]), (
-      select a.attname from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum = p_via[5]))::text
-  from pg_catalog.pg_class c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where c.oid = p_via[2]::oid
-$$;
-comment on function rollcall_internal.join_text is 'The result of naming_join in the form that users_joined takes.';
-
--- Whom rows of another table name, one row per value that a column of it has. p_join is a JSON array of the table and
+-- Whom rows of another table name, for each value that a column of it has. p_join is a JSON array of the table and
 -- its columns for the value, the viewers and the subjects; nulls in it stand for all. The snapshot is the one in which
 -- the caller reads the log: a row that is gone by then was a change of its own. Nulls in the result are all users:
 -- for a value of more than 1,000 rows, and for all values if there are more than 10,000 rows or the table cannot be
@@ -438,13 +426,13 @@ create function rollcall_internal.users_joined(p_join text, p_values text[])
 as $$
 declare
   v_join constant jsonb := p_join;
-  v_rows bigint;
-  v_found jsonb;
 begin
-  execute format(
-    'select coalesce(sum(f.rows), 0), coalesce(jsonb_agg(f), ''[]'')
+  return query execute format(
+    'select distinct case when %6$L and f.is_bounded then coalesce(f.viewers, ''{}'') end,
+       case when %7$L and f.is_bounded then coalesce(f.subjects, ''{}'') end
      from (
-       select count(*) as rows, array_agg(distinct r.viewer) filter (where r.viewer is not null) as viewers,
+       select count(*) <= 1000 and sum(count(*)) over () <= 10000 as is_bounded,
+         array_agg(distinct r.viewer) filter (where r.viewer is not null) as viewers,
          array_agg(distinct r.subject) filter (where r.subject is not null) as subjects
        from (
          select m.%1$I as value, rollcall_internal.text_as_uuid(%2$s) as viewer,
@@ -454,16 +442,8 @@ begin
        group by r.value
      ) f',
     v_join ->> 1, coalesce('m.' || quote_ident(v_join ->> 2) || '::text', 'null'),
-    coalesce('m.' || quote_ident(v_join ->> 3) || '::text', 'null'), v_join ->> 0, p_values)
-  into v_rows, v_found;
-  if v_rows > 10000 then
-    return query select null::uuid[], null::uuid[];
-    return;
-  end if;
-  return query
-    select case when v_join ->> 2 is not null and f.rows <= 1000 then coalesce(f.viewers, '{}') end,
-      case when v_join ->> 3 is not null and f.rows <= 1000 then coalesce(f.subjects, '{}') end
-    from jsonb_to_recordset(v_found) as f (rows bigint, viewers uuid[], subjects uuid[]);
+    coalesce('m.' || quote_ident(v_join ->> 3) || '::text', 'null'), v_join ->> 0, p_values,
+    v_join ->> 2 is not null, v_join ->> 3 is not null);
 exception when others then
   raise warning 'Rollcall cannot read whom rows of % name: %', v_join ->> 0, sqlerrm
     using hint = 'Rollcall asks all viewers. The table is locked, or it or its rights were changed.';
@@ -529,13 +509,11 @@ begin
     if v_tree is null then
       return null;
     end if;
-    select jsonb_agg(distinct case when t.via is null or p_purpose <> 'visibility'
-        then jsonb_build_array(viewer.attname, subject.attname)
-        else jsonb_build_array(own.attname, null, rollcall_internal.join_text(t.via)) end) into v_new
+    select jsonb_agg(distinct coalesce(case p_purpose when 'visibility' then t.via end,
+        jsonb_build_array(viewer.attname, subject.attname))) into v_new
     from rollcall_internal.tables_read(v_tree, 0, '{}', v_reader.equalities, true, v_subject) t
     left join pg_catalog.pg_attribute viewer on viewer.attrelid = p_table and viewer.attnum = t.viewer_column
     left join pg_catalog.pg_attribute subject on subject.attrelid = p_table and subject.attnum = t.subject_column
-    left join pg_catalog.pg_attribute own on own.attrelid = p_table and own.attnum = t.via[1]
     where t.source = p_table;
     v_pairs := v_pairs || coalesce(v_new, '[]');
   end loop;

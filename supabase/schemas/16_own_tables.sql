@@ -415,7 +415,7 @@ comment on function rollcall_internal.unfollow_own_tables is
 
 -- Generated functions -------------------------------------------------------------------------------------------------
 
--- The name is qualified, because search_path is empty.
+-- The name is qualified, because search_path has no schema with tables.
 -- Invoker: reads catalogs only.
 create function rollcall_internal.own_table_shape(p_source regclass, p_columns name[]) returns text
   language sql stable security invoker set search_path = pg_catalog, pg_temp
@@ -558,7 +558,7 @@ comment on function rollcall_internal.write_relation_functions is
 -- Declaring tables ----------------------------------------------------------------------------------------------------
 
 -- The query behind the functions, with all names qualified: PostgreSQL parses the condition under the caller's
--- search_path and prints it under an empty one. Also the columns that it reads and the other tables.
+-- search_path and prints it under one without schemas. Also the columns that it reads and the other tables.
 -- Invoker and without a search_path of its own: called by use_table only, which has checked it.
 create function rollcall_internal.define_own_table(p_own rollcall_internal.own_tables, out definition text,
   out followed_columns name[], out other_tables regclass[])
@@ -783,7 +783,7 @@ comment on function rollcall_internal.replace_own_table is
   'Stores the declaration of a table and generates its triggers and functions.';
 
 -- IDs of other conversations may have another type, so nobody types any more.
--- Invoker and without a search_path of its own: it fires triggers of users, and the callers may have an empty one.
+-- Invoker and without a search_path of its own: it fires triggers of users, and callers may have one without schemas.
 -- Called by definer functions only.
 create function rollcall_internal.relation_replaced(p_relation text) returns void
   language plpgsql volatile security invoker

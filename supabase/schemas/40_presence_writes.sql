@@ -274,10 +274,8 @@ begin
   perform rollcall.check_background(p_status, p_background);
   perform rollcall_internal.write_presence(
     array['status'], array[p_user], array[p_device], array[null::pg_catalog.uuid], array[0::double precision],
-      array[true],
-    array[p_status], array[false], array[null::pg_catalog.text], array[null::pg_catalog.timestamptz],
-      array[null::pg_catalog.text], array[null::pg_catalog.text],
-    array[p_background]);
+    array[true], array[p_status], array[false], array[null::pg_catalog.text], array[null::pg_catalog.timestamptz],
+    array[null::pg_catalog.text], array[null::pg_catalog.text], array[p_background]);
   if not found then
     perform rollcall_internal.raise_too_many_devices();
   end if;

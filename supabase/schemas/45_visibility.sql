@@ -740,9 +740,9 @@ declare
   v_using pg_catalog.jsonb;
   v_fact record;
 begin
-  if not coalesce((select c.relrowsecurity
-    from pg_catalog.pg_class c where c.oid = 'rollcall.user_presence'::pg_catalog.regclass),
-    false) then
+  if not coalesce((select c.relrowsecurity from pg_catalog.pg_class c
+    where c.oid = 'rollcall.user_presence'::pg_catalog.regclass), false)
+  then
     return query select true, p.face, 'row_level_security', null::pg_catalog.text, null::pg_catalog.jsonb,
       'row-level security on user_presence is off: everybody who may read the table sees every face'
       from rollcall.user_presence p where p.user_id = p_subject;
@@ -770,8 +770,7 @@ begin
   select e.* into v_fact from rollcall.visibility_evidence(p_viewer, p_subject) e;
   if not exists (select from rollcall.user_presence p where p.user_id = p_subject) then
     return query select false, null::rollcall.presence_face, 'never_seen', null::pg_catalog.text,
-      null::pg_catalog.jsonb,
-      'the subject was never here: there is nothing to see';
+      null::pg_catalog.jsonb, 'the subject was never here: there is nothing to see';
     return;
   end if;
 
@@ -784,9 +783,8 @@ begin
     v_forbids := '{}';
     v_using := '{}';
     for v_policy in
-      select l.polname::pg_catalog.text as name, l.polpermissive as permissive, pg_catalog.pg_get_expr(l.polqual,
-        l.polrelid)
-        as expression
+      select l.polname::pg_catalog.text as name, l.polpermissive as permissive,
+        pg_catalog.pg_get_expr(l.polqual, l.polrelid) as expression
       from pg_catalog.pg_policy l
       where l.polrelid = 'rollcall.user_presence'::pg_catalog.regclass and l.polcmd in ('r', '*')
         and exists (select from pg_catalog.unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated',

@@ -19,7 +19,7 @@ declare
   v_policy record;
   v_rows pg_catalog.text;
 begin
-  -- The empty path qualifies the names in the text of a policy.
+  -- This path qualifies the names in the text of a policy.
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
   for v_policy in
     select p.polname, c.relname, e.expression

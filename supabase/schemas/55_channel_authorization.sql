@@ -215,7 +215,7 @@ begin
               v_role, sqlerrm)
           else pg_catalog.format('the %s policy "%s" cannot be evaluated alone', v_policy.kind, v_policy.polname) end;
       end;
-      -- The next policies are read with the empty path, which qualifies the names in their text.
+      -- The next policies are read with this path, which qualifies the names in their text.
       perform set_config('role', v_own_role, true), set_config('search_path', 'pg_catalog, pg_temp', true);
     end loop;
     perform set_config('search_path', v_own_path, true);

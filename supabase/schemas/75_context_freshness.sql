@@ -769,8 +769,7 @@ declare
   v_void pg_catalog.text;
 begin
   v_void := rollcall_internal.record_source_changes('conversation_updated', array['conversation'],
-    array[null::pg_catalog.uuid],
-    array[new.id]);
+    array[null::pg_catalog.uuid], array[new.id]);
   return null;
 end
 $$;
@@ -799,8 +798,8 @@ declare
 begin
   if p_conversations is not null then
     v_void := rollcall_internal.record_source_changes('conversation_updated',
-      array_fill('participant'::pg_catalog.text, array[pg_catalog.cardinality(p_conversations)]), p_users,
-        p_conversations);
+      array_fill('participant'::pg_catalog.text, array[pg_catalog.cardinality(p_conversations)]),
+      p_users, p_conversations);
   end if;
 end
 $$;

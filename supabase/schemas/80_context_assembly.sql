@@ -970,6 +970,7 @@ declare
   v_search_path constant pg_catalog.text := rollcall_internal.check_search_path();
   v_me constant pg_catalog.uuid := rollcall_internal.caller_id();
   v_bundles pg_catalog.uuid[];
+  v_count int;
   v_narrow constant boolean := pg_catalog.num_nonnulls(p_topic, p_entity, p_conversation, p_memory, p_instruction) > 0;
 begin
   select coalesce(pg_catalog.array_agg(b.id), '{}') into v_bundles
@@ -980,11 +981,11 @@ begin
       or (b.bundle_type in ('identity_core', 'global_prefs'))
       or b.topic_id = p_topic or b.entity_id = p_entity or b.conversation_id = p_conversation
       or p_memory = any (b.memory_ids) or p_instruction = any (b.instruction_ids));
+  v_count := pg_catalog.cardinality(v_bundles);
   -- Recorded, because a bundle that is locked or being compiled now cannot be marked now.
-  perform rollcall_internal.record_source_changes(p_event, pg_catalog.array_agg('bundle'::pg_catalog.text),
-    pg_catalog.array_agg(v_me), pg_catalog.array_agg(b.id))
-  from unnest(v_bundles) b (id);
-  return pg_catalog.cardinality(v_bundles);
+  perform rollcall_internal.record_source_changes(p_event, array_fill('bundle'::pg_catalog.text, array[v_count]),
+    array_fill(v_me, array[v_count]), v_bundles);
+  return v_count;
 end
 $$;
 comment on function rollcall.invalidate_mine is

@@ -47,8 +47,7 @@ begin
         content pg_catalog.text,
         tokens int,
         memory_ids pg_catalog.uuid[], unit_ids pg_catalog.uuid[], instruction_ids pg_catalog.uuid[],
-          conversation_ids pg_catalog.uuid[], topic_ids pg_catalog.uuid[],
-          priority real)
+          conversation_ids pg_catalog.uuid[], topic_ids pg_catalog.uuid[], priority real)
       where x.content is not null
         and not exists (
           select from rollcall.context_bundles b

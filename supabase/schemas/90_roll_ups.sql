@@ -188,8 +188,7 @@ begin
   with found as (
     select * from pg_catalog.jsonb_to_recordset(p_found -> 'entities')
       as x (slug pg_catalog.text, name pg_catalog.text, aliases pg_catalog.text[], entity_type rollcall.entity_type,
-        relationship pg_catalog.text, sentiment real,
-        facts pg_catalog.jsonb, unit_ids pg_catalog.uuid[])
+        relationship pg_catalog.text, sentiment real, facts pg_catalog.jsonb, unit_ids pg_catalog.uuid[])
   ),
   merged as (
     insert into rollcall.entity_profiles as e (user_id, slug, name, aliases, entity_type, relationship, sentiment,

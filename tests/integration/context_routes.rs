@@ -34,6 +34,13 @@ async fn seed_user(db: &TestDatabase) -> (User, Uuid, Uuid) {
     (user, conversation, topic)
 }
 
+async fn add_device(db: &TestDatabase, user: &User, conversation: Uuid) {
+    let device =
+        "insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time)
+        values ($u, 'web', $c, '14:30')";
+    db.execute(device, &[("u", user.id), ("c", conversation)]).await;
+}
+
 #[testkit::test]
 async fn presence_signals_warm_up_and_notify_the_user_sockets(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
@@ -101,12 +108,7 @@ async fn a_warm_up_responds_when_finished(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, conversation, _) = seed_user(&db).await;
     node.post(&user, &route("warmup", &user), json!({})).await.expect_error(404, "NOT_FOUND");
-    db
-        .execute(
-            "insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
-            &[("u", user.id), ("c", conversation)],
-        )
-        .await;
+    add_device(&db, &user, conversation).await;
     let warmed =
         node.post(&user, &route("warmup", &user), json!({"deviceId": "web"})).await.expect_status(200);
     let expected = json!({"freshTopicBundles": 1, "freshEntityBundles": 0, "freshConversationBundles": 1, "dirtyBundles": 0,
@@ -231,12 +233,7 @@ async fn subjects_that_a_history_predicts_are_compiled_ahead(db: Arc<TestDatabas
 async fn invalidation_lists_valid_event_types(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, conversation, topic) = seed_user(&db).await;
-    db
-        .execute(
-            "insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
-            &[("u", user.id), ("c", conversation)],
-        )
-        .await;
+    add_device(&db, &user, conversation).await;
     node.post(&user, &route("warmup", &user), json!({})).await.expect_status(200);
     let misses = || {
         db.query_row("select coalesce(sum(miss_count), 0)::bigint from rollcall.context_bundles where bundle_type = 'topic'", &[])
@@ -266,10 +263,7 @@ async fn invalidation_lists_valid_event_types(db: Arc<TestDatabase>) {
 async fn bundles_in_use_are_invalidated(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, conversation, topic) = seed_user(&db).await;
-    let device =
-        "insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time)
-        values ($u, 'web', $c, '14:30')";
-    db.execute(device, &[("u", user.id), ("c", conversation)]).await;
+    add_device(&db, &user, conversation).await;
     node.post(&user, &route("warmup", &user), json!({})).await.expect_status(200);
     let fresh =
         "select rollcall_internal.is_fresh(b) from rollcall.context_bundles b where b.topic_id = $topic";

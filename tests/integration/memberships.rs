@@ -6,9 +6,8 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use testkit::{
     client::Socket,
-    harness::{TestDatabase, TestServer, User},
+    harness::{OpenTransaction, TestDatabase, TestServer, User},
 };
-use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// A table of memberships, with `$g` for the group, `$u` for a user and `$n` for a number of further members.
@@ -77,21 +76,6 @@ const OWN_CONVERSATIONS: Groups = Groups {
     conversation: |_| Some(json!(77)),
 };
 
-/// A transaction that has executed its statement and was not committed.
-struct OpenTransaction(Client);
-
-impl OpenTransaction {
-    async fn begin(db: &TestDatabase, statement: &str) -> Self {
-        let sql = db.connect().await;
-        sql.batch_execute(&format!("begin; {statement}")).await.expect("executed");
-        Self(sql)
-    }
-
-    async fn commit(self) {
-        self.0.batch_execute("commit").await.expect("committed");
-    }
-}
-
 /// A group and two nodes.
 struct Setup {
     db: Arc<TestDatabase>,
@@ -122,7 +106,7 @@ impl Setup {
     }
 
     async fn begin(&self, template: &str, user: &User) -> OpenTransaction {
-        OpenTransaction::begin(&self.db, &self.statement(template, user)).await
+        self.db.begin(&self.statement(template, user)).await
     }
 
     /// A user that is online and has a socket.

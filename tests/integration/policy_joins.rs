@@ -1,13 +1,11 @@
 //! Policies in which another table names whom a changed row concerns, and transactions that change both tables.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use testkit::{
     client::Socket,
     harness::{TestDatabase, User},
 };
-use tokio_postgres::Client;
-use uuid::Uuid;
 
 /// Members of an open club see everybody whom they follow.
 const CLUBS: &str = "
@@ -25,27 +23,24 @@ const LEAVE: &str = "delete from public.club_members where member = $v";
 const JOIN_ANOTHER: &str = "update public.club_members set club = 2 where member = $v";
 
 /// Executes both statements in transactions that overlap, and commits them in either order.
-async fn overlap(db: &TestDatabase, ids: &HashMap<&str, Uuid>, statements: [&str; 2], is_reversed: bool) {
-    let mut transactions: Vec<Client> = Vec::new();
+async fn overlap(
+    db: &TestDatabase,
+    (viewer, subject): (&User, &User),
+    statements: [&str; 2],
+    is_reversed: bool,
+) {
+    let mut transactions = Vec::new();
     for statement in statements {
-        let client = db.connect().await;
-        let viewer = format!("'{}'", ids["v"]);
-        client
-            .batch_execute(&format!("begin; {}", statement.replace("$v", &viewer)))
-            .await
-            .expect("executed");
-        transactions.push(client);
+        transactions.push(db.begin(&statement.replace("$v", &format!("'{}'", viewer.id))).await);
     }
     if is_reversed {
         transactions.reverse();
     }
     for transaction in transactions {
-        transaction.batch_execute("commit").await.expect("committed");
+        transaction.commit().await;
         // Each node reads the log between the two commits.
-        for status in ["busy", "online"] {
-            let change = format!("select rollcall.set_status('{}', '{status}')", ids["s"]);
-            db.sql.batch_execute(&change).await.expect("a status");
-        }
+        db.set_status(subject, "busy").await;
+        db.set_status(subject, "online").await;
     }
 }
 
@@ -62,7 +57,7 @@ async fn expect(socket: &mut Socket, subject: &User, shows: bool, what: &str) {
 async fn sockets_follow_a_row_whose_users_another_table_names(db: Arc<TestDatabase>) {
     let nodes = [db.start_server().await, db.start_server().await];
     let (viewer, subject) = (User::new(), User::new());
-    let ids = HashMap::from([("v", viewer.id), ("s", subject.id)]);
+    let users = (&viewer, &subject);
     let execute = async |statement: &str| db.execute(statement, &[("v", viewer.id)]).await;
     db.set_status(&subject, "online").await;
     execute(CLUBS).await;
@@ -87,10 +82,10 @@ async fn sockets_follow_a_row_whose_users_another_table_names(db: Arc<TestDataba
     // The club closes while the viewer leaves: neither transaction sees the other one.
     for is_reversed in [false, true] {
         for leave in [LEAVE, JOIN_ANOTHER] {
-            overlap(&db, &ids, [CLOSE, leave], is_reversed).await;
+            overlap(&db, users, [CLOSE, leave], is_reversed).await;
             expect_all(false, "closed and left").await;
             execute(LEAVE).await;
-            overlap(&db, &ids, [OPEN, JOIN], is_reversed).await;
+            overlap(&db, users, [OPEN, JOIN], is_reversed).await;
             expect_all(true, "opened and joined").await;
         }
     }

@@ -134,6 +134,13 @@ impl TestDatabase {
         self.execute(&format!("select rollcall.set_status($user, '{status}')"), &[("user", user.id)]).await;
     }
 
+    /// Executes statements in a transaction that stays open.
+    pub async fn begin(&self, statements: &str) -> OpenTransaction {
+        let sql = self.connect().await;
+        sql.batch_execute(&format!("begin; {statements}")).await.expect("executed");
+        OpenTransaction(sql)
+    }
+
     /// Waits until the statement returns one row with the value true.
     pub async fn wait_until(&self, what: &str, statement: &str, ids: &[(&str, Uuid)]) {
         self.wait_until_within(WAIT_TIMEOUT, what, statement, ids).await;
@@ -179,6 +186,16 @@ impl TestDatabase {
         }
         self.cluster.drop_database(&self.database).await;
         failed
+    }
+}
+
+/// A transaction that has executed its statements and was not committed.
+pub struct OpenTransaction(Client);
+
+impl OpenTransaction {
+    /// Commits it.
+    pub async fn commit(self) {
+        self.0.batch_execute("commit").await.expect("committed");
     }
 }
 
